@@ -1,0 +1,1 @@
+//! The sidecar: the proxy beside every service.
