@@ -1,1 +1,29 @@
 //! The sidecar: the proxy beside every service.
+//!
+//! # The life of a request
+//!
+//! The modules stand in the order in which a request meets them. An outbound request is *accepted* from the
+//! application (0, 1), its protocol is told and it becomes one [`http::Request`] with our [`http::body::Body`] (3), a
+//! *filter* chain may change or answer it (4), the *route* table says which backends may serve it (5), *balance* says
+//! which region and endpoint (6), and *upstream* carries it there (7), over mutual TLS (2) where the endpoint has a
+//! sidecar of its own. On the other side `inbound` accepts it on the mesh port and hands it to the application.
+//!
+//! `outbound` and `inbound` tell these two stories; their text order is the order of execution.
+//!
+//! # Who may import whom
+//!
+//! `main -> app -> inbound | outbound -> stages -> config::snapshot, telemetry, error`. No stage imports another
+//! stage; the exceptions are listed, and the rule is held, by the test `dependencies` of the crate `trama-tests`.
+
+// One word on errors: every failure that a peer can see has a name in here.
+pub mod error;
+// What the sidecar was told: bootstrap file, immutable snapshot, conversion from the policy model.
+pub mod config;
+// 3 protocol detection; HTTP/1.1 and HTTP/2; every version becomes one Request and one Response
+pub mod http;
+// 4 phases, the chain, built-in filters
+pub mod filter;
+// metrics, traces, access log
+pub mod telemetry;
+
+pub use self::config::snapshot::Snapshot;

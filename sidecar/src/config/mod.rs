@@ -1,0 +1,3 @@
+//! What the sidecar was told: the bootstrap file, the immutable snapshot, and the way from the policy model to it.
+
+pub mod snapshot;

@@ -1,0 +1,102 @@
+//! Which service is meant by an address or an authority.
+//!
+//! Captured traffic is judged by its original destination alone; Host and `:authority` only match routes inside that
+//! service, or a header could step over a service's residency. On an explicit listener the authority decides.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{
+    cluster::Cluster, cluster::Endpoint, names::AppProtocol, names::ServiceName, route_index::RouteTable,
+};
+
+/// One port of a service: what a request is addressed to.
+#[derive(Debug)]
+pub struct ServicePort {
+    /// The service.
+    pub service: ServiceName,
+    /// The port that clients dial.
+    pub port: u16,
+    /// What is spoken there.
+    pub protocol: AppProtocol,
+    /// Its routes; empty: everything goes to the service's own endpoints.
+    pub routes: RouteTable,
+    /// Its own endpoints.
+    pub cluster: Arc<Cluster>,
+}
+
+/// An endpoint addressed by its own address: exactly that endpoint, no balancing, no failover.
+#[derive(Clone, Debug)]
+pub struct Direct {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// The service whose filters and time-outs apply, if exactly one owns the address and port.
+    pub owner: Option<Arc<ServicePort>>,
+}
+
+/// What an address or authority means.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A port of a service.
+    Service(Arc<ServicePort>),
+    /// One endpoint.
+    Direct(Direct),
+    /// Nobody that policy knows.
+    External,
+}
+
+/// The indexes behind [`Destination`].
+#[derive(Debug, Default)]
+pub struct DestinationIndex {
+    /// Virtual address and port.
+    pub by_address: HashMap<SocketAddr, Arc<ServicePort>, foldhash::fast::FixedState>,
+    /// An endpoint's own address and port.
+    pub by_endpoint: HashMap<SocketAddr, Direct, foldhash::fast::FixedState>,
+    /// Host in lower case and port.
+    pub by_authority: HashMap<Box<str>, Vec<Arc<ServicePort>>, foldhash::fast::FixedState>,
+    /// `namespace/name` and port.
+    pub by_name: HashMap<(Arc<str>, u16), Arc<ServicePort>, foldhash::fast::FixedState>,
+}
+
+impl DestinationIndex {
+    /// What a captured connection's original destination means.
+    pub fn of_address(&self, original: SocketAddr) -> Destination {
+        let original = SocketAddr::new(canonical(original.ip()), original.port());
+        if let Some(service) = self.by_address.get(&original) {
+            return Destination::Service(Arc::clone(service));
+        }
+        self.by_endpoint.get(&original).map_or(Destination::External, |d| Destination::Direct(d.clone()))
+    }
+
+    /// What an authority means on an explicit listener; without a port, 80 is meant (RFC 9110 section 4.2.1).
+    pub fn of_authority(&self, host: &str, port: Option<u16>) -> Destination {
+        if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse() {
+            return self.of_address(SocketAddr::new(ip, port.unwrap_or(80)));
+        }
+        let candidates = if host.bytes().any(|b| b.is_ascii_uppercase()) {
+            self.by_authority.get(host.to_ascii_lowercase().as_str())
+        } else {
+            self.by_authority.get(host)
+        };
+        let wanted = port.unwrap_or(80);
+        let found = candidates.and_then(|ports| {
+            // A name without a port means the service's only port, if it has only one.
+            let exact = ports.iter().find(|p| p.port == wanted);
+            exact.or_else(|| ports.first().filter(|_| port.is_none() && ports.len() == 1))
+        });
+        found.map_or(Destination::External, |s| Destination::Service(Arc::clone(s)))
+    }
+
+    /// A service's port by name.
+    pub fn of_name(&self, label: &Arc<str>, port: u16) -> Option<&Arc<ServicePort>> {
+        self.by_name.get(&(Arc::clone(label), port))
+    }
+}
+
+/// An address as the index holds it: v4-mapped v6 is v4.
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}

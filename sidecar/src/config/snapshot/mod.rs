@@ -1,0 +1,41 @@
+//! The snapshot: all policy, compiled, immutable, swapped whole.
+//!
+//! A request reads one `Arc<Snapshot>` and keeps it until its end. A snapshot holds policy only; what must survive a
+//! push (ejections, circuit counts, retry budgets) lives in [`state`], keyed by stable ids, and the snapshot holds
+//! handles to it. Everything that can be computed once (regular expressions, indexes, header names, TLS server names)
+//! is computed when the snapshot is built, never on a request's way.
+
+mod cluster;
+mod destination;
+mod names;
+mod route;
+mod route_index;
+mod settings;
+pub mod state;
+
+pub use self::{
+    cluster::{
+        CircuitLimits, Cluster, Endpoint, MeshRecord, OutlierPolicy, RegionGroup, SkippedRegion, Transport,
+    },
+    destination::{Destination, DestinationIndex, Direct, ServicePort},
+    names::{AppProtocol, Revision, ServiceName, SpiffeId},
+    route::{
+        Backend, HeaderChange, HeaderMatch, HeaderModifier, Match, PathMatch, PathRewrite, QueryMatch,
+        Redirect, RetryPolicy, RouteFilter, Rule, RuleAction, RuleTimeouts, UrlRewrite, ValueMatch,
+    },
+    route_index::{RouteTable, TableEntry},
+    settings::{MeshSettings, RetryBudgetPolicy, TelemetrySettings, UnknownDestination},
+};
+
+/// Everything that policy says, at one revision.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Which revision this is.
+    pub revision: Revision,
+    /// Which service, endpoint or nobody an address or authority means.
+    pub destinations: DestinationIndex,
+    /// What holds for the whole sidecar.
+    pub mesh: MeshSettings,
+    /// What is traced and logged.
+    pub telemetry: TelemetrySettings,
+}

@@ -1,0 +1,188 @@
+//! The rules of a route, in the words of the Gateway API (HTTPRoute v1).
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use super::cluster::Cluster;
+
+/// A rule: what it matches, what it changes, where it leads.
+#[derive(Debug)]
+pub struct Rule {
+    /// `namespace/route/rule`, as metrics and logs say it.
+    pub name: Arc<str>,
+    /// Changes, in the order of the policy.
+    pub filters: Vec<RouteFilter>,
+    /// Where it leads.
+    pub action: RuleAction,
+    /// Time-outs.
+    pub timeouts: RuleTimeouts,
+    /// Retries.
+    pub retry: RetryPolicy,
+}
+
+/// Where a rule leads.
+#[derive(Debug)]
+pub enum RuleAction {
+    /// To one of these, by weight. Empty: the rule's backends do not exist, 500 (Gateway API, HTTPBackendRef).
+    Forward(Vec<Backend>),
+    /// Answered with a redirect.
+    Redirect(Redirect),
+}
+
+/// A share of a rule's traffic.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its share; 0 takes none.
+    pub weight: u32,
+    /// Who serves it.
+    pub cluster: Arc<Cluster>,
+}
+
+/// One condition on a request; all of its parts must hold.
+#[derive(Debug)]
+pub struct Match {
+    /// The path.
+    pub path: PathMatch,
+    /// The method, if one is asked.
+    pub method: Option<Method>,
+    /// Headers, all of them.
+    pub headers: Vec<HeaderMatch>,
+    /// Query parameters, all of them.
+    pub query: Vec<QueryMatch>,
+}
+
+/// A condition on the path.
+#[derive(Clone, Debug)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(Box<str>),
+    /// The path's first segments, without the slash at the end; empty matches all.
+    Prefix(Box<str>),
+    /// A regular expression over the whole path.
+    Regex(regex::Regex),
+}
+
+/// A condition on a value.
+#[derive(Clone, Debug)]
+pub enum ValueMatch {
+    /// The very value.
+    Exact(Box<str>),
+    /// A regular expression over the whole value.
+    Regex(regex::Regex),
+}
+
+/// A condition on a header.
+#[derive(Clone, Debug)]
+pub struct HeaderMatch {
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: ValueMatch,
+}
+
+/// A condition on a query parameter.
+#[derive(Clone, Debug)]
+pub struct QueryMatch {
+    /// Its name, case kept.
+    pub name: Box<str>,
+    /// Its value.
+    pub value: ValueMatch,
+}
+
+/// A change to what passes.
+#[derive(Debug)]
+pub enum RouteFilter {
+    /// Headers of the request.
+    RequestHeaders(HeaderModifier),
+    /// Headers of the answer.
+    ResponseHeaders(HeaderModifier),
+    /// Host and path of the request.
+    UrlRewrite(UrlRewrite),
+}
+
+/// Changes to headers, in this order.
+#[derive(Debug, Default)]
+pub struct HeaderModifier {
+    /// Set, replacing what is there.
+    pub set: Vec<HeaderChange>,
+    /// Added to what is there.
+    pub add: Vec<HeaderChange>,
+    /// Removed.
+    pub remove: Vec<HeaderName>,
+}
+
+/// A header and its value.
+#[derive(Debug)]
+pub struct HeaderChange {
+    /// The name.
+    pub name: HeaderName,
+    /// The value.
+    pub value: HeaderValue,
+}
+
+/// A new host or path for the request.
+#[derive(Debug)]
+pub struct UrlRewrite {
+    /// The new authority.
+    pub host: Option<HeaderValue>,
+    /// The new path.
+    pub path: Option<PathRewrite>,
+}
+
+/// How a path is rewritten.
+#[derive(Debug)]
+pub enum PathRewrite {
+    /// The whole path.
+    Full(Box<str>),
+    /// The prefix that matched.
+    Prefix {
+        /// What matched, without the slash at the end.
+        matched: Box<str>,
+        /// What takes its place, without the slash at the end.
+        replacement: Box<str>,
+    },
+}
+
+/// An answer that sends the caller elsewhere.
+#[derive(Debug)]
+pub struct Redirect {
+    /// 301, 302, 303, 307 or 308.
+    pub status: StatusCode,
+    /// The scheme, if it changes.
+    pub scheme: Option<Box<str>>,
+    /// The host, if it changes.
+    pub host: Option<Box<str>>,
+    /// The port, if it changes.
+    pub port: Option<u16>,
+    /// The path, if it changes.
+    pub path: Option<PathRewrite>,
+}
+
+/// Time-outs of a rule; `None`: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RuleTimeouts {
+    /// From the request's head until the answer's end (GEP-1742 `request`).
+    pub request: Option<Duration>,
+    /// One attempt, until the answer's head (GEP-1742 `backendRequest`).
+    pub backend_request: Option<Duration>,
+}
+
+/// When a request is tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Tries after the first; 0: none.
+    pub attempts: u32,
+    /// Statuses that are tried again, of idempotent requests.
+    pub codes: Vec<StatusCode>,
+    /// The least wait before a try on the same region; doubled each time, with jitter.
+    pub backoff: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Without a word in the policy, a request that no application can have seen, and an idempotent one whose answer
+    /// has not begun, is tried up to twice more.
+    fn default() -> Self {
+        Self { attempts: 2, codes: Vec::new(), backoff: Duration::from_millis(25) }
+    }
+}

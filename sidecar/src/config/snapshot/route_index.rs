@@ -1,0 +1,95 @@
+//! The index over a service's rules, built with the snapshot, so that a request among a thousand rules costs a few
+//! look-ups. Precedence is the Gateway API's (HTTPRouteRule, `matches`): the most specific host, then an exact path
+//! before the longest prefix before a regular expression, then a method, then the most header conditions, then the
+//! most query conditions, then the order of the policy.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::route::{Match, PathMatch, Rule};
+
+type Map<V> = HashMap<Box<str>, V, foldhash::fast::FixedState>;
+
+/// A match and the rule it leads to.
+#[derive(Debug)]
+pub struct TableEntry {
+    /// The condition.
+    pub condition: Match,
+    /// The rule.
+    pub rule: Arc<Rule>,
+}
+
+/// All rules of one port of a service.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    /// Rules for one exact host, in lower case.
+    pub exact_hosts: Map<PathIndex>,
+    /// Rules for hosts under a suffix (`*.example.com` is `.example.com`), longest suffix first.
+    pub suffix_hosts: Vec<(Box<str>, PathIndex)>,
+    /// Rules for any host.
+    pub any_host: PathIndex,
+}
+
+/// The entries of one host by path; in each list the most specific comes first.
+#[derive(Debug, Default)]
+pub struct PathIndex {
+    /// By the whole path.
+    pub exact: Map<Vec<TableEntry>>,
+    /// By prefix, without the slash at the end.
+    pub prefix: Map<Vec<TableEntry>>,
+    /// Regular expressions, in the order of precedence.
+    pub regex: Vec<TableEntry>,
+}
+
+impl RouteTable {
+    /// Whether there are no rules at all.
+    pub fn is_empty(&self) -> bool {
+        self.exact_hosts.is_empty() && self.suffix_hosts.is_empty() && self.any_host.is_empty()
+    }
+
+    /// Adds a match, in the order of the policy. `host`: `None` for any, `*.suffix` for a wildcard.
+    pub fn insert(&mut self, host: Option<&str>, condition: Match, rule: Arc<Rule>) {
+        let entry = TableEntry { condition, rule };
+        match host.map(str::to_ascii_lowercase) {
+            None => self.any_host.insert(entry),
+            Some(host) => match host.strip_prefix('*') {
+                None => self.exact_hosts.entry(host.into_boxed_str()).or_default().insert(entry),
+                Some(suffix) => self.suffix(suffix).insert(entry),
+            },
+        }
+    }
+
+    fn suffix(&mut self, suffix: &str) -> &mut PathIndex {
+        let known = self.suffix_hosts.iter().position(|(s, _)| &**s == suffix);
+        let at = known.unwrap_or_else(|| {
+            let at = self.suffix_hosts.partition_point(|(s, _)| s.len() >= suffix.len());
+            self.suffix_hosts.insert(at, (suffix.into(), PathIndex::default()));
+            at
+        });
+        &mut self.suffix_hosts[at].1
+    }
+}
+
+impl PathIndex {
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty()
+    }
+
+    fn insert(&mut self, entry: TableEntry) {
+        let list = match &entry.condition.path {
+            PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default(),
+            PathMatch::Prefix(prefix) => self.prefix.entry(prefix.clone()).or_default(),
+            PathMatch::Regex(_) => &mut self.regex,
+        };
+        let at = list.partition_point(|e| specificity(&e.condition) >= specificity(&entry.condition));
+        list.insert(at, entry);
+    }
+}
+
+/// What decides between conditions of the same path: regular expressions by length, then method, headers, query.
+fn specificity(condition: &Match) -> (usize, bool, usize, usize) {
+    let regex = match &condition.path {
+        PathMatch::Regex(regex) => regex.as_str().len(),
+        PathMatch::Exact(_) | PathMatch::Prefix(_) => 0,
+    };
+    (regex, condition.method.is_some(), condition.headers.len(), condition.query.len())
+}

@@ -1,0 +1,170 @@
+//! What survives a push: per-sidecar state, keyed by stable ids, shared by all workers through atomics.
+//!
+//! A new snapshot takes the handles of what it still names from the [`Registry`]; what no snapshot names any more is
+//! freed with the last request that holds it. The meaning of the numbers is `balance`'s and `upstream`'s.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::SocketAddr,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+/// An endpoint's number, unique in the life of the process: worker-local maps are keyed by it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct EndpointId(pub u64);
+
+/// What makes an endpoint the same endpoint across pushes.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct EndpointKey {
+    /// `namespace/name` of the service it belongs to.
+    pub service: Arc<str>,
+    /// Where the application listens.
+    pub address: SocketAddr,
+    /// Where its sidecar listens, if it has one.
+    pub mesh: Option<SocketAddr>,
+    /// The identity that its certificate must carry.
+    pub identity: Option<Arc<str>>,
+}
+
+/// Health of an endpoint as all workers of this sidecar see it. Times are microseconds on the sidecar's clock.
+#[derive(Debug)]
+pub struct EndpointHealth {
+    /// The endpoint's number.
+    pub id: EndpointId,
+    /// Ejected until this time; 0: not ejected.
+    pub ejected_until: AtomicU64,
+    /// Failures since the last success.
+    pub consecutive_failures: AtomicU32,
+    /// Times ejected without a quiet period between; each makes the next ejection longer.
+    pub ejections: AtomicU32,
+    /// Requests in flight.
+    pub in_flight: AtomicU32,
+}
+
+/// Counts that bound what one service may cost this sidecar.
+#[derive(Debug, Default)]
+pub struct ClusterState {
+    /// Connections open to all endpoints.
+    pub connections: AtomicU32,
+    /// Requests that wait for a connection.
+    pub pending: AtomicU32,
+    /// Requests in flight.
+    pub requests: AtomicU32,
+    /// Retries in flight.
+    pub retries: AtomicU32,
+    /// The retry budget, in thousandths of a retry; its meaning is `balance::budget`'s.
+    pub retry_tokens: AtomicU64,
+    /// When the retry budget was last refilled, microseconds.
+    pub retry_refilled: AtomicU64,
+}
+
+/// The handles by key. Only the builder of snapshots uses it.
+#[derive(Debug, Default)]
+pub struct Registry {
+    next: u64,
+    endpoints: HashMap<EndpointKey, Weak<EndpointHealth>>,
+    clusters: HashMap<(Arc<str>, u16), Weak<ClusterState>>,
+}
+
+impl Registry {
+    /// The health of an endpoint: the one it had, or a fresh one.
+    pub fn endpoint(&mut self, key: EndpointKey) -> Arc<EndpointHealth> {
+        let Self { next, endpoints, .. } = self;
+        held_or(endpoints, key, || {
+            *next += 1;
+            EndpointHealth {
+                id: EndpointId(*next),
+                ejected_until: AtomicU64::new(0),
+                consecutive_failures: AtomicU32::new(0),
+                ejections: AtomicU32::new(0),
+                in_flight: AtomicU32::new(0),
+            }
+        })
+    }
+
+    /// The counts of a service's port: those it had, or fresh ones.
+    pub fn cluster(&mut self, service: &Arc<str>, port: u16) -> Arc<ClusterState> {
+        held_or(&mut self.clusters, (Arc::clone(service), port), ClusterState::default)
+    }
+
+    /// Forgets what nobody holds any more. Called after each push.
+    pub fn sweep(&mut self) {
+        self.endpoints.retain(|_, weak| weak.strong_count() > 0);
+        self.clusters.retain(|_, weak| weak.strong_count() > 0);
+    }
+}
+
+fn held_or<K: Eq + Hash, V>(map: &mut HashMap<K, Weak<V>>, key: K, make: impl FnOnce() -> V) -> Arc<V> {
+    if let Some(held) = map.get(&key).and_then(Weak::upgrade) {
+        return held;
+    }
+    let fresh = Arc::new(make());
+    map.insert(key, Arc::downgrade(&fresh));
+    fresh
+}
+
+/// Counts one up while it lives.
+#[derive(Debug)]
+pub struct Counted<T: AsRef<AtomicU32>>(T);
+
+impl<T: AsRef<AtomicU32>> Counted<T> {
+    /// Counts one up if fewer than `limit` are counted.
+    pub fn within(counter: T, limit: u32) -> Option<Self> {
+        let before = counter.as_ref().fetch_add(1, Ordering::Relaxed);
+        let counted = Self(counter);
+        (before < limit).then_some(counted)
+    }
+}
+
+impl<T: AsRef<AtomicU32>> Drop for Counted<T> {
+    fn drop(&mut self) {
+        self.0.as_ref().fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(port: u16) -> EndpointKey {
+        EndpointKey {
+            service: "shop/orders".into(),
+            address: SocketAddr::from(([10, 0, 0, 1], port)),
+            mesh: None,
+            identity: None,
+        }
+    }
+
+    #[test]
+    fn state_survives_while_somebody_holds_it() {
+        let mut registry = Registry::default();
+        let first = registry.endpoint(key(80));
+        first.ejected_until.store(7, Ordering::Relaxed);
+        assert_eq!(registry.endpoint(key(80)).ejected_until.load(Ordering::Relaxed), 7);
+        assert_ne!(registry.endpoint(key(81)).id, first.id);
+        let id = first.id;
+        drop(first);
+        registry.sweep();
+        assert_ne!(registry.endpoint(key(80)).id, id, "an id is never given twice");
+    }
+
+    #[test]
+    fn a_limit_is_never_passed_and_given_back() {
+        struct Connections(Arc<ClusterState>);
+        impl AsRef<AtomicU32> for Connections {
+            fn as_ref(&self) -> &AtomicU32 {
+                &self.0.connections
+            }
+        }
+        let state = Arc::new(ClusterState::default());
+        let one = Counted::within(Connections(Arc::clone(&state)), 1);
+        assert!(one.is_some());
+        assert!(Counted::within(Connections(Arc::clone(&state)), 1).is_none());
+        drop(one);
+        assert!(Counted::within(Connections(state), 1).is_some());
+    }
+}

@@ -1,0 +1,2 @@
+//! One request, whatever version it came in.
+pub mod body;
