@@ -1,1 +1,55 @@
-fn main() {}
+//! `cargo xtask`: the one door for people and for CI.
+
+mod advisories;
+mod error;
+mod process;
+mod source;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::Result;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Trama's one door for people and for CI",
+    after_help = "Before a commit: `cargo xtask check`, then `cargo xtask test`."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every test suite, or the named ones; ends with the line `N passed, N failed`
+    Test(test::Args),
+    /// Run the quick suites that need no build of the tests: format, lints, deny, unused-deps
+    Check,
+    /// Show how large files and functions are, tests left out
+    Sizes,
+    /// Compare the dependencies with the RustSec database (needs the internet)
+    Advisories,
+}
+
+fn main() -> ExitCode {
+    let outcome = run(Cli::parse().command);
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Test(args) => test::run(&args),
+        Command::Check => test::run(&test::Args::quick()),
+        Command::Sizes => source::report(),
+        Command::Advisories => advisories::run(),
+    }
+}

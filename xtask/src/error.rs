@@ -1,0 +1,31 @@
+//! What can go wrong, each with its remedy.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{action} {path}: {source}")]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot start `{command}`: {source}")]
+    Start { command: String, source: io::Error },
+    #[error("`{command}` failed ({status}); its output is above")]
+    Failed { command: String, status: std::process::ExitStatus },
+    #[error("these programs are missing: {programs}. Install them with: {remedy}")]
+    Missing { programs: String, remedy: String },
+    #[error("no suite is named `{name}`{hint}. The suites are: {known}")]
+    UnknownSuite { name: String, hint: String, known: String },
+    #[error("{path} is not valid Rust: {source}")]
+    Syntax { path: PathBuf, source: syn::Error },
+    #[error("neither XDG_CACHE_HOME nor HOME is set: set one, tools are kept in its folder trama/")]
+    NoCache,
+}
+
+impl Error {
+    /// For `map_err` on file operations: `Error::file("read", &path)`.
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { action, path: path.to_owned(), source }
+    }
+}

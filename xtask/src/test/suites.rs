@@ -1,0 +1,149 @@
+//! The suites. A name stays for ever: people, CI and notes refer to it.
+//!
+//! A new file `tests/tests/<suite>_<what>.rs` joins its suite by its name alone.
+
+use crate::tools::{self, Tool};
+
+pub(crate) struct Suite {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) needs: &'static [Tool],
+    pub(crate) steps: &'static [Step],
+}
+
+/// One command of a suite.
+pub(crate) enum Step {
+    /// `cargo …` that must succeed, and counts only when it does not.
+    Build(&'static [&'static str]),
+    /// `cargo …` that runs libtest programs, whose results are counted.
+    Tests(&'static [&'static str]),
+    /// `cargo …` that counts as one check.
+    Check(&'static [&'static str]),
+    /// A pinned program of cargo's that counts as one check.
+    Tool(Tool, &'static [&'static str]),
+    /// `cargo xtask …` that counts as one check.
+    Xtask(&'static [&'static str]),
+}
+
+/// What tests start as processes. All members are built together here and below, for then cargo unifies the
+/// features of dependencies once, and builds none of them twice.
+const PROGRAMS: Step = Step::Build(&["build", "--workspace", "--bins", "--lib", "--tests"]);
+
+pub(crate) const SUITES: &[Suite] = &[
+    Suite {
+        name: "format",
+        about: "rustfmt has nothing to change",
+        needs: &[],
+        steps: &[Step::Check(&["fmt", "--all", "--check"])],
+    },
+    Suite {
+        name: "lints",
+        about: "clippy has nothing to say about any target",
+        needs: &[],
+        steps: &[Step::Check(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])],
+    },
+    Suite {
+        name: "deny",
+        about: "licences, banned crates and sources of the dependencies (cargo-deny)",
+        needs: &[tools::CARGO_DENY],
+        steps: &[Step::Tool(tools::CARGO_DENY, &["--offline", "check", "bans", "licenses", "sources"])],
+    },
+    Suite {
+        name: "unused-deps",
+        about: "no crate is depended on in vain (cargo-machete)",
+        needs: &[tools::CARGO_MACHETE],
+        steps: &[Step::Tool(tools::CARGO_MACHETE, &[])],
+    },
+    Suite {
+        name: "dependencies",
+        about: "the sidecar's modules depend on each other in one direction; files stay small",
+        needs: &[],
+        steps: &[Step::Tests(&["test", "--workspace", "--no-fail-fast", "--bin", "xtask", "source::"])],
+    },
+    Suite {
+        name: "unit",
+        about: "every crate's own tests, and the examples in its documentation",
+        needs: &[],
+        steps: &[
+            Step::Tests(&[
+                "test",
+                "--workspace",
+                "--no-fail-fast",
+                "--lib",
+                "--bins",
+                "--",
+                "--skip",
+                "source::",
+            ]),
+            Step::Tests(&["test", "--package", "trama-proto", "--package", "trama-sidecar", "--doc"]),
+        ],
+    },
+    Suite {
+        name: "golden",
+        about: "the wire's contract: ports, ALPN, SNI, span parents, labels",
+        needs: &[],
+        steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "golden_*"])],
+    },
+    Suite {
+        name: "strict",
+        about: "malformed requests are refused, and the guard agrees with the parser behind it",
+        needs: &[],
+        steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "strict_*"])],
+    },
+    Suite {
+        name: "mesh",
+        about: "pairs of sidecars within one process",
+        needs: &[tools::CURL, tools::NGINX, tools::PYTHON],
+        steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "mesh_*"])],
+    },
+    Suite {
+        name: "lab",
+        about: "sidecars as processes in network namespaces, with captured traffic (root)",
+        needs: &[tools::IP, tools::NFT, tools::CURL, tools::NGINX, tools::PYTHON],
+        steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "lab_*"])],
+    },
+    Suite {
+        name: "docs",
+        about: "links lead somewhere; the configurations and policies in the book are valid",
+        needs: &[],
+        steps: &[Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "docs_*"])],
+    },
+    Suite {
+        name: "demo",
+        about: "`cargo xtask demo --once`: a region dies and nobody notices",
+        needs: &[tools::IP, tools::NFT],
+        steps: &[Step::Xtask(&["demo", "--once"])],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), SUITES.len());
+    }
+
+    /// A test file that no suite runs would be green for ever.
+    #[test]
+    fn every_file_of_tests_belongs_to_a_suite() {
+        let folder = crate::process::root().join("tests/tests");
+        let Ok(entries) = std::fs::read_dir(&folder) else { return };
+        for entry in entries {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let Some(stem) = name.strip_suffix(".rs") else { continue };
+            let runs = |step: &Step| match step {
+                Step::Tests(arguments) => arguments
+                    .iter()
+                    .any(|pattern| pattern.strip_suffix('*').is_some_and(|prefix| stem.starts_with(prefix))),
+                _ => false,
+            };
+            let homes = SUITES.iter().filter(|suite| suite.steps.iter().any(runs)).count();
+            assert_eq!(homes, 1, "{name}: name it after its suite, as in mesh_{name} (see `test --list`)");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Programs that the suites need and a machine may lack. Cargo's are installed into a cache of the user's, pinned;
+//! the system's by apt-get where we are root. Otherwise an error names the very command to type.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::process;
+
+/// A program and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tool {
+    pub(crate) program: &'static str,
+    pub(crate) source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Crate { version: &'static str },
+    Debian { package: &'static str },
+}
+
+pub(crate) const CARGO_DENY: Tool = Tool::from_crate("cargo-deny", "0.20.2");
+pub(crate) const CARGO_MACHETE: Tool = Tool::from_crate("cargo-machete", "0.9.2");
+pub(crate) const CURL: Tool = Tool::from_debian("curl", "curl");
+pub(crate) const IP: Tool = Tool::from_debian("ip", "iproute2");
+pub(crate) const NFT: Tool = Tool::from_debian("nft", "nftables");
+pub(crate) const NGINX: Tool = Tool::from_debian("nginx", "nginx-light");
+pub(crate) const PYTHON: Tool = Tool::from_debian("python3", "python3");
+
+impl Tool {
+    const fn from_crate(program: &'static str, version: &'static str) -> Self {
+        Self { program, source: Source::Crate { version } }
+    }
+
+    const fn from_debian(program: &'static str, package: &'static str) -> Self {
+        Self { program, source: Source::Debian { package } }
+    }
+}
+
+/// Makes sure that every tool is there, installing what can be installed, with its progress on the terminal.
+pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
+    let path = search_path()?;
+    let missing: Vec<Tool> = tools.iter().copied().filter(|tool| !is_there(*tool, &path)).collect();
+    let mut packages = Vec::new();
+    for tool in &missing {
+        match tool.source {
+            Source::Crate { version } => install_crate(tool.program, version)?,
+            Source::Debian { package } => packages.push(package),
+        }
+    }
+    if packages.is_empty() { Ok(()) } else { install_packages(&missing, &packages) }
+}
+
+/// A pinned program of cargo's with arguments; `ensure` has seen to it that it is there.
+pub(crate) fn command(tool: Tool, arguments: &[&str]) -> Result<Command> {
+    let program = find(tool.program, &search_path()?).unwrap_or_else(|| tool.program.into());
+    let mut command = as_subcommand(tool, &program);
+    command.args(arguments);
+    Ok(command)
+}
+
+/// Completes PATH for a command by the folders in which tools are looked for.
+pub(crate) fn with_path(command: &mut Command) -> &mut Command {
+    if let Ok(path) = search_path() {
+        command.env("PATH", path);
+    }
+    command
+}
+
+fn install_crate(name: &str, version: &str) -> Result<()> {
+    let root = cache()?.join("tools");
+    eprintln!("installing {name} {version} into {} (once)", root.display());
+    let mut command = process::cargo(&["install", "--locked", "--force", "--version", version, "--root"]);
+    command.arg(&root).arg(name);
+    process::loud(&mut command)
+}
+
+fn install_packages(missing: &[Tool], packages: &[&str]) -> Result<()> {
+    let install = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
+    if !is_root() || find("apt-get", &std::env::var_os("PATH").unwrap_or_default()).is_none() {
+        let programs = missing.iter().map(|tool| tool.program).collect::<Vec<_>>().join(", ");
+        return Err(Error::Missing { programs, remedy: format!("sudo {install}") });
+    }
+    eprintln!("installing {} by apt-get", packages.join(" "));
+    apt_get(&["update", "-q"])?;
+    let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
+    arguments.extend(packages);
+    apt_get(&arguments)
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    process::loud(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// A crate's program counts only in the version that is pinned.
+fn is_there(tool: Tool, path: &OsString) -> bool {
+    let Some(found) = find(tool.program, path) else { return false };
+    match tool.source {
+        Source::Debian { .. } => true,
+        Source::Crate { version } => reported_version(tool, &found).is_some_and(|text| text == version),
+    }
+}
+
+/// The last word of what `--version` prints: `cargo-deny 0.20.2` and plain `0.9.2` are both in use.
+fn reported_version(tool: Tool, program: &Path) -> Option<String> {
+    let output = as_subcommand(tool, program).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().last().map(str::to_owned)
+}
+
+/// A program of cargo's as cargo would start it: with CARGO set and its own name as the first argument. Not by
+/// cargo, which prefers what the user has in ~/.cargo/bin in whatever version.
+fn as_subcommand(tool: Tool, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("CARGO", process::cargo(&[]).get_program()).current_dir(process::root());
+    command.args(tool.program.strip_prefix("cargo-"));
+    command
+}
+
+fn search_path() -> Result<OsString> {
+    let mut folders = vec![cache()?.join("tools/bin")];
+    folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+    // Debian keeps nft and nginx where an ordinary user's PATH does not look.
+    folders.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    Ok(std::env::join_paths(folders).expect("the folders come from PATH or contain no colon"))
+}
+
+fn cache() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    base.map(|base| base.join("trama")).ok_or(Error::NoCache)
+}
+
+fn find(program: &str, path: &OsString) -> Option<PathBuf> {
+    std::env::split_paths(path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crate_of_another_version_is_not_there() {
+        let bin = std::env::temp_dir().join(format!("trama-tools-{}", std::process::id()));
+        std::fs::create_dir_all(&bin).unwrap();
+        std::fs::write(bin.join("cargo-fake"), "#!/bin/sh\n[ $1 = fake ] && echo cargo-fake 1.2.3\n")
+            .unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bin.join("cargo-fake"), executable).unwrap();
+        let path = bin.clone().into_os_string();
+        assert!(is_there(Tool::from_crate("cargo-fake", "1.2.3"), &path));
+        assert!(!is_there(Tool::from_crate("cargo-fake", "1.2.4"), &path));
+        assert!(!is_there(Tool::from_crate("cargo-other", "1.2.3"), &path));
+        std::fs::remove_dir_all(&bin).unwrap();
+    }
+
+    #[test]
+    fn programs_of_the_system_are_looked_for_where_debian_keeps_them() {
+        let path = search_path().unwrap();
+        assert!(std::env::split_paths(&path).any(|folder| folder == Path::new("/usr/sbin")));
+    }
+}
