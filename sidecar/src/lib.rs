@@ -13,7 +13,7 @@
 //! # Who may import whom
 //!
 //! `main -> app -> inbound | outbound -> stages -> config::snapshot, telemetry, error`. No stage imports another
-//! stage; the exceptions are listed, and the rule is held, by the test `dependencies` of the crate `trama-tests`.
+//! stage; the exceptions are listed, and the rule is held, by the tests in `xtask/src/source/rules.rs`.
 
 // One word on errors: every failure that a peer can see has a name in here.
 pub mod error;
