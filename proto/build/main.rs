@@ -1,0 +1,33 @@
+//! Generates the messages, their canonical JSON form, the gRPC stubs and the JSON Schema from `proto/`.
+
+mod schema;
+
+use protox::prost::Message;
+use std::{env, error::Error, fs, path::PathBuf};
+
+const FILES: &[&str] =
+    &["trama/schema/v1/rule.proto", "trama/policy/v1/resource.proto", "trama/discovery/v1/discovery.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=build");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true).open_files(FILES)?;
+    let descriptors = compiler.file_descriptor_set();
+
+    tonic_prost_build::configure()
+        .compile_well_known_types(true)
+        .btree_map(".")
+        .extern_path(".google.protobuf", "::pbjson_types")
+        .compile_fds(descriptors.clone())?;
+    pbjson_build::Builder::new()
+        .btree_map(["."])
+        .register_descriptors(&descriptors.encode_to_vec())?
+        .build(&[".trama.policy", ".trama.discovery"])?;
+
+    let schema = schema::policy(&compiler.descriptor_pool())?;
+    fs::write(out.join("policy.schema.json"), schema.to_string())?;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! A policy file: YAML documents of the form `kind`, `metadata`, `spec`, read into resources.
+
+use crate::{Position, Problem, did_you_mean, located::Located, policy::v1::Metadata, schema};
+use std::fmt::{self, Display, Formatter};
+
+pub use crate::policy::v1::resource::Kind as Resource;
+
+/// One resource of a policy file. It knows where its fields were written.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// Kind, namespace and name.
+    pub id: ResourceId,
+    /// The resource.
+    pub resource: Resource,
+    /// Where its fields are.
+    located: Located,
+}
+
+/// What names a resource. It is written `Route shop/orders`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceId {
+    /// The kind.
+    pub kind: &'static str,
+    /// The namespace, `default` if it was left out.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Display for ResourceId {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}
+
+impl Document {
+    /// Reads the resources of a policy text. All problems of the text are told, unless it is not YAML at all.
+    pub fn parse(source_name: &str, text: &str) -> Result<Vec<Self>, Vec<Problem>> {
+        let mut documents = Vec::new();
+        let mut problems = Vec::new();
+        for located in Located::parse(source_name, text).map_err(|problem| vec![*problem])? {
+            match Self::typed(located) {
+                Ok(document) => documents.push(document),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if problems.is_empty() { Ok(documents) } else { Err(problems) }
+    }
+
+    /// Where a field was written, such as `spec.rules[1].backendRefs[0].service`.
+    pub fn line_of(&self, field: &str) -> Option<Position> {
+        self.located.line_of(field)
+    }
+
+    /// A problem of one of its fields, with its place. `value` is what was found there, as JSON, or empty.
+    pub fn problem(
+        &self,
+        field: &str,
+        value: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Problem {
+        self.located.problem(field, value, problem, remedy)
+    }
+
+    fn typed(mut located: Located) -> Result<Self, Vec<Problem>> {
+        let kind = kind_of(&located).map_err(|problem| vec![*problem])?;
+        let label = |field: &str| located.value()["metadata"][field].as_str().filter(|text| !text.is_empty());
+        let namespace = label("namespace").unwrap_or("default").to_owned();
+        let id = ResourceId { kind, namespace, name: label("name").unwrap_or("(without name)").to_owned() };
+        located.set_resource(id.to_string());
+        Ok(Self { id, resource: resource(kind, &located)?, located })
+    }
+}
+
+fn kind_of(located: &Located) -> Result<&'static str, Box<Problem>> {
+    let kinds = KINDS.join(", ");
+    if !located.value().is_object() {
+        let remedy = "write `kind:`, `metadata:` and `spec:`; separate documents by a line `---`";
+        return Err(Box::new(located.problem("", "", "not a resource", remedy)));
+    }
+    let value = &located.value()["kind"];
+    let Some(kind) = value.as_str() else {
+        return Err(Box::new(located.problem("kind", "", "missing", format!("write one of: {kinds}"))));
+    };
+    KINDS.iter().find(|known| **known == kind).copied().ok_or_else(|| {
+        let near = did_you_mean(kind, KINDS.iter().copied());
+        let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+        Box::new(located.problem("kind", value.to_string(), "unknown kind", format!("{near}Known: {kinds}")))
+    })
+}
+
+macro_rules! kinds {
+    ($($kind:ident),*) => {
+        const KINDS: &[&str] = &[$(stringify!($kind)),*];
+
+        fn resource(kind: &str, located: &Located) -> Result<Resource, Vec<Problem>> {
+            let definition = format!("#/$defs/{kind}");
+            match kind {
+                $(stringify!($kind) => located
+                    .typed_without(schema(), &definition, &["apiVersion", "kind"])
+                    .map(Resource::$kind),)*
+                _ => unreachable!("kind_of gives only known kinds"),
+            }
+        }
+
+        impl Resource {
+            /// The kind, as it is written in a document.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$kind(_) => stringify!($kind),)*
+                }
+            }
+
+            /// Name, namespace and labels.
+            pub fn metadata(&self) -> Option<&Metadata> {
+                match self {
+                    $(Self::$kind(resource) => resource.metadata.as_ref(),)*
+                }
+            }
+        }
+    };
+}
+
+kinds!(
+    Service,
+    EndpointSet,
+    Route,
+    RegionTopology,
+    RegionalPolicy,
+    PluginChain,
+    AuthzPolicy,
+    Telemetry,
+    MeshSettings
+);
+
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod tests;

@@ -1,0 +1,120 @@
+use super::*;
+use crate::{Problems, policy::v1::regional_policy_spec::Mode};
+
+const ORDERS: &str = include_str!("../examples/orders.yaml");
+
+fn problems(text: &str) -> String {
+    match Document::parse("p.yaml", text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(found) => Problems(found).to_string(),
+    }
+}
+
+#[test]
+fn the_example_is_read_into_typed_resources() {
+    let documents = Document::parse("orders.yaml", ORDERS).unwrap_or_else(|e| panic!("{}", Problems(e)));
+    let ids: Vec<_> = documents.iter().map(|document| document.id.to_string()).collect();
+    assert_eq!(
+        ids,
+        [
+            "RegionTopology default/mesh",
+            "MeshSettings default/mesh",
+            "Service shop/orders",
+            "EndpointSet shop/orders",
+            "Route shop/orders",
+            "RegionalPolicy shop/orders",
+        ]
+    );
+    let Resource::Route(route) = &documents[4].resource else { panic!("a route") };
+    let rule = &route.spec.as_ref().unwrap().rules[1];
+    let timeout = rule.timeouts.as_ref().unwrap().backend_request.as_ref().unwrap();
+    assert_eq!((timeout.seconds, timeout.nanos), (0, 500_000_000));
+    assert_eq!(rule.retry.as_ref().unwrap().attempts, Some(2));
+    let Resource::RegionalPolicy(policy) = &documents[5].resource else { panic!("a policy") };
+    assert_eq!(policy.spec.as_ref().unwrap().mode(), Mode::Ordered);
+}
+
+#[test]
+fn a_field_knows_its_line() {
+    let documents = Document::parse("orders.yaml", ORDERS).unwrap();
+    let line =
+        ORDERS.lines().position(|line| line.contains("port: 80") && !line.contains("- ")).unwrap() as u64 + 1;
+    let place = documents[4].line_of("spec.rules[1].backendRefs[0].port").unwrap();
+    assert_eq!((place.line, place.column), (line, 17));
+    let missing = documents[4].line_of("spec.rules[1].backendRefs[0].namespace").unwrap();
+    assert_eq!(missing.line, line - 1, "a field that is not there is where its group begins");
+}
+
+#[test]
+fn every_problem_of_a_file_is_told_with_place_value_and_remedy() {
+    let found = problems(
+        "kind: Service\n\
+         metadata: { name: Orders, namespce: shop }\n\
+         spec:\n\
+         \x20 addresses: [10.0.0.300x]\n\
+         \x20 ports:\n\
+         \x20   - { port: \"80\", appProtocol: HTTPS }\n\
+         \x20   - port: 70000\n\
+         \x20     targetPort:\n\
+         \x20 outlier: { baseEjection: 10, honourRetryAfter: yes }\n\
+         ---\n\
+         kind: Rout\n\
+         ---\n\
+         kind: Route\n\
+         metadata: { name: orders }\n\
+         spec:\n\
+         \x20 rules:\n\
+         \x20   - filters:\n\
+         \x20       - requestHeaderModifier: { remove: [x y] }\n\
+         \x20         urlRewrite: {}\n\
+         \x20     backendRefs:\n\
+         \x20       - weight: 1.5\n",
+    );
+    let expected = include_str!("../tests/golden/problems.txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/problems.txt");
+        std::fs::write(path, format!("{found}\n")).unwrap();
+        return;
+    }
+    assert_eq!(format!("{found}\n"), expected);
+}
+
+#[test]
+fn what_is_not_yaml_is_refused_with_its_place() {
+    let found = problems("kind: Service\nmetadata: {name: a\nspec: ]\n");
+    assert!(found.starts_with("p.yaml:3:"), "{found}");
+    assert!(found.contains("not valid YAML"), "{found}");
+}
+
+#[test]
+fn a_key_given_twice_is_refused() {
+    let found = problems("kind: Service\nmetadata:\n  name: a\n  name: b\nspec: {ports: [{port: 80}]}\n");
+    assert!(found.starts_with("p.yaml:4:3: not valid YAML: duplicate"), "{found}");
+}
+
+#[test]
+fn aliases_cannot_grow_without_bound() {
+    let mut text =
+        "kind: Service\nmetadata:\n  labels:\n    l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let items = vec![format!("*l{}", level - 1); 10].join(", ");
+        text.push_str(&format!("    l{level}: &l{level} [{items}]\n"));
+    }
+    assert!(problems(&text).contains("not valid YAML"));
+}
+
+#[test]
+fn what_is_no_resource_says_what_a_resource_is() {
+    assert!(problems("- a\n- b\n").contains("write `kind:`, `metadata:` and `spec:`"));
+    assert!(problems("metadata: {name: a}\n").contains("kind: missing; write one of: Service, EndpointSet"));
+    assert!(
+        problems("kind: Service\napiVersion: v1\nmetadata: {name: a}\nspec: {ports: [{port: 1}]}\n")
+            .contains("apiVersion: not an allowed value, got \"v1\"; known: trama.dev/v1alpha1")
+    );
+}
+
+#[test]
+fn an_empty_text_has_no_resources() {
+    assert_eq!(Document::parse("p.yaml", "").unwrap().len(), 0);
+    assert_eq!(Document::parse("p.yaml", "---\n# nothing\n---\n").unwrap().len(), 0);
+}

@@ -1,0 +1,194 @@
+//! A YAML document read by a JSON Schema into a type, all problems told at once, each with its place.
+
+use crate::{
+    Position, Problem, check,
+    node::{self, Node},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
+use serde_saphyr::Spanned;
+use std::collections::HashMap;
+
+/// A document whose fields know where they were written.
+#[derive(Clone, Debug)]
+pub struct Located {
+    source: String,
+    resource: String,
+    value: Value,
+    positions: HashMap<String, Position>,
+    overlaid: HashMap<String, String>,
+}
+
+impl Located {
+    /// Reads each document of a YAML text. Empty documents are left out.
+    pub fn parse(source: &str, text: &str) -> Result<Vec<Self>, Box<Problem>> {
+        let documents = node::read(source, text)?;
+        let located = documents.into_iter().map(|root| {
+            let mut positions = HashMap::new();
+            positions.insert(String::new(), node::position(root.referenced));
+            let value = flatten(root.value, "", &mut positions);
+            Self {
+                source: source.to_owned(),
+                resource: String::new(),
+                value,
+                positions,
+                overlaid: HashMap::new(),
+            }
+        });
+        Ok(located.filter(|document| !document.value.is_null()).collect())
+    }
+
+    /// A document without content, to be filled by [`Self::overlay`].
+    pub fn empty(source: &str) -> Self {
+        Self {
+            source: source.to_owned(),
+            resource: String::new(),
+            value: Value::Object(Map::new()),
+            positions: HashMap::new(),
+            overlaid: HashMap::new(),
+        }
+    }
+
+    /// What the document says, without types.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// Where a field was written; of a field that is not there, where the nearest field round it was.
+    pub fn line_of(&self, field: &str) -> Option<Position> {
+        enclosing(field).find_map(|field| self.positions.get(field)).copied()
+    }
+
+    /// A problem of a field, with its place. `value` is what was found there, as JSON, or empty.
+    pub fn problem(
+        &self,
+        field: &str,
+        value: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Problem {
+        let overlaid = enclosing(field).find_map(|field| self.overlaid.get(field));
+        Problem {
+            source: overlaid.unwrap_or(&self.source).clone(),
+            position: overlaid.is_none().then(|| self.line_of(field)).flatten(),
+            resource: self.resource.clone(),
+            field: field.to_owned(),
+            value: value.into(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// Puts a value that came from elsewhere, such as an environment variable, in place of the document's.
+    pub fn overlay(&mut self, path: &[&str], value: Value, source: &str) {
+        let mut at = &mut self.value;
+        for key in path {
+            if !at.is_object() {
+                *at = Value::Object(Map::new());
+            }
+            let Value::Object(fields) = at else { return };
+            at = fields.entry(*key).or_insert(Value::Null);
+        }
+        *at = value;
+        let field = path.iter().fold(String::new(), |field, key| join_key(&field, key));
+        self.overlaid.insert(field, source.to_owned());
+    }
+
+    /// The document as a `T`, if it obeys `definition` (`#/$defs/…`, or the whole schema if empty).
+    pub fn typed<T: DeserializeOwned>(&self, schema: &Value, definition: &str) -> Result<T, Vec<Problem>> {
+        self.typed_without(schema, definition, &[])
+    }
+
+    /// Names the resource that problems of this document are of.
+    pub(crate) fn set_resource(&mut self, resource: String) {
+        self.resource = resource;
+    }
+
+    /// As [`Self::typed`]; fields in `omitted` are in the schema but not in the type.
+    pub(crate) fn typed_without<T: DeserializeOwned>(
+        &self,
+        schema: &Value,
+        definition: &str,
+        omitted: &[&str],
+    ) -> Result<T, Vec<Problem>> {
+        let mut value = self.value.clone();
+        let findings = check::check(schema, definition, &mut value);
+        if !findings.is_empty() {
+            let told =
+                |found: check::Finding| self.problem(&found.field, found.value, found.problem, found.remedy);
+            let mut problems: Vec<_> = findings.into_iter().map(told).collect();
+            problems.sort_by_key(|problem| problem.position);
+            return Err(problems);
+        }
+        if let Value::Object(fields) = &mut value {
+            fields.retain(|name, _| !omitted.contains(&name.as_str()));
+        }
+        // The schema is checked first, because serde stops at the first problem. Serde has the last word.
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let field = error.path().iter().fold(String::new(), |field, segment| match segment {
+                Segment::Seq { index } => join_index(&field, *index),
+                Segment::Map { key } => join_key(&field, key),
+                Segment::Enum { variant } => join_key(&field, variant),
+                Segment::Unknown => field,
+            });
+            vec![self.problem(&field, "", error.inner().to_string(), "write a value of the documented form")]
+        })
+    }
+}
+
+/// The path of a field within an object.
+pub(crate) fn join_key(path: &str, key: &str) -> String {
+    let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    match (plain, path.is_empty()) {
+        (true, true) => key.to_owned(),
+        (true, false) => format!("{path}.{key}"),
+        (false, _) => format!("{path}[{key:?}]"),
+    }
+}
+
+/// The path of an item within a list.
+pub(crate) fn join_index(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
+}
+
+/// A path, the path round it, and so on to the whole document.
+fn enclosing(field: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(field), |field| {
+        (!field.is_empty()).then(|| &field[..field.rfind(['.', '[']).unwrap_or(0)])
+    })
+}
+
+fn flatten(node: Node, path: &str, positions: &mut HashMap<String, Position>) -> Value {
+    match node {
+        Node::Scalar(value) => value,
+        Node::List(items) => items
+            .into_iter()
+            .enumerate()
+            .map(|(index, item)| {
+                let path = join_index(path, index);
+                positions.insert(path.clone(), node::position(item.referenced));
+                flatten(item.value, &path, positions)
+            })
+            .collect(),
+        Node::Map(entries) => entries
+            .into_iter()
+            .map(|(key, item)| {
+                let path = join_key(path, &key.value);
+                positions.insert(path.clone(), member_position(&key, &item));
+                (key.value, flatten(item.value, &path, positions))
+            })
+            .collect::<Map<_, _>>()
+            .into(),
+    }
+}
+
+/// A member is where its value is, if that is on the line of its key; a block begins at its key.
+fn member_position(key: &Spanned<String>, item: &Spanned<Node>) -> Position {
+    let (key, item) = (node::position(key.referenced), node::position(item.referenced));
+    if key.line == item.line || key.line == 0 { item } else { key }
+}
+
+#[cfg(test)]
+#[path = "located_tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+//! A YAML text as a tree whose nodes know their place.
+
+use crate::{Position, Problem};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
+use std::fmt;
+
+/// The value of a node. Each child knows where it begins.
+pub(crate) enum Node {
+    Scalar(Value),
+    List(Vec<Spanned<Self>>),
+    Map(Vec<(Spanned<String>, Spanned<Self>)>),
+}
+
+/// Reads every document of a YAML text. Duplicate keys are refused, and aliases cannot grow without bound.
+pub(crate) fn read(source: &str, text: &str) -> Result<Vec<Spanned<Node>>, Box<Problem>> {
+    // A policy of 1,000 services with 10 endpoints each has 3,000 documents and 200,000 nodes.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: 100_000,
+            max_nodes: 5_000_000,
+            max_events: 20_000_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+        },
+        duplicate_keys: DuplicateKeyPolicy::Error,
+        strict_booleans: true,
+        with_snippet: false,
+    };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
+        Box::new(Problem {
+            source: source.to_owned(),
+            position: error.location().map(position),
+            resource: String::new(),
+            field: String::new(),
+            value: String::new(),
+            problem: format!("not valid YAML: {}", without_place(&error)),
+            remedy: "correct the text there; everything after it is unread".to_owned(),
+        })
+    })
+}
+
+pub(crate) fn position(location: Location) -> Position {
+    Position { line: location.line(), column: location.column() }
+}
+
+/// The error's text without its own way of naming the place, which is told beside it.
+fn without_place(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let end = text.find(" at line ").unwrap_or(text.len());
+    text[..end].lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any YAML value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Null))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        let mut map = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            map.push(entry);
+        }
+        Ok(Node::Map(map))
+    }
+}
