@@ -19,6 +19,10 @@
 pub mod error;
 // What the sidecar was told: bootstrap file, immutable snapshot, conversion from the policy model.
 pub mod config;
+// 0 capture rules (nft): make, prove, take back; used by the init container, by tests and by hand
+pub mod redirect;
+// 1 sockets: the original destination
+pub mod accept;
 // 3 protocol detection; HTTP/1.1 and HTTP/2; every version becomes one Request and one Response
 pub mod http;
 // 4 phases, the chain, built-in filters

@@ -17,8 +17,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // The two stories walk through all stages, but not through each other.
     ("inbound", &["STAGES", "BASE"]),
     ("outbound", &["STAGES", "BASE"]),
-    // The stages, in path order.
-    ("redirect", &["BASE"]),
+    // The stages, in path order. The proof of the capture rules asks a connection what it was meant for.
+    ("redirect", &["BASE", "accept::original_dst"]),
     ("accept", &["BASE"]),
     ("tls", &["BASE"]),
     ("http", &["BASE"]),
