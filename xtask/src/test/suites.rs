@@ -134,8 +134,11 @@ mod tests {
         let folder = crate::process::root().join("tests/tests");
         let Ok(entries) = std::fs::read_dir(&folder) else { return };
         for entry in entries {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            let Some(stem) = name.strip_suffix(".rs") else { continue };
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.join("main.rs").exists() {
+                continue;
+            }
+            let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
             let runs = |step: &Step| match step {
                 Step::Tests(arguments) => arguments
                     .iter()
@@ -143,7 +146,7 @@ mod tests {
                 _ => false,
             };
             let homes = SUITES.iter().filter(|suite| suite.steps.iter().any(runs)).count();
-            assert_eq!(homes, 1, "{name}: name it after its suite, as in mesh_{name} (see `test --list`)");
+            assert_eq!(homes, 1, "{stem}: name it after its suite, as in mesh_{stem} (see `test --list`)");
         }
     }
 }

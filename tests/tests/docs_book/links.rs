@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::pages;
+
 /// The target of each `[text](target)` outside code, with its line.
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
@@ -33,29 +35,6 @@ fn anchors(text: &str) -> Vec<String> {
     headings.map(anchor).collect()
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-fn pages() -> Vec<PathBuf> {
-    let mut pages = Vec::new();
-    walk(&root().join("docs/src"), &mut pages);
-    let top = std::fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
-    pages.extend(top.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
-    pages
-}
-
-fn walk(folder: &Path, pages: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            walk(&path, pages);
-        } else if path.extension().is_some_and(|extension| extension == "md") {
-            pages.push(path);
-        }
-    }
-}
-
 fn broken(page: &Path, target: &str) -> Option<String> {
     if target.starts_with("https://") || target.starts_with("http://") {
         return None;
@@ -74,10 +53,10 @@ fn broken(page: &Path, target: &str) -> Option<String> {
 #[test]
 fn every_link_leads_somewhere() {
     let mut wrong = Vec::new();
-    for page in pages() {
-        for (line, target) in links(&std::fs::read_to_string(&page).unwrap()) {
-            if let Some(why) = broken(&page, &target) {
-                wrong.push(format!("{}:{line}: {target}: {why}", page.display()));
+    for page in pages::all() {
+        for (line, target) in links(&page.text) {
+            if let Some(why) = broken(&page.path, &target) {
+                wrong.push(format!("{}:{line}: {target}: {why}", page.path.display()));
             }
         }
     }
@@ -86,13 +65,11 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn every_chapter_is_in_the_table_of_contents() {
-    let book = root().join("docs/src");
-    let contents = std::fs::read_to_string(book.join("SUMMARY.md")).unwrap();
-    let listed: Vec<PathBuf> = links(&contents).into_iter().map(|(_, target)| book.join(target)).collect();
-    let mut chapters = Vec::new();
-    walk(&book, &mut chapters);
-    for chapter in chapters.iter().filter(|chapter| !chapter.ends_with("SUMMARY.md")) {
-        assert!(listed.contains(chapter), "{} is not in SUMMARY.md", chapter.display());
+    let contents = std::fs::read_to_string(pages::book().join("SUMMARY.md")).unwrap();
+    let listed: Vec<PathBuf> =
+        links(&contents).into_iter().map(|(_, target)| pages::book().join(target)).collect();
+    for chapter in pages::chapters() {
+        assert!(listed.contains(&chapter.path), "{} is not in SUMMARY.md", chapter.path.display());
     }
 }
 
@@ -101,7 +78,7 @@ fn links_are_found_and_code_is_left_alone() {
     let text = "see [a](b.md) and [c](#d)\n```\n[not](this)\n```\n[e](f)";
     let targets: Vec<String> = links(text).into_iter().map(|(_, target)| target).collect();
     assert_eq!(targets, ["b.md", "#d", "f"]);
-    let page = root().join("docs/src/SUMMARY.md");
+    let page = pages::book().join("SUMMARY.md");
     assert!(broken(&page, "no-such-chapter.md").is_some());
     assert!(broken(&page, "#no-such-heading").is_some());
     assert!(broken(&page, "#summary").is_none());

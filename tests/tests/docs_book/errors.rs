@@ -2,10 +2,12 @@
 
 use trama_sidecar::error::Reason;
 
+use crate::pages;
+
 #[test]
 fn the_book_lists_every_reason_with_its_status_and_fault() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/reference/errors.md");
-    let text = std::fs::read_to_string(page).unwrap();
+    let page = pages::book().join("reference/errors.md");
+    let text = std::fs::read_to_string(&page).unwrap();
     let rows = text.lines().filter(|line| line.starts_with("| `"));
     let listed: Vec<Vec<String>> = rows
         .map(|row| {
@@ -19,5 +21,5 @@ fn the_book_lists_every_reason_with_its_status_and_fault() {
             vec![reason.name().to_owned(), reason.status().as_str().to_owned(), fault]
         })
         .collect();
-    assert_eq!(listed, expected, "{page}");
+    assert_eq!(listed, expected, "{}", page.display());
 }
