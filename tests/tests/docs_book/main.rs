@@ -1,5 +1,7 @@
 //! The documentation against the code: its links, its examples and its tables.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
 mod errors;
 mod links;
 mod pages;
