@@ -1,0 +1,140 @@
+//! The most and the longest of everything. Every limit is finite.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::text::{self, DurationText};
+
+/// The most of everything. What exceeds a limit is refused with a named reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Bytes of a request's or answer's header, all fields together.
+    #[schemars(range(min = 1024, max = 1_048_576))]
+    pub header_bytes: u32,
+    /// Fields of a request's or answer's header.
+    #[schemars(range(min = 8, max = 10_000))]
+    pub header_count: u32,
+    /// Bytes of an HTTP/1 request line: method, target, version.
+    #[schemars(range(min = 256, max = 1_048_576))]
+    pub request_line_bytes: u32,
+    /// Downstream connections of the sidecar, all listeners together.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: u32,
+    /// Streams open at one time on a downstream HTTP/2 connection.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_concurrent_streams: u32,
+    /// Streams that a downstream HTTP/2 connection may reset per second. More closes it (CVE-2023-44487).
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_resets_per_second: u32,
+    /// Bytes of a body that are held for each direction of a stream while the next hop reads slowly.
+    #[schemars(range(min = 16_384, max = 16_777_216))]
+    pub buffer_bytes: u32,
+    /// Bytes of a request's body that are kept for a retry. A longer one is not tried again once it was sent.
+    #[schemars(range(max = 16_777_216))]
+    pub retry_buffer_bytes: u32,
+    /// HTTP/2 flow-control window of a stream, in bytes.
+    #[schemars(range(min = 65_535, max = 2_147_483_647))]
+    pub stream_window_bytes: u32,
+    /// HTTP/2 flow-control window of a connection, in bytes.
+    #[schemars(range(min = 65_535, max = 2_147_483_647))]
+    pub connection_window_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 64 * 1024,
+            header_count: 128,
+            request_line_bytes: 16 * 1024,
+            max_connections: 16_384,
+            max_concurrent_streams: 256,
+            max_resets_per_second: 200,
+            buffer_bytes: 256 * 1024,
+            retry_buffer_bytes: 64 * 1024,
+            stream_window_bytes: 1024 * 1024,
+            connection_window_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// The longest of everything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// To make a TCP connection to an endpoint.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub connect: Duration,
+    /// For a TLS handshake, on either side.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub tls_handshake: Duration,
+    /// From the first byte of a request's header to its last.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub request_header: Duration,
+    /// A captured client that sends nothing for this long is taken to wait for the server: opaque TCP.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub detect: Duration,
+    /// A stream on which nothing moves.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub stream_idle: Duration,
+    /// A TCP or upgraded connection on which nothing moves.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub tcp_idle: Duration,
+    /// From SIGTERM until what is still open is cut.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(1),
+            tls_handshake: Duration::from_secs(5),
+            request_header: Duration::from_secs(10),
+            detect: Duration::from_millis(100),
+            stream_idle: Duration::from_secs(3600),
+            tcp_idle: Duration::from_secs(24 * 3600),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Pooled connections to endpoints. The counts are for each worker and endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Pool {
+    /// Connections open at one time.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub max_connections_per_endpoint: u32,
+    /// Idle HTTP/1.1 connections that are kept.
+    #[schemars(range(max = 65_535))]
+    pub max_idle_per_endpoint: u32,
+    /// A connection without a request for this long is closed.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub idle_timeout: Duration,
+    /// A connection older than this takes no new request.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub max_age: Duration,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            max_connections_per_endpoint: 1024,
+            max_idle_per_endpoint: 256,
+            idle_timeout: Duration::from_secs(90),
+            max_age: Duration::from_secs(3600),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The bootstrap configuration: what a sidecar must know before any policy. Parsed once, at the start.
+//!
+//! It is read from a YAML file, every leaf can be set by an environment variable, and what is wrong is told all at
+//! once. `docs/src/reference/config.schema.json` is its JSON Schema, generated from these types.
+
+mod cpu;
+mod env;
+mod limits;
+mod listener;
+mod schema;
+mod sections;
+mod text;
+mod validate;
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use trama_proto::{Problem, Problems, located::Located};
+
+pub use self::{
+    limits::{Limits, Pool, Timeouts},
+    listener::{Listener, ListenerProtocol, ListenerTls, ServiceAddress},
+    schema::schema,
+    sections::{
+        AccessLogTarget, Admin, Application, Capture, Identity, Node, Ports, Startup, Telemetry,
+        WithoutPolicy,
+    },
+};
+
+/// The bootstrap configuration of a sidecar. Everything has a default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// Who and where this sidecar is.
+    pub node: Node,
+    /// Worker threads. Left out: the CPU limit of the control group rounded up; without a limit 2.
+    #[schemars(range(min = 1, max = 256))]
+    pub workers: Option<usize>,
+    /// The address of every port in `ports`. Left out: all addresses, IPv6 and IPv4.
+    pub bind_address: Option<IpAddr>,
+    /// The ports of the sidecar.
+    pub ports: Ports,
+    /// Which traffic is captured.
+    pub capture: Capture,
+    /// Listeners for outbound traffic that is not captured: the authority of a request decides where it goes.
+    pub listeners: Vec<Listener>,
+    /// The application beside this sidecar.
+    pub application: Application,
+    /// The identity of the workload. Left out: nothing is sent or taken by mTLS.
+    pub identity: Option<Identity>,
+    /// The policy file. It is watched. The command line's `--policy` comes first.
+    pub policy_file: Option<PathBuf>,
+    /// The most of everything.
+    pub limits: Limits,
+    /// The longest of everything.
+    pub timeouts: Timeouts,
+    /// Pooled connections to endpoints.
+    pub pool: Pool,
+    /// What happens before there is a policy.
+    pub startup: Startup,
+    /// The admin interface.
+    pub admin: Admin,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+}
+
+impl Config {
+    /// Reads the configuration from a file, if there is one, and from `TRAMA_…` variables.
+    pub fn load(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Problems> {
+        let Some(file) = file else { return Self::parse("environment", "", variables) };
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            let empty = Located::empty(&name);
+            let remedy = "name a readable file by --config";
+            Problems(vec![empty.problem("", "", format!("cannot be read: {error}"), remedy)])
+        })?;
+        Self::parse(&name, &text, variables)
+    }
+
+    /// Reads the configuration from a text and from `TRAMA_…` variables.
+    pub fn parse(
+        source: &str,
+        text: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Problems> {
+        let mut located = only_document(source, text).map_err(|problem| Problems(vec![*problem]))?;
+        let mut problems = env::overlay(&mut located, schema(), variables);
+        match located.typed::<Self>(schema(), "") {
+            Ok(config) => {
+                problems.extend(validate::problems(&config, &located));
+                if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+            }
+            Err(found) => Err(Problems(problems.into_iter().chain(found).collect())),
+        }
+    }
+
+    /// The number of worker threads.
+    pub fn worker_count(&self) -> usize {
+        self.workers.unwrap_or_else(cpu::workers)
+    }
+
+    /// The address of every port in `ports`.
+    pub fn bind_ip(&self) -> IpAddr {
+        // A machine without IPv6 cannot bind `::`, which elsewhere takes IPv4 as well.
+        let both = Path::new("/proc/net/if_inet6").exists();
+        let all: IpAddr = if both { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        self.bind_address.unwrap_or(all)
+    }
+}
+
+fn only_document(source: &str, text: &str) -> Result<Located, Box<Problem>> {
+    let mut documents = Located::parse(source, text)?.into_iter();
+    let first = documents.next().unwrap_or_else(|| Located::empty(source));
+    match documents.next() {
+        None => Ok(first),
+        Some(second) => {
+            Err(Box::new(second.problem("", "", "a second document", "remove it and the `---` before it")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+use std::{fs, path::PathBuf, time::Duration};
+
+use super::*;
+
+const NONE: [(String, String); 0] = [];
+
+fn refused(text: &str, variables: &[(&str, &str)]) -> String {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    match Config::parse("c.yaml", text, variables) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    assert_eq!(Config::parse("c.yaml", "", NONE).unwrap(), Config::default());
+    assert_eq!(Config::default().ports.mesh, 15008);
+    assert_eq!(Config::default().timeouts.connect, Duration::from_secs(1));
+}
+
+#[test]
+fn a_whole_file_is_read() {
+    let text = r#"
+node: { name: orders-1, namespace: shop, service: orders, region: sao-paulo, zone: sao-paulo-a }
+workers: 1
+bindAddress: 127.0.0.1
+ports: { outbound: 0, inbound: 0, mesh: 0, metrics: 0, health: 0 }
+capture: { outbound: false, inbound: false }
+listeners:
+  - { name: http, address: "127.0.0.1:8080" }
+  - { name: db, address: "[::1]:5432", protocol: TCP, service: "shop/db:5432" }
+  - name: tls
+    address: 127.0.0.1:8443
+    protocol: HTTP
+    tls: { certificate: a.pem, key: b.pem }
+application: { address: 127.0.0.1, allowedPorts: [8080] }
+identity: { certificate: c.pem, key: k.pem, bundle: b.pem }
+timeouts: { connect: 250ms }
+startup: { withoutPolicy: REFUSE }
+admin: { port: 0 }
+telemetry: { accessLog: "off", otlpEndpoint: "http://127.0.0.1:4317" }
+"#;
+    let config = Config::parse("c.yaml", text, NONE).unwrap();
+    assert_eq!(config.worker_count(), 1);
+    assert_eq!(config.listeners[1].service.as_ref().unwrap().to_string(), "shop/db:5432");
+    assert_eq!(config.timeouts.connect, Duration::from_millis(250));
+    assert_eq!(config.startup.without_policy, WithoutPolicy::Refuse);
+    assert_eq!(config.telemetry.access_log, AccessLogTarget::Off);
+    assert_eq!(config.identity.as_ref().unwrap().bundle, PathBuf::from("b.pem"));
+    let written = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&written).unwrap(), config);
+}
+
+#[test]
+fn every_problem_is_told_at_once_with_its_place() {
+    let text = "node: { regon: sao-paulo }\n\
+                ports: { mesh: 70000 }\n\
+                timeouts:\n\
+                \x20 connect: 1\n\
+                \x20 drain: soon\n\
+                listeners:\n\
+                \x20 - { name: a, address: localhost:80, protocol: UDP }\n\
+                workers: 0\n";
+    let expected = "\
+TRAMA_ADMIN_PROT: unknown environment variable; did you mean `TRAMA_ADMIN_PORT`?
+TRAMA_LIMITS_HEADER_COUNT: limits.headerCount: a string where a whole number is needed, got \"many\"; write a whole number from 8 to 10000
+c.yaml:1:16: node.regon: unknown field; did you mean `region`? Known: name, namespace, region, service, zone
+c.yaml:2:16: ports.mesh: out of range, got 70000; write a whole number from 0 to 65535
+c.yaml:4:12: timeouts.connect: a number where a string is needed, got 1; write a length of time with its unit, such as `1.5s`, `250ms` or `1h30m`
+c.yaml:5:10: timeouts.drain: malformed, got \"soon\"; write a length of time with its unit, such as `1.5s`, `250ms` or `1h30m`
+c.yaml:7:25: listeners[0].address: malformed, got \"localhost:80\"; write an IP address with a port, such as `127.0.0.1:8080` or `[::1]:8080`
+c.yaml:7:49: listeners[0].protocol: not an allowed value, got \"UDP\"; known: AUTO, HTTP, TCP
+c.yaml:8:10: workers: out of range, got 0; write a whole number from 1 to 256";
+    let variables = [("TRAMA_ADMIN_PROT", "1"), ("TRAMA_LIMITS_HEADER_COUNT", "many"), ("HOME", "/")];
+    assert_eq!(refused(text, &variables), expected);
+}
+
+#[test]
+fn contradictions_are_told_with_their_place() {
+    let text = "ports: { mesh: 15001 }\n\
+                admin: { address: 0.0.0.0 }\n\
+                listeners:\n\
+                \x20 - { name: a, address: \"127.0.0.1:80\", protocol: TCP }\n\
+                \x20 - { name: a, address: \"127.0.0.1:80\", protocol: HTTP, service: \"a/b:1\" }\n\
+                timeouts: { connect: 0s }\n";
+    let expected = "\
+c.yaml:1:16: ports.mesh: the same port as `ports.outbound`, got 15001; give each its own port
+c.yaml:2:19: admin.address: not a loopback address, got \"0.0.0.0\"; write 127.0.0.1 or ::1: whoever reaches it may change everything
+c.yaml:4:5: listeners[0].service: missing with protocol TCP; name where the bytes go, such as `shop/database:5432`
+c.yaml:5:13: listeners[1].name: used twice, got \"a\"; give each listener its own name
+c.yaml:5:25: listeners[1].address: used twice, got \"127.0.0.1:80\"; give each listener its own address or port
+c.yaml:5:66: listeners[1].service: has no meaning with protocol HTTP, got \"a/b:1\"; remove it: the authority of each request decides
+c.yaml:6:22: timeouts.connect: too short, got \"0s\"; write at least `1ms`; nothing is unlimited";
+    assert_eq!(refused(text, &[]), expected);
+}
+
+#[test]
+fn variables_come_before_the_file() {
+    let variables = [
+        ("TRAMA_PORTS_MESH", "16008"),
+        ("TRAMA_TIMEOUTS_CONNECT", "2s"),
+        ("TRAMA_NODE_NAME", "007"),
+        ("TRAMA_APPLICATION_ALLOWED_PORTS", "[80, 81]"),
+        ("TRAMA_LISTENERS", "[{name: a, address: '127.0.0.1:80'}]"),
+        ("TRAMA_CAPTURE_INBOUND", "false"),
+        ("TRAMA_LOG", "debug"),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::parse("c.yaml", "ports: { mesh: 1 }\n", variables).unwrap();
+    assert_eq!((config.ports.mesh, config.timeouts.connect), (16008, Duration::from_secs(2)));
+    assert_eq!(config.node.name.as_deref(), Some("007"));
+    assert_eq!(config.application.allowed_ports, [80, 81]);
+    assert_eq!(config.listeners[0].name, "a");
+    assert!(!config.capture.inbound);
+}
+
+#[test]
+fn a_missing_file_and_a_second_document_are_named() {
+    let missing = Config::load(Some(Path::new("/nonexistent/c.yaml")), NONE).unwrap_err().to_string();
+    assert!(missing.starts_with("/nonexistent/c.yaml: cannot be read: "), "{missing}");
+    assert_eq!(
+        refused("workers: 1\n---\nworkers: 2\n", &[]),
+        "c.yaml:3:1: a second document; remove it and the `---` before it"
+    );
+}
+
+#[test]
+fn the_published_schema_is_the_present_one() {
+    let published =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/config.schema.json");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&published, serde_json::to_string_pretty(schema()).unwrap() + "\n").unwrap();
+    }
+    let text = fs::read_to_string(&published).unwrap_or_default();
+    let present: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    assert!(&present == schema(), "{} is out of date: run with UPDATE_GOLDEN=1", published.display());
+}
