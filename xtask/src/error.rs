@@ -19,6 +19,12 @@ pub(crate) enum Error {
     UnknownSuite { name: String, hint: String, known: String },
     #[error("{path} is not valid Rust: {source}")]
     Syntax { path: PathBuf, source: syn::Error },
+    #[error("{name} accepted no connection on port {port}; its output is in {log}")]
+    NotUp { name: String, port: u16, log: PathBuf },
+    #[error("{name} did not answer every request by 2xx and the whole body. `{command}`:\n{text}")]
+    Load { name: String, command: String, text: String },
+    #[error("{what} is not as expected: {text}")]
+    Unreadable { what: String, text: String },
     #[error("neither XDG_CACHE_HOME nor HOME is set: set one, tools are kept in its folder trama/")]
     NoCache,
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the one door for people and for CI.
 
 mod advisories;
+mod bench;
 mod error;
 mod process;
 mod source;
@@ -33,6 +34,8 @@ enum Command {
     Check,
     /// Show how large files and functions are, tests left out
     Sizes,
+    /// Measure CPU time, memory and start beside Envoy, nginx and haproxy
+    Bench(bench::Args),
     /// Compare the dependencies with the RustSec database (needs the internet)
     Advisories,
 }
@@ -50,6 +53,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test(args) => test::run(&args),
         Command::Check => test::run(&test::Args::quick()),
         Command::Sizes => source::report(),
+        Command::Bench(args) => bench::run(&args),
         Command::Advisories => advisories::run(),
     }
 }

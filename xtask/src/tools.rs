@@ -24,9 +24,13 @@ pub(crate) enum Source {
 pub(crate) const CARGO_DENY: Tool = Tool::from_crate("cargo-deny", "0.20.2");
 pub(crate) const CARGO_MACHETE: Tool = Tool::from_crate("cargo-machete", "0.9.2");
 pub(crate) const CURL: Tool = Tool::from_debian("curl", "curl");
+pub(crate) const H2LOAD: Tool = Tool::from_debian("h2load", "nghttp2-client");
+pub(crate) const HAPROXY: Tool = Tool::from_debian("haproxy", "haproxy");
 pub(crate) const IP: Tool = Tool::from_debian("ip", "iproute2");
 pub(crate) const NFT: Tool = Tool::from_debian("nft", "nftables");
 pub(crate) const NGINX: Tool = Tool::from_debian("nginx", "nginx-light");
+pub(crate) const OPENSSL: Tool = Tool::from_debian("openssl", "openssl");
+pub(crate) const PIP: Tool = Tool::from_debian("pip3", "python3-pip");
 pub(crate) const PYTHON: Tool = Tool::from_debian("python3", "python3");
 
 impl Tool {
@@ -53,7 +57,7 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
     if packages.is_empty() { Ok(()) } else { install_packages(&missing, &packages) }
 }
 
-/// A pinned program of cargo's with arguments; `ensure` has seen to it that it is there.
+/// A tool with arguments, by its full path; `ensure` has seen to it that it is there.
 pub(crate) fn command(tool: Tool, arguments: &[&str]) -> Result<Command> {
     let program = find(tool.program, &search_path()?).unwrap_or_else(|| tool.program.into());
     let mut command = as_subcommand(tool, &program);
@@ -127,7 +131,8 @@ fn search_path() -> Result<OsString> {
     Ok(std::env::join_paths(folders).expect("the folders come from PATH or contain no colon"))
 }
 
-fn cache() -> Result<PathBuf> {
+/// The folder of the user's for what is installed once.
+pub(crate) fn cache() -> Result<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     base.map(|base| base.join("trama")).ok_or(Error::NoCache)
