@@ -1,8 +1,23 @@
 //! What the sidecar tells about its traffic: metrics, traces, access log.
 //!
 //! A request's way fills a [`Record`]; at its end the record feeds the worker's counters, and only then, and only if
-//! somebody wants it, becomes a log line or a span. Nothing is formatted for nobody.
+//! somebody wants it, becomes a log line or a span. Nothing is formatted for nobody, and nothing waits for a reader.
+//!
+//! A worker calls its [`Telemetry`]; the control side holds the [`TelemetryHub`] that it came from.
 
+mod access_log;
+mod hub;
+mod metrics;
 pub mod record;
+mod trace;
+mod worker;
 
-pub use self::record::{Direction, Protocol, Record, Security, TraceContext};
+pub use self::{
+    access_log::LogOutput,
+    hub::{TelemetryConfig, TelemetryHub},
+    metrics::{
+        CATALOGUE, Format, HandshakeFailure, Metric, OpenConnection, Peer, PolicyUpdate, ProcessMetrics,
+    },
+    record::{Direction, Protocol, Record, Security, TraceContext},
+    worker::{External, Telemetry},
+};

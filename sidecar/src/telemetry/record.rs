@@ -41,17 +41,19 @@ pub enum Security {
     MutualTls,
 }
 
-/// A W3C trace context, ours: the span id is this hop's own. `Copy`, parsed and written without allocation.
+/// A W3C trace context as this hop passes it on. `Copy`, parsed and written without allocation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TraceContext {
     /// The trace's id, never zero.
     pub trace_id: u128,
-    /// The id of the span that this hop may make.
+    /// The id passed on: that of this hop's own span, or, where no span is kept, the one that came in.
     pub span_id: u64,
     /// The span that it continues; 0: it began here.
     pub parent_id: u64,
     /// Whether the trace is kept.
     pub sampled: bool,
+    /// Whether the low 56 bits of the trace's id are known to be random (Trace Context level 2).
+    pub random: bool,
 }
 
 /// One request or opaque connection, from its first byte to its last.
@@ -73,6 +75,8 @@ pub struct Record {
     pub service: Arc<str>,
     /// The service or workload at the other end: inbound, the caller's identity; outbound, who served it.
     pub peer_service: Arc<str>,
+    /// The SPIFFE id at the other end of the mesh leg, as its certificate proved it.
+    pub peer_identity: Option<Arc<str>>,
     /// The rule that matched; empty: none.
     pub route: Arc<str>,
     /// The region that served it or that it came from; empty: unknown.
@@ -97,6 +101,8 @@ pub struct Record {
     pub detail: Option<Box<str>>,
     /// Attempts made upstream.
     pub attempts: u32,
+    /// From the start until the last attempt was begun.
+    pub attempt_after: Duration,
     /// The downstream peer.
     pub downstream: Option<SocketAddr>,
     /// The endpoint that served it, or was tried last.
@@ -107,4 +113,48 @@ pub struct Record {
     pub bytes_sent: u64,
     /// The trace it belongs to.
     pub trace: Option<TraceContext>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A record with something in every field.
+    pub(crate) fn full() -> Record {
+        Record {
+            direction: Direction::Outbound,
+            began: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_230_245_678),
+            started: Instant::now(),
+            first_byte: Some(Duration::from_micros(1_500)),
+            duration: Duration::from_micros(12_345),
+            revision: Revision { number: 7, digest: 0xab },
+            service: "shop/orders".into(),
+            peer_service: "shop/orders".into(),
+            peer_identity: Some("spiffe://trama.local/ns/shop/sa/orders".into()),
+            route: "shop/orders/0".into(),
+            peer_region: "sao-paulo".into(),
+            method: Some(Method::POST),
+            path: Some(PathAndQuery::from_static("/v1/\"a\"?q=1")),
+            authority: Some(http::uri::Authority::from_static("orders.shop:8080")),
+            protocol: Protocol::Http11,
+            upstream_protocol: Some(Protocol::Http2),
+            security: Security::MutualTls,
+            status: 503,
+            reason: Some(Reason::ConnectFailed),
+            detail: Some("refused\n\u{1}".into()),
+            attempts: 2,
+            attempt_after: Duration::from_millis(10),
+            downstream: Some(SocketAddr::from(([10, 0, 0, 1], 40_000))),
+            upstream: Some("[fd00::2]:15008".parse().unwrap()),
+            bytes_received: 11,
+            bytes_sent: 22,
+            trace: Some(TraceContext {
+                trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
+                span_id: 0x00f0_67aa_0ba9_02b7,
+                parent_id: 0x0102_0304_0506_0708,
+                sampled: true,
+                random: true,
+            }),
+        }
+    }
 }

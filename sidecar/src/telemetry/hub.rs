@@ -1,0 +1,92 @@
+//! The process's end of telemetry: one [`TelemetryHub`], from which each worker takes its [`super::Telemetry`].
+
+use std::{io, sync::Arc, time::Duration, time::SystemTime};
+
+use opentelemetry::KeyValue;
+
+use super::{
+    Telemetry,
+    access_log::{AccessLog, LogOutput},
+    metrics::{self, Families, Format, ProcessMetrics, Sources},
+    trace::{Exporter, ExporterSettings},
+};
+
+/// Who we are and where our telling goes.
+#[derive(Clone, Debug, Default)]
+pub struct TelemetryConfig {
+    /// Where the access log goes.
+    pub access_log: LogOutput,
+    /// Who receives spans by OTLP over gRPC, as `http://host:port`; `None`: nobody.
+    pub otlp_endpoint: Option<String>,
+    /// Our workload, OpenTelemetry's `service.name`.
+    pub service: String,
+    /// Its namespace, OpenTelemetry's `service.namespace`.
+    pub namespace: String,
+    /// Its region, `cloud.region`.
+    pub region: String,
+}
+
+/// Where the workers' telling comes together. Cheap to clone; lives as long as the process.
+#[derive(Clone, Debug)]
+pub struct TelemetryHub {
+    sources: Arc<Sources>,
+    log: Option<AccessLog>,
+    exporter: Option<Exporter>,
+}
+
+impl TelemetryHub {
+    /// Opens the outputs. Must be called on the runtime that shall send spans: the control side's.
+    pub fn start(config: TelemetryConfig) -> io::Result<Self> {
+        let families = Families::default();
+        let sources = Arc::new(Sources { families, process: ProcessMetrics::new(SystemTime::now()) });
+        let log = AccessLog::start(&config.access_log, &sources)?;
+        let exporter = exporter(config, &sources)?;
+        Ok(Self { sources, log, exporter })
+    }
+
+    /// What one more worker tells with; to be called on the worker's thread, once.
+    pub fn worker(&self) -> Telemetry {
+        Telemetry::new(&self.sources.families, self.log.clone(), self.exporter.clone())
+    }
+
+    /// What is counted once per process.
+    pub fn process(&self) -> &ProcessMetrics {
+        &self.sources.process
+    }
+
+    /// All metrics as text. Workers do not wait for it.
+    pub fn scrape(&self, format: Format) -> String {
+        metrics::scrape(&self.sources, format)
+    }
+
+    /// Waits until log and spans are out, at the process's end. `false`: some were not in time.
+    pub async fn flush(&self, deadline: Duration) -> bool {
+        let log = self.log.clone();
+        let written = tokio::task::spawn_blocking(move || log.is_none_or(|log| log.flush(deadline)));
+        let sent = match &self.exporter {
+            Some(exporter) => exporter.flush(deadline).await,
+            None => true,
+        };
+        written.await.unwrap_or(false) && sent
+    }
+}
+
+fn exporter(config: TelemetryConfig, sources: &Arc<Sources>) -> io::Result<Option<Exporter>> {
+    let Some(endpoint) = config.otlp_endpoint else { return Ok(None) };
+    if !endpoint.starts_with("http://") {
+        let what =
+            format!("trace receiver `{endpoint}`: only http://host:port is supported; use a local collector");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    }
+    let known = [
+        ("service.name", config.service),
+        ("service.namespace", config.namespace),
+        ("cloud.region", config.region),
+    ];
+    let resource =
+        known.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| KeyValue::new(k, v)).collect();
+    let settings = ExporterSettings { endpoint: endpoint.clone(), resource };
+    let explain =
+        |e| io::Error::new(io::ErrorKind::InvalidInput, format!("trace receiver `{endpoint}`: {e}"));
+    Exporter::start(settings, sources).map(Some).map_err(explain)
+}

@@ -1,0 +1,136 @@
+//! What is counted once per process, mostly by the control side.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
+};
+
+use crate::config::snapshot::Revision;
+
+/// What became of a policy that arrived.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PolicyUpdate {
+    /// It is in force.
+    Accepted,
+    /// It is what was in force already.
+    Unchanged,
+    /// It has an error; the old one stays in force.
+    Refused,
+}
+
+/// Counts and values of the process as a whole.
+#[derive(Debug)]
+pub struct ProcessMetrics {
+    started: SystemTime,
+    revision: AtomicU64,
+    updates: [AtomicU64; 3],
+    pub(crate) log_dropped: AtomicU64,
+    pub(crate) spans_exported: AtomicU64,
+    pub(crate) spans_dropped: AtomicU64,
+}
+
+impl PolicyUpdate {
+    /// Every outcome, in the order of the counters.
+    pub(crate) const ALL: [Self; 3] = [Self::Accepted, Self::Unchanged, Self::Refused];
+
+    /// The label's value.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl ProcessMetrics {
+    pub(crate) fn new(started: SystemTime) -> Self {
+        Self {
+            started,
+            revision: AtomicU64::new(0),
+            updates: Default::default(),
+            log_dropped: AtomicU64::new(0),
+            spans_exported: AtomicU64::new(0),
+            spans_dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a policy that arrived; `in_force` is the revision afterwards.
+    pub fn policy_update(&self, update: PolicyUpdate, in_force: Revision) {
+        self.updates[update as usize].fetch_add(1, Ordering::Relaxed);
+        self.revision.store(in_force.number, Ordering::Relaxed);
+    }
+
+    pub(crate) fn policy_updates(&self, update: PolicyUpdate) -> u64 {
+        self.updates[update as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn policy_revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn started(&self) -> SystemTime {
+        self.started
+    }
+}
+
+/// What the kernel says of this process.
+#[derive(Debug)]
+pub(crate) struct Usage {
+    /// Memory that is really there, in bytes.
+    pub(crate) resident: u64,
+    /// Processor time in user and kernel mode.
+    pub(crate) cpu: Duration,
+    /// Open file descriptors.
+    pub(crate) descriptors: u64,
+}
+
+impl Usage {
+    /// Reads it from /proc (proc_pid_stat(5), proc_pid_statm(5)); `None` where there is none.
+    pub(crate) fn read() -> Option<Self> {
+        let statm = fs::read_to_string("/proc/self/statm").ok()?;
+        let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        Some(Self {
+            resident: pages * rustix::param::page_size() as u64,
+            cpu: cpu_time(&stat, rustix::param::clock_ticks_per_second())?,
+            descriptors: fs::read_dir("/proc/self/fd").ok()?.count() as u64,
+        })
+    }
+}
+
+/// The fields utime and stime. They are counted from after the command's name, which may hold spaces and parentheses.
+fn cpu_time(stat: &str, ticks_per_second: u64) -> Option<Duration> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 1000 / ticks_per_second))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_may_hold_anything() {
+        let stat = "7 (a) b) c) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 3 0 12345 1 1";
+        assert_eq!(cpu_time(stat, 100), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn this_process_uses_something() {
+        let usage = Usage::read().unwrap();
+        assert!(usage.resident > 100_000 && usage.descriptors >= 3, "{usage:?}");
+    }
+
+    #[test]
+    fn a_refused_policy_is_counted_and_leaves_the_revision() {
+        let process = ProcessMetrics::new(SystemTime::UNIX_EPOCH);
+        let revision = Revision { number: 7, digest: 1 };
+        process.policy_update(PolicyUpdate::Accepted, revision);
+        process.policy_update(PolicyUpdate::Refused, revision);
+        assert_eq!(process.policy_revision(), 7);
+        assert_eq!(PolicyUpdate::ALL.map(|u| process.policy_updates(u)), [1, 0, 1]);
+    }
+}

@@ -1,0 +1,119 @@
+//! A kept request as an OpenTelemetry span, under the HTTP semantic conventions (1.x, stable) and our own names beneath
+//! `trama.`.
+
+use opentelemetry::{
+    InstrumentationScope, KeyValue, SpanId, TraceFlags, TraceId,
+    trace::{SpanContext, SpanKind, Status, TraceState},
+};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+
+use crate::telemetry::{
+    metrics::method_name,
+    record::{Direction, Protocol, Record, TraceContext},
+};
+
+/// The span of a request inbound, or of an attempt outbound.
+pub(crate) fn of(record: &Record, trace: TraceContext) -> SpanData {
+    let is_inbound = record.direction == Direction::Inbound;
+    let start = record.began + if is_inbound { Default::default() } else { record.attempt_after };
+    let flags = if trace.random { TraceFlags::new(0x03) } else { TraceFlags::SAMPLED };
+    let (trace_id, span_id) = (TraceId::from(trace.trace_id), SpanId::from(trace.span_id));
+    SpanData {
+        span_context: SpanContext::new(trace_id, span_id, flags, false, TraceState::NONE),
+        parent_span_id: SpanId::from(trace.parent_id),
+        parent_span_is_remote: trace.parent_id != 0,
+        span_kind: if is_inbound { SpanKind::Server } else { SpanKind::Client },
+        name: name(record).into(),
+        start_time: start,
+        end_time: (record.began + record.duration).max(start),
+        attributes: attributes(record),
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status: status(record),
+        instrumentation_scope: InstrumentationScope::builder("trama-sidecar")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build(),
+    }
+}
+
+/// The method alone: a path would make as many names as there are paths.
+fn name(record: &Record) -> &'static str {
+    match method_name(record.method.as_ref()) {
+        "" => "TCP",
+        "_OTHER" => "HTTP",
+        method => method,
+    }
+}
+
+/// A server's 4xx is its client's fault, and no error of the server's span.
+fn error_type(record: &Record) -> Option<String> {
+    let least = if record.direction == Direction::Inbound { 500 } else { 400 };
+    let reason = record.reason.map(|r| r.name().to_owned());
+    reason.or_else(|| (record.status >= least).then(|| record.status.to_string()))
+}
+
+fn status(record: &Record) -> Status {
+    match error_type(record) {
+        None => Status::Unset,
+        Some(error) => Status::error(record.detail.as_ref().map_or(error, |d| d.to_string())),
+    }
+}
+
+fn attributes(record: &Record) -> Vec<KeyValue> {
+    let mut all = vec![
+        KeyValue::new("trama.direction", record.direction.name()),
+        KeyValue::new("trama.service", record.service.to_string()),
+        KeyValue::new("trama.policy.revision", record.revision.to_string()),
+        KeyValue::new("network.protocol.name", protocol_name(record.protocol).0),
+        KeyValue::new("http.request.body.size", signed(record.bytes_received)),
+        KeyValue::new("http.response.body.size", signed(record.bytes_sent)),
+    ];
+    let mut add = |name: &'static str, value: Option<opentelemetry::Value>| {
+        all.extend(value.map(|value| KeyValue::new(name, value)));
+    };
+    let text = |s: &str| (!s.is_empty()).then(|| s.to_owned().into());
+    let method = method_name(record.method.as_ref());
+    add("http.request.method", text(method));
+    let original = record.method.as_ref().filter(|_| method == "_OTHER");
+    add("http.request.method_original", original.and_then(|m| text(m.as_str())));
+    add("url.scheme", record.method.as_ref().and_then(|_| text("http")));
+    // Not the query: people put secrets there.
+    add("url.path", record.path.as_ref().and_then(|p| text(p.path())));
+    add("server.address", record.authority.as_ref().and_then(|a| text(a.host())));
+    let port = record.authority.as_ref().and_then(http::uri::Authority::port_u16);
+    add("server.port", port.map(|p| i64::from(p).into()));
+    let peer = match record.direction {
+        Direction::Inbound => record.downstream,
+        Direction::Outbound => record.upstream,
+    };
+    add("network.peer.address", peer.map(|a| a.ip().to_string().into()));
+    add("network.peer.port", peer.map(|a| i64::from(a.port()).into()));
+    add("network.protocol.version", text(protocol_name(record.protocol).1));
+    let status = (record.status != 0).then(|| i64::from(record.status).into());
+    add("http.response.status_code", status);
+    add("error.type", error_type(record).map(Into::into));
+    add("trama.peer.service", text(&record.peer_service));
+    add("trama.peer.identity", record.peer_identity.as_deref().and_then(text));
+    add("trama.region", text(&record.peer_region));
+    add("trama.route", text(&record.route));
+    add("trama.tls", text(record.security.name()));
+    if record.direction == Direction::Outbound {
+        add("trama.attempt", Some(i64::from(record.attempts).into()));
+    }
+    all
+}
+
+/// OpenTelemetry's name and version.
+const fn protocol_name(protocol: Protocol) -> (&'static str, &'static str) {
+    match protocol {
+        Protocol::Http10 => ("http", "1.0"),
+        Protocol::Http11 => ("http", "1.1"),
+        Protocol::Http2 => ("http", "2"),
+        Protocol::Tcp => ("tcp", ""),
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,116 @@
+//! What a worker calls while requests pass.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::{
+    access_log::AccessLog,
+    metrics::{Families, HandshakeFailure, OpenConnection, Peer, WorkerMetrics},
+    record::{Direction, Record, Security, TraceContext},
+    trace::{Exporter, Tracer},
+};
+use crate::config::snapshot::TelemetrySettings;
+
+/// A connection to a destination that no policy names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum External {
+    /// Passed through, as policy allows.
+    Passed,
+    /// Refused, as policy demands.
+    Refused,
+    /// Passed through because there is no policy at all.
+    Pending,
+}
+
+/// One worker's telemetry. Stays on its thread: its counters have one writer.
+#[derive(Debug)]
+pub struct Telemetry {
+    metrics: WorkerMetrics,
+    tracer: Tracer,
+    log: Option<AccessLog>,
+    exporter: Option<Exporter>,
+}
+
+impl Telemetry {
+    pub(crate) fn new(families: &Families, log: Option<AccessLog>, exporter: Option<Exporter>) -> Self {
+        Self { metrics: WorkerMetrics::new(families), tracer: Tracer::new(), log, exporter }
+    }
+
+    /// Continues or begins the trace of a request and has its headers say so. To be called once per request, before
+    /// the headers are sent on; the answer belongs into the record.
+    pub fn trace(&self, headers: &mut HeaderMap, settings: &TelemetrySettings) -> TraceContext {
+        self.tracer.trace(headers, settings.sampling)
+    }
+
+    /// The context of one more attempt, which gets a span of its own.
+    pub fn retrace(&self, trace: TraceContext, headers: &mut HeaderMap) -> TraceContext {
+        self.tracer.retrace(trace, headers)
+    }
+
+    /// A request or opaque connection has ended: counts it, logs it if policy says so, makes a span of it if its trace
+    /// is kept.
+    pub fn finish(&self, record: Record, settings: &TelemetrySettings) {
+        self.metrics.finished(&record);
+        let log = self.log.as_ref().filter(|_| settings.access_log);
+        let exporter = self.exporter_for(&record);
+        match (log, exporter) {
+            (None, None) => {}
+            (Some(log), None) => log.log(Arc::new(record)),
+            (None, Some(exporter)) => exporter.export(Arc::new(record)),
+            (Some(log), Some(exporter)) => {
+                let record = Arc::new(record);
+                exporter.export(Arc::clone(&record));
+                log.log(record);
+            }
+        }
+    }
+
+    /// An outbound attempt has failed and another one follows. The record tells of this attempt alone: its number in
+    /// `attempts`, its end in `duration`, its context in `trace`.
+    pub fn retried(&self, attempt: Record) {
+        self.metrics.retried(&attempt);
+        if let Some(exporter) = self.exporter_for(&attempt) {
+            exporter.export(Arc::new(attempt));
+        }
+    }
+
+    /// A connection was opened; it counts as open until the answer is dropped.
+    #[must_use]
+    pub fn connection_opened(&self, direction: Direction, peer: Peer, tls: Security) -> OpenConnection {
+        self.metrics.connection(direction, peer, tls)
+    }
+
+    /// A TLS handshake with a peer has ended.
+    pub fn tls_handshake(&self, peer: Peer, outcome: Result<(), HandshakeFailure>) {
+        self.metrics.handshake(peer, outcome);
+    }
+
+    /// The HTTP/1 guard refused bytes; `kind` is a word from a closed set.
+    pub fn guard_refused(&self, kind: &'static str) {
+        self.metrics.guard_refused(kind);
+    }
+
+    /// A connection would have come back to us and was refused.
+    pub fn loop_refused(&self, direction: Direction) {
+        self.metrics.loop_refused(direction);
+    }
+
+    /// A connection went, or wanted to go, to a destination that no policy names.
+    pub fn external(&self, outcome: External) {
+        self.metrics.external(match outcome {
+            External::Passed => "passed",
+            External::Refused => "refused",
+            External::Pending => "pending",
+        });
+    }
+
+    /// An endpoint was ejected.
+    pub fn ejected(&self, service: &Arc<str>, region: &Arc<str>) {
+        self.metrics.ejected(service, region);
+    }
+
+    fn exporter_for(&self, record: &Record) -> Option<&Exporter> {
+        self.exporter.as_ref().filter(|_| record.trace.is_some_and(|t| t.sampled))
+    }
+}
