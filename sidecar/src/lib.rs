@@ -27,6 +27,10 @@ pub mod accept;
 pub mod http;
 // 4 phases, the chain, built-in filters
 pub mod filter;
+// 5 the route table: match, rewrite, split; pure
+pub mod route;
+// 6 the choice of region and endpoint, outliers, budgets; pure
+pub mod balance;
 // metrics, traces, access log
 pub mod telemetry;
 

@@ -40,6 +40,16 @@ pub struct RegionGroup {
     pub region: Arc<str>,
     /// Ready endpoints.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// The greatest weight among them: a weighted choice by rejection needs it.
+    pub max_weight: u32,
+}
+
+impl RegionGroup {
+    /// A region and its ready endpoints.
+    pub fn new(region: Arc<str>, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        let max_weight = endpoints.iter().map(|e| e.weight).max().unwrap_or(1);
+        Self { region, endpoints, max_weight }
+    }
 }
 
 /// A region that policy keeps this sidecar from.

@@ -22,8 +22,9 @@ pub use self::{
     route::{
         Backend, HeaderChange, HeaderMatch, HeaderModifier, Match, PathMatch, PathRewrite, QueryMatch,
         Redirect, RetryPolicy, RouteFilter, Rule, RuleAction, RuleTimeouts, UrlRewrite, ValueMatch,
+        is_framing, whole_regex,
     },
-    route_index::{RouteTable, TableEntry},
+    route_index::{PathIndex, RouteTable, TableEntry},
     settings::{MeshSettings, RetryBudgetPolicy, TelemetrySettings, UnknownDestination},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::cluster::Cluster;
 
@@ -59,7 +59,7 @@ pub enum PathMatch {
     Exact(Box<str>),
     /// The path's first segments, without the slash at the end; empty matches all.
     Prefix(Box<str>),
-    /// A regular expression over the whole path.
+    /// A regular expression over the whole path, made by [`whole_regex`].
     Regex(regex::Regex),
 }
 
@@ -68,8 +68,15 @@ pub enum PathMatch {
 pub enum ValueMatch {
     /// The very value.
     Exact(Box<str>),
-    /// A regular expression over the whole value.
+    /// A regular expression over the whole value, made by [`whole_regex`].
     Regex(regex::Regex),
+}
+
+/// Compiles a regular expression that must match from the first to the last character.
+pub fn whole_regex(pattern: &str) -> Result<regex::Regex, regex::Error> {
+    // Alone first: `a)(b` would be fine between our parentheses and mean something else.
+    regex::Regex::new(pattern)?;
+    regex::Regex::new(&format!(r"\A(?:{pattern})\z"))
 }
 
 /// A condition on a header.
@@ -110,6 +117,40 @@ pub struct HeaderModifier {
     pub add: Vec<HeaderChange>,
     /// Removed.
     pub remove: Vec<HeaderName>,
+}
+
+impl HeaderModifier {
+    /// Makes the changes. Fields that frame the message or belong to one connection stay as they are.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        let free = |name: &HeaderName| !is_framing(name);
+        for change in self.set.iter().filter(|c| free(&c.name)) {
+            headers.insert(change.name.clone(), change.value.clone());
+        }
+        for change in self.add.iter().filter(|c| free(&c.name)) {
+            headers.append(change.name.clone(), change.value.clone());
+        }
+        for name in self.remove.iter().filter(|n| free(n)) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Whether a field says where a message ends, or concerns one connection only (RFC 9110 section 7.6.1): neither a
+/// policy nor a filter may touch it, or two parsers could disagree about where the next message begins.
+pub fn is_framing(name: &HeaderName) -> bool {
+    const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+    const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+    const FRAMING: [HeaderName; 8] = [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+    ];
+    FRAMING.contains(name)
 }
 
 /// A header and its value.

@@ -1,6 +1,6 @@
 //! The index over a service's rules, built with the snapshot, so that a request among a thousand rules costs a few
 //! look-ups. Precedence is the Gateway API's (HTTPRouteRule, `matches`): the most specific host, then an exact path
-//! before the longest prefix before a regular expression, then a method, then the most header conditions, then the
+//! before the longest prefix, then a method, then the most header conditions, then the
 //! most query conditions, then the order of the policy.
 
 use std::{collections::HashMap, sync::Arc};
@@ -23,8 +23,8 @@ pub struct TableEntry {
 pub struct RouteTable {
     /// Rules for one exact host, in lower case.
     pub exact_hosts: Map<PathIndex>,
-    /// Rules for hosts under a suffix (`*.example.com` is `.example.com`), longest suffix first.
-    pub suffix_hosts: Vec<(Box<str>, PathIndex)>,
+    /// Rules for hosts under a suffix, dot included: `*.example.com` is `.example.com`.
+    pub suffix_hosts: Map<PathIndex>,
     /// Rules for any host.
     pub any_host: PathIndex,
 }
@@ -36,6 +36,8 @@ pub struct PathIndex {
     pub exact: Map<Vec<TableEntry>>,
     /// By prefix, without the slash at the end.
     pub prefix: Map<Vec<TableEntry>>,
+    /// Length of the longest prefix in bytes: what lies behind it in a path needs no look-up.
+    pub longest_prefix: usize,
     /// Regular expressions, in the order of precedence.
     pub regex: Vec<TableEntry>,
 }
@@ -46,26 +48,15 @@ impl RouteTable {
         self.exact_hosts.is_empty() && self.suffix_hosts.is_empty() && self.any_host.is_empty()
     }
 
-    /// Adds a match, in the order of the policy. `host`: `None` for any, `*.suffix` for a wildcard.
+    /// Adds a match, in the order of the policy. `host`: `None` or `*` for any, `*.suffix` for a wildcard.
     pub fn insert(&mut self, host: Option<&str>, condition: Match, rule: Arc<Rule>) {
-        let entry = TableEntry { condition, rule };
-        match host.map(str::to_ascii_lowercase) {
-            None => self.any_host.insert(entry),
-            Some(host) => match host.strip_prefix('*') {
-                None => self.exact_hosts.entry(host.into_boxed_str()).or_default().insert(entry),
-                Some(suffix) => self.suffix(suffix).insert(entry),
-            },
-        }
-    }
-
-    fn suffix(&mut self, suffix: &str) -> &mut PathIndex {
-        let known = self.suffix_hosts.iter().position(|(s, _)| &**s == suffix);
-        let at = known.unwrap_or_else(|| {
-            let at = self.suffix_hosts.partition_point(|(s, _)| s.len() >= suffix.len());
-            self.suffix_hosts.insert(at, (suffix.into(), PathIndex::default()));
-            at
-        });
-        &mut self.suffix_hosts[at].1
+        let host = host.unwrap_or("*").to_ascii_lowercase();
+        let index = match host.strip_prefix('*') {
+            Some("") => &mut self.any_host,
+            Some(suffix) => self.suffix_hosts.entry(suffix.into()).or_default(),
+            None => self.exact_hosts.entry(host.into_boxed_str()).or_default(),
+        };
+        index.insert(TableEntry { condition, rule });
     }
 }
 
@@ -77,7 +68,10 @@ impl PathIndex {
     fn insert(&mut self, entry: TableEntry) {
         let list = match &entry.condition.path {
             PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default(),
-            PathMatch::Prefix(prefix) => self.prefix.entry(prefix.clone()).or_default(),
+            PathMatch::Prefix(prefix) => {
+                self.longest_prefix = self.longest_prefix.max(prefix.len());
+                self.prefix.entry(prefix.clone()).or_default()
+            }
             PathMatch::Regex(_) => &mut self.regex,
         };
         let at = list.partition_point(|e| specificity(&e.condition) >= specificity(&entry.condition));

@@ -1,0 +1,48 @@
+//! The retry budget: retries may add a share to a service's requests, and no more, however much fails.
+//!
+//! Finagle's `RetryBudget` has the idea: each request earns a part of a retry, each retry spends a whole one, and what
+//! is not spent fades over ten seconds. The balance is one atomic number, so the bound holds exactly over all workers:
+//! in any time T, retries <= percent of the requests + (T + 10 s) x the floor per second.
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use super::micros;
+use crate::config::snapshot::{RetryBudgetPolicy, state::ClusterState};
+
+/// One retry, in the thousandths that the balance is kept in.
+const RETRY: u64 = 1_000;
+/// What is not spent in this time has faded, in microseconds.
+const WINDOW: u64 = 10_000_000;
+/// The floor is paid and the balance faded in steps of this, in microseconds.
+const STEP: u64 = WINDOW / 100;
+
+/// A request (not a retry) begins: it earns its part of a retry.
+pub fn earn(policy: &RetryBudgetPolicy, state: &ClusterState, now: Duration) {
+    refill(policy, state, now);
+    state.retry_tokens.fetch_add(u64::from(policy.percent) * RETRY / 100, Relaxed);
+}
+
+/// A retry is wanted: whether there is one left to spend.
+pub fn spend(policy: &RetryBudgetPolicy, state: &ClusterState, now: Duration) -> bool {
+    refill(policy, state, now);
+    state.retry_tokens.fetch_update(Relaxed, Relaxed, |balance| balance.checked_sub(RETRY)).is_ok()
+}
+
+/// Fades the balance and pays the floor for the time since it was last done. Of several workers one does it.
+fn refill(policy: &RetryBudgetPolicy, state: &ClusterState, now: Duration) {
+    let now = micros(now).max(1);
+    let last = state.retry_refilled.load(Relaxed);
+    // 0: never. The first request finds the floor of a whole window.
+    let elapsed = if last == 0 { WINDOW } else { now.saturating_sub(last).min(WINDOW) };
+    if elapsed < STEP || state.retry_refilled.compare_exchange(last, now, Relaxed, Relaxed).is_err() {
+        return;
+    }
+    let floor = u64::from(policy.min_per_second) * RETRY * elapsed / 1_000_000;
+    // What never empties is capped before it could overflow; two milliards of retries are no budget anyway.
+    let faded = |balance: u64| {
+        let balance = balance.min(u64::MAX / WINDOW);
+        balance - balance * elapsed / WINDOW
+    };
+    // The closure always answers: this cannot fail.
+    let _ = state.retry_tokens.fetch_update(Relaxed, Relaxed, |balance| Some(faded(balance) + floor));
+}
