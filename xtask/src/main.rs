@@ -2,6 +2,7 @@
 
 mod advisories;
 mod bench;
+mod demo;
 mod error;
 mod process;
 mod source;
@@ -19,7 +20,7 @@ use error::Result;
     name = "cargo xtask",
     bin_name = "cargo xtask",
     about = "Trama's one door for people and for CI",
-    after_help = "Before a commit: `cargo xtask check`, then `cargo xtask test`."
+    after_help = "Start with `cargo xtask demo`. Before a commit: `cargo xtask check`, then `cargo xtask test`."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -28,6 +29,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Start two regions and a client, send traffic, kill a region, show what happens
+    Demo(demo::Args),
     /// Run every test suite, or the named ones; ends with the line `N passed, N failed`
     Test(test::Args),
     /// Run the quick suites that need no build of the tests: format, lints, deny, unused-deps
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Check => test::run(&test::Args::quick()),
         Command::Sizes => source::report(),

@@ -32,6 +32,7 @@ pub(crate) const NGINX: Tool = Tool::from_debian("nginx", "nginx-light");
 pub(crate) const OPENSSL: Tool = Tool::from_debian("openssl", "openssl");
 pub(crate) const PIP: Tool = Tool::from_debian("pip3", "python3-pip");
 pub(crate) const PYTHON: Tool = Tool::from_debian("python3", "python3");
+pub(crate) const SETPRIV: Tool = Tool::from_debian("setpriv", "util-linux");
 
 impl Tool {
     const fn from_crate(program: &'static str, version: &'static str) -> Self {
@@ -142,7 +143,7 @@ fn find(program: &str, path: &OsString) -> Option<PathBuf> {
     std::env::split_paths(path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 

@@ -111,8 +111,8 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "demo",
         about: "`cargo xtask demo --once`: a region dies and nobody notices",
-        needs: &[tools::IP, tools::NFT],
-        steps: &[Step::Xtask(&["demo", "--once"])],
+        needs: &[tools::IP, tools::NFT, tools::CURL],
+        steps: &[Step::Xtask(&["demo", "--once"]), Step::Xtask(&["demo", "--once", "--explicit"])],
     },
 ];
 

@@ -1,0 +1,245 @@
+//! What the pods read and write: programs, identities, policy, configuration, logs.
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+use tempfile::TempDir;
+
+use crate::failure::{Failure, Result};
+use crate::mesh::{EXPLICIT, MESH, SERVICE};
+use crate::world::{Place, Pod, SIDECAR_USER};
+
+const TRUST_DOMAIN: &str = "demo.trama";
+const POLICY: &str = include_str!("policy.yaml");
+
+/// A folder that every user may look into: the repository may lie where only its owner can.
+pub(crate) fn folder() -> Result<TempDir> {
+    let made = tempfile::Builder::new().prefix("trama-demo-").tempdir();
+    let folder = made.map_err(Failure::on("make", "a folder for the demo"))?;
+    mode(folder.path(), 0o755)?;
+    Ok(folder)
+}
+
+pub(crate) fn copy(program: &Path, folder: &Path) -> Result<PathBuf> {
+    let target = folder.join(program.file_name().unwrap_or_default());
+    fs::copy(program, &target).map_err(Failure::on("copy", program.display()))?;
+    Ok(target)
+}
+
+/// Everything that is there before the first process starts.
+pub(crate) fn write(folder: &Path, place: Place, pods: &[Pod]) -> Result<()> {
+    let authority = Authority::new()?;
+    put(&folder.join("ca.pem"), &authority.pem)?;
+    put(&folder.join("policy.yaml"), &policy(place, pods))?;
+    for pod in pods {
+        let own = folder.join(pod.name);
+        fs::create_dir(&own).map_err(Failure::on("make", own.display()))?;
+        // Application and sidecar write here, and in namespaces they are different users.
+        mode(&own, 0o1777)?;
+        let (certificate, key) = authority.issue(&identity(pod))?;
+        put(&own.join("identity.pem"), &certificate)?;
+        put(&own.join("identity.key"), &key)?;
+        mode(&own.join("identity.key"), 0o600)?;
+        if place == Place::Namespaces {
+            chown(own.join("identity.key"), Some(SIDECAR_USER), Some(SIDECAR_USER))
+                .map_err(Failure::on("give away", "the key"))?;
+        }
+        put(&own.join("sidecar.yaml"), &configuration(folder, place, pod))?;
+    }
+    Ok(())
+}
+
+/// The last lines of a text file, without reading all of it.
+pub(crate) fn tail(path: &Path, lines: usize) -> Vec<String> {
+    const ENOUGH: i64 = 16 * 1024;
+    let read = || {
+        let mut file = fs::File::open(path)?;
+        let length = file.metadata()?.len() as i64;
+        file.seek(SeekFrom::End(-ENOUGH.min(length)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    // A log that is not there yet is an empty one.
+    let text = read().unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].iter().map(|&line| line.to_owned()).collect()
+}
+
+/// The last decisions of an access log, short enough for one line each.
+pub(crate) fn decisions(path: &Path) -> Vec<String> {
+    let entries = tail(path, 6).into_iter().filter_map(|line| serde_json::from_str(&line).ok());
+    entries.map(|entry: serde_json::Value| decision(&entry)).collect()
+}
+
+fn decision(entry: &serde_json::Value) -> String {
+    let text = |name: &str| entry[name].as_str().unwrap_or("-");
+    format!(
+        "{:4} {} -> {:14} {:22} status {} attempts {} {} {}",
+        text("method"),
+        text("path"),
+        text("peer_region"),
+        text("upstream"),
+        entry["status"],
+        entry["attempts"],
+        text("tls"),
+        entry["reason"].as_str().unwrap_or_default()
+    )
+}
+
+fn identity(pod: &Pod) -> String {
+    format!("spiffe://{TRUST_DOMAIN}/ns/shop/sa/{}", pod.account)
+}
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Result<Self> {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let key = KeyPair::generate().map_err(Failure::on("make", "the authority's key"))?;
+        let certificate = parameters.self_signed(&key).map_err(Failure::on("make", "the authority"))?;
+        Ok(Self { pem: certificate.pem(), issuer: Issuer::new(parameters, key) })
+    }
+
+    /// A certificate and its key, both PEM.
+    fn issue(&self, identity: &str) -> Result<(String, String)> {
+        let mut parameters = CertificateParams::default();
+        let uri = identity.try_into().map_err(Failure::on("write", identity))?;
+        parameters.subject_alt_names = vec![SanType::URI(uri)];
+        let key = KeyPair::generate().map_err(Failure::on("make", "a key"))?;
+        let certificate =
+            parameters.signed_by(&key, &self.issuer).map_err(Failure::on("sign for", identity))?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+}
+
+fn policy(place: Place, pods: &[Pod]) -> String {
+    let serving = pods.iter().filter(|pod| pod.account == "orders");
+    let endpoints: String = serving
+        .map(|pod| {
+            format!(
+                "    - address: {}\n      region: {}\n      identity: {}\n      mesh: {{ address: \"{}\" }}\n",
+                pod.address,
+                pod.region,
+                identity(pod),
+                pod.at(MESH)
+            )
+        })
+        .collect();
+    // Without capture nobody dials the service's address: the host says which service is meant.
+    let addresses = if place == Place::Namespaces { SERVICE } else { "" };
+    POLICY
+        .replace("addresses: []", &format!("addresses: [{addresses}]"))
+        .replace("endpoints: []", &format!("endpoints:\n{endpoints}"))
+}
+
+fn put(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(Failure::on("write", path.display()))
+}
+
+fn mode(path: &Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Failure::on("open up", path.display()))
+}
+
+fn configuration(folder: &Path, place: Place, pod: &Pod) -> String {
+    let own = folder.join(pod.name);
+    let own = own.display();
+    let ways = match place {
+        Place::Namespaces => {
+            "# Traffic comes by the capture rules: every port is the default one.\n".to_owned()
+        }
+        Place::Loopback => format!(
+            "\
+bindAddress: {address}
+admin: {{ address: {address} }}
+capture: {{ outbound: false, inbound: false }}
+listeners:
+  - {{ name: explicit, address: \"{listener}\", protocol: HTTP }}
+",
+            address = pod.address,
+            listener = pod.at(EXPLICIT),
+        ),
+    };
+    format!(
+        "\
+node: {{ name: {name}, namespace: shop, service: {account}, region: {region} }}
+{ways}identity:
+  certificate: {own}/identity.pem
+  key: {own}/identity.key
+  bundle: {bundle}
+telemetry: {{ accessLog: {own}/access.log }}
+",
+        name = pod.name,
+        account = pod.account,
+        region = pod.region,
+        bundle = folder.join("ca.pem").display(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use trama_sidecar::config::bootstrap::Config;
+
+    use super::*;
+    use crate::scenario::{OTHER, PREFERRED};
+
+    fn pods(place: Place) -> [Pod; 2] {
+        [
+            Pod::new(place, "orders-sp", "orders", PREFERRED, 1),
+            Pod::new(place, "storefront", "storefront", OTHER, 3),
+        ]
+    }
+
+    #[test]
+    fn the_sidecars_take_their_configuration() {
+        for place in [Place::Namespaces, Place::Loopback] {
+            let text = configuration(Path::new("/tmp/demo"), place, &pods(place)[1]);
+            let config = Config::parse("sidecar.yaml", &text, []).unwrap();
+            assert_eq!(config.capture.outbound, place == Place::Namespaces);
+            assert_eq!(config.listeners.len(), usize::from(place == Place::Loopback));
+            assert_eq!(config.node.region, OTHER);
+            let own = config.bind_address.map(|address| address == Ipv4Addr::new(127, 77, 3, 1));
+            assert_eq!(own, (place == Place::Loopback).then_some(true));
+        }
+    }
+
+    #[test]
+    fn the_sidecars_take_their_policy() {
+        for place in [Place::Namespaces, Place::Loopback] {
+            let documents =
+                trama_proto::document::Document::parse("policy.yaml", &policy(place, &pods(place)));
+            assert_eq!(documents.unwrap().len(), 6);
+            assert!(policy(place, &pods(place)).contains("15008"));
+        }
+    }
+
+    #[test]
+    fn a_tail_is_the_end_of_a_file_or_nothing() {
+        let folder = folder().unwrap();
+        let path = folder.path().join("log");
+        assert!(tail(&path, 3).is_empty());
+        put(&path, "one\ntwo\nthree\nfour\n").unwrap();
+        assert_eq!(tail(&path, 2), ["three", "four"]);
+    }
+
+    #[test]
+    fn a_decision_is_told_in_one_line() {
+        let entry = serde_json::json!({
+            "method": "GET", "path": "/orders", "peer_region": "sao-paulo", "upstream": "10.77.1.1:15008",
+            "status": 200, "attempts": 2, "tls": "mutual",
+        });
+        let line = decision(&entry);
+        for part in ["GET", "/orders", "sao-paulo", "10.77.1.1:15008", "200", "attempts 2", "mutual"] {
+            assert!(line.contains(part), "{line}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The players: three pods, each an application with its sidecar, their files and their lives.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::process::{Child, ChildStdout};
+
+use crate::failure::{Failure, Result};
+use crate::files;
+use crate::scenario::{GETS_PER_SECOND, OTHER, POSTS_PER_SECOND, PREFERRED};
+use crate::world::{Network, Place, Pod, User};
+
+/// Where the application listens, and where its service is called.
+pub(crate) const APPLICATION: u16 = 8080;
+pub(crate) const MESH: u16 = 15008;
+pub(crate) const EXPLICIT: u16 = 15080;
+pub(crate) const METRICS: u16 = 15020;
+pub(crate) const HEALTH: u16 = 15021;
+/// The address of the service, which lies on no machine.
+pub(crate) const SERVICE: &str = "10.96.0.10";
+pub(crate) const HOST: &str = "orders.shop";
+
+/// How long a sidecar may take to start: far more than it does.
+const START: Duration = Duration::from_secs(20);
+/// What the application needs to write down what it has already received when its sidecar dies.
+const LAST_BYTES: Duration = Duration::from_millis(100);
+
+pub(crate) struct Mesh {
+    place: Place,
+    folder: TempDir,
+    /// The sidecar and this program, where every user may read them.
+    sidecar: PathBuf,
+    own: PathBuf,
+    orders: [Pod; 2],
+    storefront: Pod,
+    running: BTreeMap<&'static str, Vec<Child>>,
+    client: Option<Child>,
+    _network: Network,
+}
+
+impl Mesh {
+    /// Starts all pods and waits until their sidecars are ready.
+    pub(crate) async fn start(place: Place, sidecar: &Path) -> Result<Self> {
+        let folder = files::folder()?;
+        let own = std::env::current_exe().map_err(Failure::on("find", "the demo's own program"))?;
+        let orders = [
+            Pod::new(place, "orders-sp", "orders", PREFERRED, 1),
+            Pod::new(place, "orders-rio", "orders", OTHER, 2),
+        ];
+        let storefront = Pod::new(place, "storefront", "storefront", PREFERRED, 3);
+        let pods = [&orders[0], &orders[1], &storefront].map(Pod::clone);
+        let sidecar = files::copy(sidecar, folder.path())?;
+        let own = files::copy(&own, folder.path())?;
+        files::write(folder.path(), place, &pods)?;
+        let network = Network::make(place, &pods)?;
+        let mut mesh = Self {
+            place,
+            folder,
+            sidecar,
+            own,
+            orders,
+            storefront,
+            running: BTreeMap::new(),
+            client: None,
+            _network: network,
+        };
+        for pod in &pods {
+            mesh.capture(pod).await?;
+            mesh.start_pod(pod)?;
+        }
+        for pod in &pods {
+            mesh.ready(pod).await?;
+        }
+        Ok(mesh)
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Starts the client; its report comes out of the pipe.
+    pub(crate) fn start_client(&mut self) -> Result<ChildStdout> {
+        let to = match self.place {
+            Place::Namespaces => format!("{SERVICE}:80"),
+            Place::Loopback => self.storefront.at(EXPLICIT).to_string(),
+        };
+        let mut command = self.storefront.command(User::Application, &self.own);
+        command.args(["load", "--to", &to, "--host", HOST]);
+        command.args(["--gets-per-second", &GETS_PER_SECOND.to_string()]);
+        command.args(["--posts-per-second", &POSTS_PER_SECOND.to_string()]);
+        let client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut client = client.map_err(Failure::on("start", "the client"))?;
+        let report = client.stdout.take().ok_or_else(|| Failure("the client has no output".to_owned()))?;
+        self.client = Some(client);
+        Ok(report)
+    }
+
+    /// The client ends when its input does.
+    pub(crate) fn stop_client(&mut self) {
+        if let Some(client) = &mut self.client {
+            drop(client.stdin.take());
+        }
+    }
+
+    /// Kills a region without warning. The sidecar goes first, for then the journal is exact: what the application
+    /// had received when its sidecar died it still writes down, and what it had not it never gets.
+    pub(crate) async fn kill(&mut self, region: &'static str) -> Result<()> {
+        let Some(mut processes) = self.running.remove(self.orders_in(region).name) else { return Ok(()) };
+        while let Some(mut process) = processes.pop() {
+            process.kill().await.map_err(Failure::on("kill", region))?;
+            if !processes.is_empty() {
+                tokio::time::sleep(LAST_BYTES).await;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn revive(&mut self, region: &'static str) -> Result<()> {
+        let pod = self.orders_in(region).clone();
+        self.start_pod(&pod)?;
+        self.ready(&pod).await
+    }
+
+    pub(crate) fn is_alive(&self, region: &'static str) -> bool {
+        self.running.contains_key(self.orders_in(region).name)
+    }
+
+    /// How often each order reached an application, in any region.
+    pub(crate) fn journal(&self) -> Result<BTreeMap<u64, u32>> {
+        let mut journal = BTreeMap::new();
+        for pod in &self.orders {
+            let path = self.journal_of(pod);
+            let text = std::fs::read_to_string(&path).map_err(Failure::on("read", path.display()))?;
+            // What was ordered by hand has no number.
+            for order in text.lines().filter_map(|line| line.parse().ok()) {
+                *journal.entry(order).or_default() += 1;
+            }
+        }
+        Ok(journal)
+    }
+
+    /// What the mesh port of a pod says to a plain request.
+    pub(crate) async fn ask_mesh_port_plainly(&self) -> String {
+        let pod = &self.orders[1];
+        let fetched = self.fetch(pod, MESH, "/orders").await;
+        fetched.unwrap_or_else(|failure| failure.0)
+    }
+
+    /// The last lines of the client's sidecar's access log, made short.
+    pub(crate) fn decisions(&self) -> Vec<String> {
+        files::decisions(&self.log_of(&self.storefront, "access"))
+    }
+
+    /// Command lines for the other terminal.
+    pub(crate) fn hints(&self) -> Vec<String> {
+        let prefix = self.storefront.prefix();
+        let target = match self.place {
+            Place::Namespaces => format!("http://{SERVICE}/orders"),
+            Place::Loopback => format!("-H 'Host: {HOST}' http://{}/orders", self.storefront.at(EXPLICIT)),
+        };
+        vec![
+            format!("{prefix}curl -sSif {target}"),
+            format!("{prefix}curl -sSif -d '{{\"item\":\"tea\"}}' {target}"),
+            format!("{prefix}curl -sSf http://{}/metrics", self.storefront.at(METRICS)),
+        ]
+    }
+
+    /// Runs such a line; whether it worked, and the first line of what it printed.
+    pub(crate) async fn try_hint(&self, hint: &str) -> Result<(bool, String)> {
+        let output = tokio::process::Command::new("sh").args(["-c", hint]).output().await;
+        let output = output.map_err(Failure::on("run", hint))?;
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Ok((output.status.success() && !text.is_empty(), text.lines().next().unwrap_or_default().to_owned()))
+    }
+
+    fn orders_in(&self, region: &str) -> &Pod {
+        let [first, second] = &self.orders;
+        if first.region == region { first } else { second }
+    }
+
+    async fn capture(&self, pod: &Pod) -> Result<()> {
+        if self.place == Place::Loopback {
+            return Ok(());
+        }
+        let mut command = pod.command(User::Root, &self.sidecar);
+        let output = command.args(["redirect", "--apply"]).output().await;
+        let output = output.map_err(Failure::on("capture the traffic of", pod.name))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        Err(Failure(format!("cannot capture the traffic of {}:\n{text}", pod.name)))
+    }
+
+    /// The application, if the pod has one that serves, and then its sidecar.
+    fn start_pod(&mut self, pod: &Pod) -> Result<()> {
+        let mut processes = Vec::new();
+        if pod.account == "orders" {
+            let own = self.own.clone();
+            let mut command = pod.command(User::Application, &own);
+            command.args(["application", "--region", pod.region]);
+            command.args(["--listen", &pod.at(APPLICATION).to_string()]);
+            command.arg("--journal").arg(self.journal_of(pod));
+            processes.push(self.spawn(pod, "application", command)?);
+        }
+        let mut command = pod.command(User::Sidecar, &self.sidecar);
+        command.arg("--config").arg(self.folder.path().join(pod.name).join("sidecar.yaml"));
+        command.arg("--policy").arg(self.folder.path().join("policy.yaml"));
+        processes.push(self.spawn(pod, "sidecar", command)?);
+        self.running.insert(pod.name, processes);
+        Ok(())
+    }
+
+    fn spawn(&self, pod: &Pod, what: &str, mut command: tokio::process::Command) -> Result<Child> {
+        let path = self.log_of(pod, what);
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.map_err(Failure::on("open", path.display()))?;
+        let errors = log.try_clone().map_err(Failure::on("open", path.display()))?;
+        let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+        child.map_err(Failure::on("start", format!("the {what} of {}", pod.name)))
+    }
+
+    async fn ready(&mut self, pod: &Pod) -> Result<()> {
+        let deadline = Instant::now() + START;
+        while Instant::now() < deadline {
+            for process in self.running.get_mut(pod.name).into_iter().flatten() {
+                if let Ok(Some(status)) = process.try_wait() {
+                    return Err(self.post_mortem(pod, &format!("ended: {status}")));
+                }
+            }
+            if self.fetch(pod, HEALTH, "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Err(self.post_mortem(pod, &format!("was not ready within {} s", START.as_secs())))
+    }
+
+    fn post_mortem(&self, pod: &Pod, what: &str) -> Failure {
+        let tail = |what| files::tail(&self.log_of(pod, what), 20).join("\n");
+        Failure(format!("{} {what}. Its logs:\n{}\n{}", pod.name, tail("application"), tail("sidecar")))
+    }
+
+    async fn fetch(&self, pod: &Pod, port: u16, path: &str) -> Result<String> {
+        // As the sidecar's user, for nothing of it shall be captured.
+        let mut command = pod.command(User::Sidecar, &self.own);
+        command.args(["fetch", "--from", &pod.at(port).to_string(), "--path", path]);
+        let output = command.output().await.map_err(Failure::on("ask", pod.name))?;
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(Failure(text(&output.stderr))) }
+    }
+
+    fn journal_of(&self, pod: &Pod) -> PathBuf {
+        self.folder.path().join(pod.name).join("journal")
+    }
+
+    fn log_of(&self, pod: &Pod, what: &str) -> PathBuf {
+        self.folder.path().join(pod.name).join(format!("{what}.log"))
+    }
+}
