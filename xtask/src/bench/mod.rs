@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
 
     let site = Site::prepare()?;
-    let peers = peers::install(&site)?;
+    let peers = peers::install()?;
     let _backend = backend::start(&site)?;
 
     let mut results = Vec::new();

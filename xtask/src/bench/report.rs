@@ -13,7 +13,7 @@ use super::site::{ROUTES_EACH, SERVICES, Site};
 use crate::error::{Error, Result};
 
 /// Ours among the peers.
-const OURS: &str = "trama";
+pub(crate) const OURS: &str = "trama";
 
 /// A row's figures for the terminal.
 pub(crate) fn lines(outcome: &Outcome) -> String {

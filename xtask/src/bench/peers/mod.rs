@@ -3,6 +3,7 @@
 mod envoy;
 mod haproxy;
 mod nginx;
+mod trama;
 
 use std::process::Command;
 
@@ -21,8 +22,13 @@ pub(crate) trait Peer {
 }
 
 /// All peers, ours first, with what they need to run installed.
-pub(crate) fn install(_site: &Site) -> Result<Vec<Box<dyn Peer>>> {
-    Ok(vec![Box::new(envoy::Envoy::install()?), Box::new(nginx::Nginx), Box::new(haproxy::Haproxy)])
+pub(crate) fn install() -> Result<Vec<Box<dyn Peer>>> {
+    Ok(vec![
+        Box::new(trama::Trama::build()?),
+        Box::new(envoy::Envoy::install()?),
+        Box::new(nginx::Nginx),
+        Box::new(haproxy::Haproxy),
+    ])
 }
 
 /// The first line of what the program prints about itself.
