@@ -30,6 +30,7 @@ pub(crate) const IP: Tool = Tool::from_debian("ip", "iproute2");
 pub(crate) const NFT: Tool = Tool::from_debian("nft", "nftables");
 pub(crate) const NGINX: Tool = Tool::from_debian("nginx", "nginx-light");
 pub(crate) const OPENSSL: Tool = Tool::from_debian("openssl", "openssl");
+pub(crate) const PERF: Tool = Tool::from_debian("perf", "linux-perf");
 pub(crate) const PIP: Tool = Tool::from_debian("pip3", "python3-pip");
 pub(crate) const PYTHON: Tool = Tool::from_debian("python3", "python3");
 pub(crate) const SETPRIV: Tool = Tool::from_debian("setpriv", "util-linux");

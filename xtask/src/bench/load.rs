@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,22 @@ use crate::tools;
 
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Sends `count` requests to the port and fails unless each was answered by 2xx and the whole body.
-pub(crate) fn requests(name: &str, port: u16, version: Version, answer: Answer, count: u32) -> Result<()> {
-    let (count_text, target) = (count.to_string(), format!("--connect-to=127.0.0.1:{port}"));
+/// The command that sends `count` requests to the port.
+pub(crate) fn command(port: u16, version: Version, answer: Answer, count: u32) -> Result<Command> {
+    let (count, target) = (count.to_string(), format!("--connect-to=127.0.0.1:{port}"));
     let url = format!("http://{HOST}{ROUTE}/{}", answer.file());
-    let mut arguments = vec!["-t1", "-n", &count_text, &target];
+    let mut arguments = vec!["-t1", "-n", &count, &target];
     arguments.extend(match version {
         Version::Http1 => &["--h1", "-c32"][..],
         Version::Http2 => &["-c4", "-m32"][..],
     });
     arguments.push(&url);
-    let mut command = tools::command(tools::H2LOAD, &arguments)?;
+    tools::command(tools::H2LOAD, &arguments)
+}
+
+/// Sends the requests and fails unless each was answered by 2xx and the whole body.
+pub(crate) fn requests(name: &str, port: u16, version: Version, answer: Answer, count: u32) -> Result<()> {
+    let mut command = command(port, version, answer, count)?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = command.spawn();
     let mut child = started.map_err(|source| Error::Start { command: process::spell(&command), source })?;

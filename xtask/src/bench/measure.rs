@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::load;
 use super::peers::Peer;
+use super::profile;
+use super::report::OURS;
 use super::row::{Answer, Measure, Row, Scene, Version};
 use super::running::Running;
 use super::site::Site;
@@ -16,11 +18,15 @@ pub(crate) struct Effort {
     pub(crate) small: u32,
     pub(crate) big: u32,
     pub(crate) connections: u32,
+    /// Ours is sampled once more in each row of CPU time.
+    pub(crate) profile: bool,
 }
 
 impl Effort {
-    pub(crate) const FULL: Self = Self { rounds: 7, small: 40_000, big: 6_000, connections: 800 };
-    pub(crate) const QUICK: Self = Self { rounds: 1, small: 4_000, big: 400, connections: 100 };
+    pub(crate) const FULL: Self =
+        Self { rounds: 7, small: 40_000, big: 6_000, connections: 800, profile: false };
+    pub(crate) const QUICK: Self =
+        Self { rounds: 1, small: 4_000, big: 400, connections: 100, profile: false };
 
     fn requests(&self, answer: Answer) -> u32 {
         match answer {
@@ -56,7 +62,7 @@ pub(crate) fn row(
     let players: Vec<&dyn Peer> =
         peers.iter().map(|peer| &**peer).filter(|peer| peer.plays(row.scene)).collect();
     let rounds = match row.measure {
-        Measure::CpuPerRequest(answer) => cpu(row.scene, answer, &players, site, effort)?,
+        Measure::CpuPerRequest(answer) => cpu(row, answer, &players, site, effort)?,
         _ => fresh(row, &players, site, effort)?,
     };
     let figures = players.iter().zip(rounds).map(|(peer, rounds)| Figures { peer: peer.name(), rounds });
@@ -65,28 +71,33 @@ pub(crate) fn row(
 
 /// All peers stay up, each warmed, and are loaded in turn.
 fn cpu(
-    scene: Scene,
+    row: &Row,
     answer: Answer,
     players: &[&dyn Peer],
     site: &Site,
     effort: &Effort,
 ) -> Result<Vec<Vec<f64>>> {
-    let version = match scene {
+    let version = match row.scene {
         Scene::OneHop(version) => version,
         Scene::MeshPair => Version::Http1,
     };
     let count = effort.requests(answer);
     let contenders: Vec<Contender<'_>> =
-        players.iter().map(|peer| Contender::start(*peer, scene, site)).collect::<Result<_>>()?;
+        players.iter().map(|peer| Contender::start(*peer, row.scene, site)).collect::<Result<_>>()?;
     for contender in &contenders {
         load::requests(contender.peer.name(), contender.port(), version, answer, count / 10)?;
     }
-    in_turn(contenders.len(), effort.rounds, |index| {
+    let figures = in_turn(contenders.len(), effort.rounds, |index| {
         let contender = &contenders[index];
         let before = contender.cpu()?;
         load::requests(contender.peer.name(), contender.port(), version, answer, count)?;
         Ok((contender.cpu()? - before).as_secs_f64() * 1e6 / f64::from(count))
-    })
+    })?;
+    let ours = contenders.iter().find(|contender| contender.peer.name() == OURS);
+    if let Some(ours) = ours.filter(|_| effort.profile) {
+        profile::record(row, &ours.processes, &load::command(ours.port(), version, answer, count)?, site)?;
+    }
+    Ok(figures)
 }
 
 /// Each figure is that of a process just started, alone with the backend.

@@ -8,6 +8,7 @@ mod certificates;
 mod load;
 mod measure;
 mod peers;
+mod profile;
 mod report;
 mod row;
 mod running;
@@ -16,6 +17,7 @@ mod site;
 use std::process::ExitCode;
 
 use crate::error::Result;
+use crate::tools;
 use measure::Effort;
 use site::Site;
 
@@ -27,12 +29,19 @@ pub(crate) struct Args {
     /// Only these rows, separated by commas
     #[arg(long, value_delimiter = ',', value_parser = row::names())]
     rows: Vec<String>,
+    /// Also sample ours with perf, and write where the time goes beside the table
+    #[arg(long)]
+    profile: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    let effort = Effort { profile: args.profile, ..effort };
 
     let site = Site::prepare()?;
+    if effort.profile {
+        tools::ensure(&[tools::PERF])?;
+    }
     let peers = peers::install()?;
     let _backend = backend::start(&site)?;
 

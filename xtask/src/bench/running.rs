@@ -52,6 +52,10 @@ impl Running {
         Ok(running)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// User and system time of all the process's threads so far (proc(5), fields 14 and 15).
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let (path, text) = self.proc("stat")?;
@@ -73,7 +77,7 @@ impl Running {
     }
 
     fn proc(&self, file: &str) -> Result<(String, String)> {
-        let path = format!("/proc/{}/{file}", self.child.id());
+        let path = format!("/proc/{}/{file}", self.id());
         let text = fs::read_to_string(&path).map_err(Error::file("read", Path::new(&path)))?;
         Ok((path, text))
     }
