@@ -1,0 +1,5 @@
+mod behind;
+mod generated;
+mod specimens;
+mod splits;
+mod wrapper;
