@@ -1,1 +1,5 @@
 //! The harness and the end-to-end suites.
+
+pub mod lab;
+pub mod process;
+pub mod programs;
