@@ -1,0 +1,122 @@
+//! One request's way through a chain. Nothing is allocated for it, unless a filter waits or has a body phase.
+
+use std::rc::Rc;
+
+use http::{Response, request, response};
+
+use super::{Action, Answer, Chain, Context, Filter, Phases, body, framing};
+use crate::{error::Reason, http::body::Body, telemetry::Record};
+
+/// The number of a request or opaque connection on its worker.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct StreamId(pub u64);
+
+/// One request in a chain, from its head to its record.
+#[derive(Debug)]
+pub struct Run {
+    chain: Chain,
+    cx: Context,
+    /// How many filters saw the request: the answer goes back through these.
+    entered: usize,
+}
+
+impl Run {
+    /// Begins with the chain's first filter.
+    pub const fn new(chain: Chain, cx: Context) -> Self {
+        Self { chain, cx, entered: 0 }
+    }
+
+    /// The request's head goes through the filters. `Some`: one of them answers in the application's place; that answer
+    /// goes through [`Run::response_headers`] and [`Run::response_body`] like any other.
+    pub async fn request_headers(&mut self, parts: &mut request::Parts) -> Option<Response<Body>> {
+        let phases = self.chain.phases;
+        if !phases.has_any(Phases::REQUEST_HEADERS | Phases::CHANGES_REQUEST_BODY) {
+            self.entered = self.chain.filters.len();
+            return None;
+        }
+        let framing = framing::OfRequest::of(parts);
+        let mut answer = None;
+        while let (None, Some(filter)) = (&answer, self.chain.filters.get(self.entered)) {
+            if filter.phases().has(Phases::REQUEST_HEADERS) {
+                answer = settle(|| filter.on_request_headers(&self.cx, parts)).await;
+            }
+            self.entered += 1;
+        }
+        framing.restore(parts, phases.has(Phases::CHANGES_REQUEST_BODY));
+        answer
+    }
+
+    /// The request's body as the filters let it through; the body itself, if none has a phase for it. If it breaks off
+    /// with [`Reason::FilterResponse`], the [`Answer`] holds what to answer.
+    pub fn request_body(&self, body: Body) -> (Body, Answer) {
+        let answer = Answer::default();
+        let mut body = body;
+        for filter in self.chain.filters.iter().take(self.entered) {
+            body = body::request(body, filter, &self.cx, &answer);
+        }
+        (body, answer)
+    }
+
+    /// The answer's head goes back through the filters that saw the request. `Some`: one of them gives another answer.
+    pub async fn response_headers(&self, parts: &mut response::Parts) -> Option<Response<Body>> {
+        let phases = self.chain.phases;
+        if !phases.has_any(Phases::RESPONSE_HEADERS | Phases::CHANGES_RESPONSE_BODY) {
+            return None;
+        }
+        let framing = framing::OfResponse::of(parts);
+        let mut answer = None;
+        for filter in self.back(Phases::RESPONSE_HEADERS) {
+            answer = settle(|| filter.on_response_headers(&self.cx, parts)).await;
+            if answer.is_some() {
+                break;
+            }
+        }
+        framing.restore(parts, phases.has(Phases::CHANGES_RESPONSE_BODY));
+        answer
+    }
+
+    /// The answer's body as the filters let it through.
+    pub fn response_body(&self, body: Body) -> Body {
+        // The head is gone when a filter would answer here: the body breaks off, and that is all that can be done.
+        let answer = Answer::default();
+        let filters = self.chain.filters.iter().take(self.entered).rev();
+        filters.fold(body, |body, filter| body::response(body, filter, &self.cx, &answer))
+    }
+
+    /// An opaque connection begins: whether it may go on.
+    pub async fn connection(&mut self) -> Result<(), Reason> {
+        while let Some(filter) = self.chain.filters.get(self.entered) {
+            self.entered += 1;
+            let asked = filter.phases().has(Phases::CONNECTION);
+            if asked && settle(|| filter.on_connection(&self.cx)).await.is_some() {
+                return Err(Reason::FilterResponse);
+            }
+        }
+        Ok(())
+    }
+
+    /// The end: the filters that saw the request see its record.
+    pub fn log(&self, record: &Record) {
+        for filter in self.back(Phases::LOG) {
+            filter.on_log(&self.cx, record);
+        }
+    }
+
+    fn back(&self, phase: Phases) -> impl Iterator<Item = &Rc<dyn Filter>> {
+        let entered = self.chain.filters.iter().take(self.entered).rev();
+        entered.filter(move |filter| filter.phases().has(phase))
+    }
+}
+
+/// Enters a phase until it says how to go on.
+async fn settle(mut enter: impl FnMut() -> Action) -> Option<Response<Body>> {
+    let mut action = enter();
+    loop {
+        action = match action {
+            Action::Continue => return None,
+            Action::Respond(answer) => return Some(*answer),
+            Action::Wait(future) => future.await,
+            Action::Again => enter(),
+        }
+    }
+}
