@@ -18,6 +18,6 @@ pub use self::{
     metrics::{
         CATALOGUE, Format, HandshakeFailure, Metric, OpenConnection, Peer, PolicyUpdate, ProcessMetrics,
     },
-    record::{Direction, Protocol, Record, Security, TraceContext},
+    record::{Direction, Protocol, Record, Security, TraceContext, TraceId},
     worker::{External, Telemetry},
 };

@@ -1,6 +1,7 @@
 //! What is known of one request or opaque connection when it has ended.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -41,14 +42,32 @@ pub enum Security {
     MutualTls,
 }
 
+/// A trace's id as 32 digits in lower case, never all zero. Most requests belong to traces that are not kept, and only
+/// pass it on: so it is kept as it is written, and turned into a number for nobody.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct TraceId(pub(crate) [u8; 32]);
+
+impl TraceId {
+    /// The id as it is written.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits are text")
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A W3C trace context as this hop passes it on. `Copy`, parsed and written without allocation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TraceContext {
-    /// The trace's id, never zero.
-    pub trace_id: u128,
-    /// The id passed on: that of this hop's own span, or, where no span is kept, the one that came in.
+    /// The trace's id.
+    pub trace_id: TraceId,
+    /// The id of this hop's span; 0: none is kept.
     pub span_id: u64,
-    /// The span that it continues; 0: it began here.
+    /// The span that it continues; 0: it began here, or none is kept.
     pub parent_id: u64,
     /// Whether the trace is kept.
     pub sampled: bool,
@@ -111,7 +130,7 @@ pub struct Record {
     pub bytes_received: u64,
     /// Body bytes to downstream.
     pub bytes_sent: u64,
-    /// The trace it belongs to.
+    /// The trace it belongs to; `None`: to none.
     pub trace: Option<TraceContext>,
 }
 
@@ -149,7 +168,7 @@ pub(crate) mod tests {
             bytes_received: 11,
             bytes_sent: 22,
             trace: Some(TraceContext {
-                trace_id: 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
+                trace_id: TraceId(*b"4bf92f3577b34da6a3ce929d0e0e4736"),
                 span_id: 0x00f0_67aa_0ba9_02b7,
                 parent_id: 0x0102_0304_0506_0708,
                 sampled: true,

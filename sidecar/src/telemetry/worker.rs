@@ -8,7 +8,7 @@ use super::{
     access_log::AccessLog,
     metrics::{Families, HandshakeFailure, OpenConnection, Peer, WorkerMetrics},
     record::{Direction, Record, Security, TraceContext},
-    trace::{Exporter, Tracer},
+    trace::{Draw, Exporter, Tracer},
 };
 use crate::config::snapshot::TelemetrySettings;
 
@@ -34,16 +34,24 @@ pub struct Telemetry {
 
 impl Telemetry {
     pub(crate) fn new(families: &Families, log: Option<AccessLog>, exporter: Option<Exporter>) -> Self {
-        Self { metrics: WorkerMetrics::new(families), tracer: Tracer::new(), log, exporter }
+        Self { metrics: WorkerMetrics::new(families), tracer: Tracer::new(Draw::new()), log, exporter }
     }
 
-    /// Continues or begins the trace of a request and has its headers say so. To be called once per request, before
-    /// the headers are sent on; the answer belongs into the record.
-    pub fn trace(&self, headers: &mut HeaderMap, settings: &TelemetrySettings) -> TraceContext {
-        self.tracer.trace(headers, settings.sampling)
+    /// Continues or begins the trace of a request and, if it is kept, has the headers say so. To be called once per
+    /// request, before the headers are sent on; the answer belongs into the record. A request from another sidecar
+    /// begins no trace: that sidecar drew already, and says so only of what it keeps.
+    pub fn trace(
+        &self,
+        direction: Direction,
+        downstream: Security,
+        headers: &mut HeaderMap,
+        settings: &TelemetrySettings,
+    ) -> Option<TraceContext> {
+        let has_drawn = direction == Direction::Inbound && downstream == Security::MutualTls;
+        self.tracer.trace(headers, if has_drawn { 0.0 } else { settings.sampling })
     }
 
-    /// The context of one more attempt, which gets a span of its own.
+    /// The context of one more attempt, which gets a span of its own. The headers are those of the attempt before.
     pub fn retrace(&self, trace: TraceContext, headers: &mut HeaderMap) -> TraceContext {
         self.tracer.retrace(trace, headers)
     }

@@ -56,8 +56,8 @@ struct Line<'a> {
     ttfb_ms: Option<f64>,
     #[serde(serialize_with = "display")]
     policy_revision: Revision,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "trace_id")]
-    trace_id: Option<TraceContext>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "span_id")]
     span_id: Option<TraceContext>,
 }
@@ -97,7 +97,7 @@ impl<'a> From<&'a Record> for Line<'a> {
             duration_ms: millis(record.duration),
             ttfb_ms: record.first_byte.map(millis),
             policy_revision: record.revision,
-            trace_id: record.trace,
+            trace_id: record.trace.as_ref().map(|t| t.trace_id.as_str()),
             // Only a kept trace has a span that could be looked up.
             span_id: record.trace.filter(|t| t.sampled),
         }
@@ -111,10 +111,6 @@ fn millis(duration: Duration) -> f64 {
 
 fn display<S: Serializer>(revision: &Revision, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(revision)
-}
-
-fn trace_id<S: Serializer>(trace: &Option<TraceContext>, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&format_args!("{:032x}", trace.map_or(0, |t| t.trace_id)))
 }
 
 fn span_id<S: Serializer>(trace: &Option<TraceContext>, to: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,9 @@
-//! Traces: the context is read and passed on for every request, a span is made only of kept ones, at their end.
+//! Traces: the context is read for every request, a span is made only of kept ones, at their end.
+//!
+//! A request whose trace is kept gets our span's id into its headers, so that the next hop's parent is our span. One
+//! whose trace is not kept passes as it came: with the header that it brought, or with none. There is no span of ours
+//! that could be anybody's parent, and it costs one look-up. A mesh that traces nothing so leaves the tracing of its
+//! applications alone.
 
 mod context;
 mod export;
@@ -9,67 +14,118 @@ mod state;
 
 use std::cell::RefCell;
 
-use bytes::BytesMut;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
-pub(crate) use self::export::{Exporter, ExporterSettings};
-use self::{context::Incoming, sampling::Draw};
+use self::context::Incoming;
+pub(crate) use self::{
+    export::{Exporter, ExporterSettings},
+    sampling::Draw,
+};
 use super::record::TraceContext;
 
 /// What one worker needs to continue and begin traces.
 #[derive(Debug)]
 pub(crate) struct Tracer {
     draw: RefCell<Draw>,
-    values: RefCell<Values>,
 }
 
 impl Tracer {
-    pub(crate) fn new() -> Self {
-        Self { draw: RefCell::new(Draw::new()), values: RefCell::default() }
+    pub(crate) fn new(draw: Draw) -> Self {
+        Self { draw: RefCell::new(draw) }
     }
 
-    /// Continues the trace that a request came with, or begins one, and has the headers say so.
-    pub(crate) fn trace(&self, headers: &mut HeaderMap, ratio: f64) -> TraceContext {
-        let mut draw = self.draw.borrow_mut();
-        let Some(incoming) = Incoming::from_headers(headers) else {
-            headers.remove(&state::TRACESTATE);
-            let context = TraceContext::begun(&mut draw, ratio);
-            context::write(headers, self.values.borrow_mut().value(&context));
-            return context;
+    /// Continues the trace that a request came with, or begins one with this probability, and has the headers say so
+    /// if it is kept. Whoever began a trace has decided about it. `None`: the request belongs to no trace.
+    pub(crate) fn trace(&self, headers: &mut HeaderMap, ratio: f64) -> Option<TraceContext> {
+        let context = match Incoming::of(headers) {
+            Incoming::Dropped(context) => return Some(context),
+            Incoming::Kept(context) => {
+                state::bound(headers);
+                context.with_span(&mut self.draw.borrow_mut())
+            }
+            Incoming::Invalid => {
+                headers.remove(&context::TRACEPARENT);
+                headers.remove(&state::TRACESTATE);
+                TraceContext::begun(&mut self.draw.borrow_mut(), ratio)?
+            }
+            Incoming::Absent => {
+                let context = TraceContext::begun(&mut self.draw.borrow_mut(), ratio)?;
+                headers.remove(&state::TRACESTATE);
+                context
+            }
         };
-        state::bound(headers);
-        let context = TraceContext::continued(incoming, &mut draw);
-        if incoming.is_rewritten() {
-            context::write(headers, self.values.borrow_mut().value(&context));
-        }
-        context
+        context.write(headers);
+        Some(context)
     }
 
-    /// Gives the next attempt its own span. The headers are those of the attempt before.
+    /// Gives the next attempt its own span, if there are spans. The headers are those of the attempt before.
     pub(crate) fn retrace(&self, context: TraceContext, headers: &mut HeaderMap) -> TraceContext {
         if !context.sampled {
             return context;
         }
-        let context = context.again(&mut self.draw.borrow_mut());
-        context::write(headers, self.values.borrow_mut().value(&context));
+        let context = context.with_span(&mut self.draw.borrow_mut());
+        context.write(headers);
         context
     }
 }
 
-/// Header values cut from a shared block, so that not each of them is an allocation. The block is used again once all
-/// that was cut from it is gone.
-#[derive(Debug, Default)]
-struct Values(BytesMut);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-const BLOCK: usize = 4096;
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-";
 
-impl Values {
-    fn value(&mut self, context: &TraceContext) -> HeaderValue {
-        if self.0.capacity() < context::LENGTH {
-            self.0.reserve(BLOCK);
-        }
-        self.0.extend_from_slice(&context.render());
-        let text = self.0.split().freeze();
-        HeaderValue::from_maybe_shared(text).expect("digits and dashes make a header's value")
+    fn tracer() -> Tracer {
+        Tracer::new(Draw::seeded(1, 2))
+    }
+
+    fn headers(traceparent: &str) -> HeaderMap {
+        let pairs = [("traceparent", traceparent), ("tracestate", "vendor=1")];
+        pairs.into_iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect()
+    }
+
+    fn said(headers: &HeaderMap) -> (&str, &str) {
+        let value = |name| headers.get(name).map_or("", |v| v.to_str().unwrap());
+        (value("traceparent"), value("tracestate"))
+    }
+
+    #[test]
+    fn a_kept_trace_is_continued_with_our_span_as_parent() {
+        let mut headers = headers(&format!("{PARENT}03"));
+        let context = tracer().trace(&mut headers, 0.0).unwrap();
+        assert_eq!(context.parent_id, 0x00f0_67aa_0ba9_02b7);
+        let expected = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{:016x}-03", context.span_id);
+        assert_eq!(said(&headers), (expected.as_str(), "vendor=1"));
+    }
+
+    #[test]
+    fn what_is_not_kept_passes_as_it_came_whatever_the_ratio() {
+        let text = format!("{PARENT}00");
+        let mut headers = headers(&text);
+        let context = tracer().trace(&mut headers, 1.0).unwrap();
+        assert!(!context.sampled);
+        assert_eq!(said(&headers), (text.as_str(), "vendor=1"));
+        assert_eq!(tracer().trace(&mut HeaderMap::new(), 0.0), None);
+    }
+
+    #[test]
+    fn a_broken_context_is_dropped_and_a_trace_may_begin() {
+        let mut broken = headers(&format!("{PARENT}zz"));
+        assert_eq!(tracer().trace(&mut broken, 0.0), None);
+        assert_eq!(said(&broken), ("", ""));
+        let mut broken = headers(&format!("{PARENT}zz"));
+        let context = tracer().trace(&mut broken, 1.0).unwrap();
+        assert_eq!((context.parent_id, context.sampled, context.random), (0, true, true));
+        assert!(said(&broken).0.ends_with("-03") && said(&broken).1.is_empty());
+    }
+
+    #[test]
+    fn attempts_stand_beside_each_other() {
+        let (tracer, mut headers) = (tracer(), headers(&format!("{PARENT}01")));
+        let first = tracer.trace(&mut headers, 0.0).unwrap();
+        let second = tracer.retrace(first, &mut headers);
+        assert_ne!(second.span_id, first.span_id);
+        assert_eq!(second.parent_id, first.parent_id);
+        assert!(said(&headers).0.contains(&format!("{:016x}", second.span_id)));
     }
 }

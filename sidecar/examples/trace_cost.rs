@@ -1,0 +1,118 @@
+//! What telemetry costs a request: run under callgrind, which counts the instructions of the function `measured`.
+//!
+//! `valgrind --tool=callgrind --toggle-collect='*measured*' trace_cost <case> <requests>`
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{HeaderMap, HeaderValue, Method};
+use trama_sidecar::{
+    config::snapshot::{Revision, TelemetrySettings},
+    telemetry::{
+        Direction, LogOutput, Protocol, Record, Security, Telemetry, TelemetryConfig, TelemetryHub,
+        TraceContext,
+    },
+};
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let case = arguments.next().unwrap_or_default();
+    let requests: u32 = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let nowhere = TelemetryConfig { access_log: LogOutput::None, ..TelemetryConfig::default() };
+    let telemetry = TelemetryHub::start(nowhere).expect("nothing is opened").worker();
+    let settings = TelemetrySettings { sampling: 1e-9, ..TelemetrySettings::default() };
+    match case.as_str() {
+        "continued" => traced(&telemetry, &settings, requests, &headers(Some("00"))),
+        "kept" => traced(&telemetry, &settings, requests, &headers(Some("01"))),
+        "absent" => traced(&telemetry, &settings, requests, &headers(None)),
+        "finished" => (0..requests + 1).for_each(|n| finished(&telemetry, &settings, n)),
+        "nothing" => (0..requests).for_each(|_| measured(|| ())),
+        other => eprintln!("`{other}` is none of: nothing, continued, kept, absent, finished"),
+    }
+}
+
+/// Each request has its own headers; those of the first one are not measured, for it meets cold buffers.
+fn traced(telemetry: &Telemetry, settings: &TelemetrySettings, requests: u32, headers: &HeaderMap) {
+    let _ = trace(telemetry, settings, &mut headers.clone());
+    for _ in 0..requests {
+        let mut headers = headers.clone();
+        measured(|| trace(telemetry, settings, black_box(&mut headers)));
+    }
+}
+
+fn trace(
+    telemetry: &Telemetry,
+    settings: &TelemetrySettings,
+    headers: &mut HeaderMap,
+) -> Option<TraceContext> {
+    black_box(telemetry.trace(Direction::Outbound, Security::Plain, headers, settings))
+}
+
+fn finished(telemetry: &Telemetry, settings: &TelemetrySettings, number: u32) {
+    let record = record();
+    if number == 0 {
+        telemetry.finish(record, settings);
+    } else {
+        measured(|| telemetry.finish(black_box(record), settings));
+    }
+}
+
+#[inline(never)]
+fn measured<T>(what: impl FnOnce() -> T) -> T {
+    what()
+}
+
+/// What a usual request carries.
+fn headers(flags: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    for (name, value) in [
+        ("host", "orders.shop"),
+        ("user-agent", "curl/8.5.0"),
+        ("accept", "*/*"),
+        ("accept-encoding", "gzip, br"),
+        ("content-type", "application/json"),
+        ("x-request-id", "7d3c5a2e"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(flags) = flags {
+        let value = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
+        headers.insert("traceparent", value.try_into().expect("a header's value"));
+        headers.insert("tracestate", HeaderValue::from_static("vendor=opaque"));
+    }
+    headers
+}
+
+fn record() -> Record {
+    Record {
+        direction: Direction::Outbound,
+        began: SystemTime::UNIX_EPOCH,
+        started: Instant::now(),
+        first_byte: Some(Duration::from_millis(1)),
+        duration: Duration::from_millis(2),
+        revision: Revision::default(),
+        service: "shop/orders".into(),
+        peer_service: "shop/orders".into(),
+        peer_identity: None,
+        route: "shop/orders/0".into(),
+        peer_region: "sao-paulo".into(),
+        method: Some(Method::GET),
+        path: None,
+        authority: None,
+        protocol: Protocol::Http11,
+        upstream_protocol: Some(Protocol::Http2),
+        security: Security::MutualTls,
+        status: 200,
+        reason: None,
+        detail: None,
+        attempts: 1,
+        attempt_after: Duration::ZERO,
+        downstream: None,
+        upstream: None,
+        bytes_received: 0,
+        bytes_sent: 1024,
+        trace: None,
+    }
+}
