@@ -36,27 +36,43 @@ fn is<const CLASSES: u8>(byte: u8) -> bool {
 }
 
 fn run<const CLASSES: u8>(bytes: &[u8]) -> usize {
-    bytes.iter().position(|byte| !is::<CLASSES>(*byte)).unwrap_or(bytes.len())
+    let mut rest = bytes;
+    while let Some((four, after)) = rest.split_first_chunk::<4>() {
+        if !four.iter().fold(true, |all, byte| all & is::<CLASSES>(*byte)) {
+            break;
+        }
+        rest = after;
+    }
+    let tail = rest.iter().position(|byte| !is::<CLASSES>(*byte)).unwrap_or(rest.len());
+    bytes.len() - rest.len() + tail
 }
 
 /// Length of the leading run of bytes that a field value may have: everything but control bytes, and the tab.
 ///
-/// This is where most bytes of a head go, so eight are looked at together. A byte of 0x80 or more is fine (obs-text).
+/// This is where most bytes of a head go, so many are looked at together. A byte of 0x80 or more is fine (obs-text).
 pub(super) fn text_run(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some((word, _)) = bytes[at..].split_first_chunk::<8>() {
+    let mut rest = bytes;
+    // No branch inside a block: the compiler makes vector instructions of it.
+    while let Some((block, after)) = rest.split_first_chunk::<32>() {
+        if block.iter().fold(false, |control, byte| control | (*byte < b' ') | (*byte == 0x7f)) {
+            break;
+        }
+        rest = after;
+    }
+    while let Some((word, after)) = rest.split_first_chunk::<8>() {
         let hits = control_bytes(u64::from_le_bytes(*word));
         if hits == 0 {
-            at += 8;
+            rest = after;
             continue;
         }
-        at += (hits.trailing_zeros() / 8) as usize;
-        if bytes[at] != b'\t' {
-            return at;
+        rest = &rest[(hits.trailing_zeros() / 8) as usize..];
+        if rest[0] != b'\t' {
+            return bytes.len() - rest.len();
         }
-        at += 1;
+        rest = &rest[1..];
     }
-    at + bytes[at..].iter().position(|byte| !is_text(*byte)).unwrap_or(bytes.len() - at)
+    let tail = rest.iter().position(|byte| !is_text(*byte)).unwrap_or(rest.len());
+    bytes.len() - rest.len() + tail
 }
 
 pub(super) fn is_text(byte: u8) -> bool {
@@ -120,8 +136,8 @@ mod tests {
     #[test]
     fn text_ends_at_the_first_control_byte_wherever_it_stands() {
         for byte in 0..=255 {
-            for at in 0..24 {
-                for len in at + 1..=24 {
+            for at in 0..44 {
+                for len in at + 1..=44 {
                     let mut bytes = vec![b'x'; len];
                     bytes[at] = byte;
                     if let Some(next) = bytes.get_mut(at + 1) {

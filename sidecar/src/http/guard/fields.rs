@@ -1,6 +1,7 @@
 //! Field lines, RFC 9112 section 5, of a head and of trailers.
 
 use super::bytes::{is_text, is_token, refuse, text_run, token_run};
+use super::limits::window;
 use super::value::{Padding, Seen, Value};
 use super::violation::Kind;
 use super::word::Word;
@@ -9,6 +10,7 @@ use super::word::Word;
 pub(super) struct Fields {
     section: Section,
     at: At,
+    line_size: usize,
     word: Word,
     value: Value,
     count: usize,
@@ -21,9 +23,8 @@ pub(super) enum Section {
     Trailers,
 }
 
-/// How far the input reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EndOf {
+enum EndOf {
     Input,
     Line,
     Section,
@@ -43,6 +44,7 @@ impl Fields {
         Self {
             section,
             at: At::LineStart,
+            line_size: 0,
             word: Word::default(),
             value: Value::Plain,
             count: 0,
@@ -54,16 +56,40 @@ impl Fields {
         self.seen
     }
 
-    /// Takes bytes off the input up to the end of a line, of the section, or of the input.
-    pub(super) fn feed(&mut self, input: &mut &[u8], max_count: usize) -> Result<EndOf, Kind> {
-        if self.at == At::LineStart
-            && self.count < max_count
-            && let Some(line) = plain_line(input)
-        {
-            self.count += 1;
-            *input = &input[line..];
-            return Ok(EndOf::Line);
+    /// Takes bytes off the input until the section has ended (`true`) or the input has.
+    pub(super) fn feed(
+        &mut self,
+        input: &mut &[u8],
+        max_line: usize,
+        max_count: usize,
+    ) -> Result<bool, Kind> {
+        loop {
+            while self.at == At::LineStart
+                && self.count < max_count
+                && let Some(line) = plain_line(&input[..input.len().min(max_line)])
+            {
+                self.count += 1;
+                *input = &input[line..];
+            }
+            if input.is_empty() {
+                return Ok(false);
+            }
+            let mut window = window(input, max_line - self.line_size, Kind::FieldLineTooLong)?;
+            let before = window.len();
+            let end = self.line(&mut window, max_count)?;
+            let used = before - window.len();
+            self.line_size += used;
+            *input = &input[used..];
+            match end {
+                EndOf::Section => return Ok(true),
+                EndOf::Line => self.line_size = 0,
+                EndOf::Input => {}
+            }
         }
+    }
+
+    /// Takes bytes off the input up to the end of a line, of the section, or of the input.
+    fn line(&mut self, input: &mut &[u8], max_count: usize) -> Result<EndOf, Kind> {
         while let Some((&byte, after)) = input.split_first() {
             match self.at {
                 At::LineStart => self.line_start(byte, max_count)?,
@@ -198,15 +224,12 @@ fn plain_line(input: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{EndOf, Fields, Section, Seen};
+    use super::{Fields, Section, Seen};
     use crate::http::guard::violation::Kind;
 
     fn read(text: &str) -> Result<Seen, Kind> {
         let mut fields = Fields::new(Section::Head { http10: false });
-        let mut input = text.as_bytes();
-        while fields.feed(&mut input, 10)? != EndOf::Section {
-            assert!(!input.is_empty(), "{text:?} has not ended");
-        }
+        assert!(fields.feed(&mut text.as_bytes(), 100, 10)?, "{text:?} has not ended");
         Ok(fields.seen())
     }
 

@@ -1,5 +1,7 @@
 //! The sizes beyond which a message is refused.
 
+use super::violation::Kind;
+
 /// Every limit of the guard. All are finite; sizes are bytes and include line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -34,4 +36,10 @@ impl Default for Limits {
             trailer_fields: 50,
         }
     }
+}
+
+/// The part of the input that a limit leaves room for. Refused is the first byte beyond, not the last within, so that
+/// the verdict does not depend on how the input was split.
+pub(super) fn window(rest: &[u8], room: usize, kind: Kind) -> Result<&[u8], Kind> {
+    if room == 0 { Err(kind) } else { Ok(&rest[..rest.len().min(room)]) }
 }

@@ -4,8 +4,8 @@
 //! only knows where messages begin and end, and that both hyper and the letter of RFC 9112 see the same ends.
 
 use super::chunk::Chunks;
-use super::fields::{EndOf, Fields, Section};
-use super::limits::Limits;
+use super::fields::{Fields, Section};
+use super::limits::{Limits, window};
 use super::line::RequestLine;
 use super::violation::{Kind, Violation};
 
@@ -16,9 +16,8 @@ pub struct Scanner {
     line: RequestLine,
     fields: Fields,
     chunks: Chunks,
-    /// Bytes of the head or trailers so far, and of the line at its end.
+    /// Bytes of the head or trailers so far.
     section_size: usize,
-    line_size: usize,
     /// The message asked for another protocol.
     switches: bool,
     heads: u64,
@@ -58,7 +57,6 @@ impl Scanner {
             fields: Fields::new(Section::Trailers),
             chunks: Chunks::default(),
             section_size: 0,
-            line_size: 0,
             switches: false,
             heads: 0,
         }
@@ -148,7 +146,6 @@ impl Scanner {
                 if self.chunks.feed(rest, &self.limits)? {
                     self.fields = Fields::new(Section::Trailers);
                     self.section_size = 0;
-                    self.line_size = 0;
                     self.state = State::Trailers;
                 }
             }
@@ -162,7 +159,6 @@ impl Scanner {
     /// Between messages. A request line's first byte is left to the request line.
     fn start(&mut self, rest: &mut &[u8]) {
         self.section_size = 0;
-        self.line_size = 0;
         if rest[0] == b'\r' {
             *rest = &rest[1..];
             self.state = State::EmptyLineLf;
@@ -178,7 +174,6 @@ impl Scanner {
         let ended = self.line.feed(&mut window)?;
         self.take(rest, before - window.len());
         if ended {
-            self.line_size = 0;
             self.fields = Fields::new(Section::Head { http10: self.line.is_http10() });
             self.state = State::Head;
         }
@@ -186,47 +181,30 @@ impl Scanner {
     }
 
     fn head(&mut self, rest: &mut &[u8]) -> Result<(), Kind> {
-        if self.fields(rest, self.limits.head, self.limits.fields, Kind::HeadTooLarge)? == EndOf::Section {
+        if self.fields(rest, self.limits.head, self.limits.fields, Kind::HeadTooLarge)? {
             self.end_of_head()?;
         }
         Ok(())
     }
 
     fn trailers(&mut self, rest: &mut &[u8]) -> Result<(), Kind> {
-        let (size, count) = (self.limits.trailers, self.limits.trailer_fields);
-        if self.fields(rest, size, count, Kind::TrailersTooLarge)? == EndOf::Section {
+        if self.fields(rest, self.limits.trailers, self.limits.trailer_fields, Kind::TrailersTooLarge)? {
             self.body(0);
         }
         Ok(())
     }
 
-    fn fields(
-        &mut self,
-        rest: &mut &[u8],
-        size: usize,
-        count: usize,
-        too_large: Kind,
-    ) -> Result<EndOf, Kind> {
-        let section_room = size.saturating_sub(self.section_size);
-        let line_room = self.limits.field_line - self.line_size;
-        let (room, kind) = match section_room <= line_room {
-            true => (section_room, too_large),
-            false => (line_room, Kind::FieldLineTooLong),
-        };
-        let mut window = window(rest, room, kind)?;
+    fn fields(&mut self, rest: &mut &[u8], size: usize, count: usize, kind: Kind) -> Result<bool, Kind> {
+        let mut window = window(rest, size.saturating_sub(self.section_size), kind)?;
         let before = window.len();
-        let end = self.fields.feed(&mut window, count)?;
+        let ended = self.fields.feed(&mut window, self.limits.field_line, count)?;
         self.take(rest, before - window.len());
-        if end == EndOf::Line {
-            self.line_size = 0;
-        }
-        Ok(end)
+        Ok(ended)
     }
 
     fn take(&mut self, rest: &mut &[u8], used: usize) {
         *rest = &rest[used..];
         self.section_size += used;
-        self.line_size += used;
     }
 
     fn end_of_head(&mut self) -> Result<(), Kind> {
@@ -257,10 +235,4 @@ impl Scanner {
             length => State::Length(length),
         };
     }
-}
-
-/// The part of the input that a limit leaves room for. Refused is the first byte beyond, not the last within, so that
-/// the verdict does not depend on how the input was split.
-fn window(rest: &[u8], room: usize, kind: Kind) -> Result<&[u8], Kind> {
-    if room == 0 { Err(kind) } else { Ok(&rest[..rest.len().min(room)]) }
 }
