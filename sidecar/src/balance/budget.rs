@@ -46,3 +46,68 @@ fn refill(policy: &RetryBudgetPolicy, state: &ClusterState, now: Duration) {
     // The closure always answers: this cannot fail.
     let _ = state.retry_tokens.fetch_update(Relaxed, Relaxed, |balance| Some(faded(balance) + floor));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const POLICY: RetryBudgetPolicy = RetryBudgetPolicy { percent: 20, min_per_second: 10 };
+
+    fn spend_all(state: &ClusterState, now: Duration) -> usize {
+        std::iter::repeat_with(|| spend(&POLICY, state, now)).take_while(|spent| *spent).count()
+    }
+
+    #[test]
+    fn a_quiet_service_has_the_floor_and_no_more() {
+        let state = ClusterState::default();
+        let at = Duration::from_secs;
+        assert_eq!(spend_all(&state, at(1)), 100, "ten seconds of ten a second");
+        assert_eq!(spend_all(&state, at(2)), 10);
+        assert_eq!(spend_all(&state, at(4)), 20);
+        assert_eq!(spend_all(&state, at(1_000)), 100, "it does not gather for longer");
+    }
+
+    #[test]
+    fn requests_earn_their_share_and_it_fades() {
+        let state = ClusterState::default();
+        spend_all(&state, Duration::from_secs(1));
+        for _ in 0..1_000 {
+            earn(&POLICY, &state, Duration::from_secs(1));
+        }
+        assert_eq!(spend_all(&state, Duration::from_secs(1)), 200);
+        for _ in 0..1_000 {
+            earn(&POLICY, &state, Duration::from_secs(1));
+        }
+        assert_eq!(spend_all(&state, Duration::from_secs(100)), 100, "only the floor is left");
+    }
+
+    #[test]
+    fn a_budget_of_nothing_allows_nothing() {
+        let none = RetryBudgetPolicy { percent: 0, min_per_second: 0 };
+        let state = ClusterState::default();
+        earn(&none, &state, Duration::from_secs(1));
+        assert!(!spend(&none, &state, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn it_is_exact_over_all_workers() {
+        let state = Arc::new(ClusterState::default());
+        let worker = || {
+            let state = Arc::clone(&state);
+            move || {
+                let now = Duration::from_secs(1);
+                (0..50_000)
+                    .filter(|_| {
+                        earn(&POLICY, &state, now);
+                        spend(&POLICY, &state, now)
+                    })
+                    .count()
+            }
+        };
+        let workers: Vec<_> = (0..4).map(|_| std::thread::spawn(worker())).collect();
+        let spent: usize = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
+        assert_eq!(spent + spend_all(&state, Duration::from_secs(1)), 40_000 + 100);
+    }
+}

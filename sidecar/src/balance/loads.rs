@@ -94,6 +94,11 @@ impl Loads {
         f64::from(endpoint.weight.max(1)) * ramp.clamp(FIRST_SHARE, 1.0)
     }
 
+    #[cfg(test)]
+    pub(super) fn forget(&mut self, id: EndpointId) {
+        self.by_endpoint.remove(&id);
+    }
+
     pub(super) fn outstanding(&self, id: EndpointId) -> u32 {
         self.by_endpoint.get(&id).map_or(0, |load| load.outstanding)
     }

@@ -21,6 +21,11 @@ mod p2c;
 mod region;
 pub mod retry;
 
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod tests;
+
 pub use self::{
     loads::{Event, Loads},
     p2c::Draws,

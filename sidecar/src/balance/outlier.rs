@@ -116,3 +116,113 @@ fn next_ejection(policy: &OutlierPolicy, health: &EndpointHealth, now: Duration)
     let row = if row > 0 && back_for >= length(row - 1) { 0 } else { row };
     (length(row), row.saturating_add(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::sim, *};
+    use crate::config::snapshot::state::Registry;
+
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn cluster(layout: sim::Layout<'_>) -> Cluster {
+        sim::cluster(&mut Registry::default(), layout)
+    }
+
+    /// Fails an endpoint as often as the policy wants to see.
+    fn fail(cluster: &Cluster, region: usize, endpoint: usize, now: Duration) -> Option<Duration> {
+        let endpoint = &cluster.regions[region].endpoints[endpoint];
+        (0..cluster.outlier.consecutive_failures).find_map(|_| failed(cluster, endpoint, now))
+    }
+
+    #[test]
+    fn only_failures_in_a_row_eject() {
+        let cluster = cluster(&[("a", &[1, 1])]);
+        let endpoint = &cluster.regions[0].endpoints[0];
+        for _ in 0..10 {
+            for _ in 0..4 {
+                assert_eq!(failed(&cluster, endpoint, at(1)), None);
+            }
+            succeeded(&endpoint.health);
+        }
+        assert_eq!(fail(&cluster, 0, 0, at(1)), Some(at(10)));
+        assert_eq!(failed(&cluster, endpoint, at(2)), None, "what was under way adds nothing");
+        assert_eq!(standing(&cluster.outlier, &endpoint.health, at(10)), Standing::Ejected);
+        assert_eq!(standing(&cluster.outlier, &endpoint.health, at(11)), Standing::OnProbation);
+        succeeded(&endpoint.health);
+        assert_eq!(standing(&cluster.outlier, &endpoint.health, at(11)), Standing::Good);
+    }
+
+    #[test]
+    fn ejections_grow_and_a_quiet_time_forgives() {
+        let cluster = cluster(&[("a", &[1, 1])]);
+        let endpoint = &cluster.regions[0].endpoints[0];
+        assert_eq!(fail(&cluster, 0, 0, at(0)), Some(at(10)));
+        assert_eq!(failed(&cluster, endpoint, at(10)), Some(at(20)), "on probation one failure is enough");
+        assert_eq!(failed(&cluster, endpoint, at(30)), Some(at(40)));
+        succeeded(&endpoint.health);
+        assert_eq!(fail(&cluster, 0, 0, at(80)), Some(at(80)), "back for 10 s after 40 s away");
+        succeeded(&endpoint.health);
+        assert_eq!(fail(&cluster, 0, 0, at(240)), Some(at(10)), "back for as long as it was away");
+        let mut now = at(250);
+        for _ in 0..10 {
+            now += failed(&cluster, endpoint, now).unwrap();
+        }
+        assert_eq!(failed(&cluster, endpoint, now), Some(at(300)), "and never longer than the policy says");
+    }
+
+    #[test]
+    fn at_most_a_share_is_ejected_and_one_always_may_be() {
+        let four = cluster(&[("a", &[1, 1, 1, 1])]);
+        let ejected: Vec<_> = (0..4).map(|n| fail(&four, 0, n, at(1)).is_some()).collect();
+        assert_eq!(ejected, [true, true, false, false]);
+        let mut one = cluster(&[("a", &[1])]);
+        one.outlier.max_ejected_percent = 0;
+        assert!(fail(&one, 0, 0, at(1)).is_some());
+        one.outlier.consecutive_failures = 0;
+        assert_eq!(failed(&one, &one.regions[0].endpoints[0], at(100)), None, "0: never");
+    }
+
+    #[test]
+    fn a_region_that_fails_whole_is_left_whole_where_another_can_take_over() {
+        let cluster = cluster(&[("a", &[1; 8]), ("b", &[1])]);
+        for n in 0..8 {
+            fail(&cluster, 0, n, at(1));
+        }
+        for endpoint in &cluster.regions[0].endpoints {
+            failed(&cluster, endpoint, at(1));
+        }
+        let all = |region: usize, wanted| {
+            let mut endpoints = cluster.regions[region].endpoints.iter();
+            endpoints.all(|e| standing(&cluster.outlier, &e.health, at(2)) == wanted)
+        };
+        assert!(all(0, Standing::Ejected));
+        assert_eq!(fail(&cluster, 1, 0, at(2)), None, "the last region is not");
+        assert!(all(1, Standing::OnProbation));
+    }
+
+    #[test]
+    fn of_many_workers_one_ejects() {
+        let cluster = cluster(&[("a", &[1, 1])]);
+        let endpoint = &cluster.regions[0].endpoints[0];
+        let ejections: usize = std::thread::scope(|scope| {
+            let worker = || (0..1_000).filter(|_| failed(&cluster, endpoint, at(1)).is_some()).count();
+            let workers: Vec<_> = (0..4).map(|_| scope.spawn(worker)).collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+        });
+        assert_eq!(ejections, 1);
+    }
+
+    #[test]
+    fn what_a_gateway_says_counts_and_what_the_application_says_does_not() {
+        for (status, counted) in
+            [(200, false), (404, false), (500, false), (502, true), (503, true), (504, true)]
+        {
+            assert_eq!(is_failure(StatusCode::from_u16(status).unwrap()), counted, "{status}");
+        }
+        assert!(counts(&Failure::before(Reason::ConnectFailed)));
+        assert!(!counts(&Failure::before(Reason::UpstreamRefused)), "a draining endpoint does as it should");
+        assert!(!counts(&Failure::after(Reason::DownstreamClosed)));
+    }
+}

@@ -1,8 +1,8 @@
 //! Two endpoints by weight, and the cheaper of them: the power of two choices (Mitzenmacher 2001).
 //!
 //! Weights decide who is drawn, load and latency who of two is kept. The one drawn first stays unless the other is
-//! clearly cheaper: among equals the shares then follow the weights, and small differences of latency do not herd
-//! everybody to one endpoint.
+//! cheaper by half a request: among equals the shares then follow the weights, also where an endpoint's fair share is
+//! less than one request at a time, and small differences of latency do not herd everybody to one endpoint.
 
 /// A stream of random numbers out of one draw (splitmix64, Steele et al. 2014): one number given, a decision replayed.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,8 @@ pub(super) struct Rival {
     pub(super) weight: f64,
 }
 
-/// What each of two costs. An endpoint that was never measured is taken to be as fast as the other.
+/// What the one drawn first costs, and what its rival does: the second is charged half a request more. An endpoint
+/// that was never measured is taken to be as fast as the other.
 pub(super) fn costs(first: Rival, second: Rival) -> (f64, f64) {
     let known = |own: f64, other: f64| match (own > 0.0, other > 0.0) {
         (true, _) => own,
@@ -89,15 +90,11 @@ pub(super) fn costs(first: Rival, second: Rival) -> (f64, f64) {
         (false, false) => 1.0,
     };
     let heavier = first.weight.max(second.weight);
-    let cost =
-        |rival: Rival, latency: f64| latency * (1.0 + f64::from(rival.outstanding) * heavier / rival.weight);
-    let latencies = (known(first.latency, second.latency), known(second.latency, first.latency));
-    (cost(first, latencies.0), cost(second, latencies.1))
-}
-
-/// Whether the second is so much cheaper that it takes the first one's place.
-pub(super) fn second_wins(costs: (f64, f64)) -> bool {
-    costs.1 < costs.0 * 0.8
+    let cost = |rival: Rival, latency: f64, charged: f64| {
+        latency * (1.0 + (f64::from(rival.outstanding) + charged) * heavier / rival.weight)
+    };
+    let first_cost = cost(first, known(first.latency, second.latency), 0.0);
+    (first_cost, cost(second, known(second.latency, first.latency), 0.5))
 }
 
 #[cfg(test)]
@@ -130,9 +127,24 @@ mod tests {
     #[test]
     fn the_unmeasured_is_as_fast_as_its_rival() {
         let rival = |latency, outstanding| Rival { latency, outstanding, weight: 1.0 };
-        assert_eq!(costs(rival(0.01, 0), rival(0.0, 1)), (0.01, 0.02));
-        assert_eq!(costs(rival(0.0, 0), rival(0.0, 1)), (1.0, 2.0));
-        assert!(!second_wins((1.0, 0.9)), "a small difference moves nobody");
-        assert!(second_wins((1.0, 0.5)));
+        assert_eq!(costs(rival(0.01, 0), rival(0.0, 1)), (0.01, 0.025));
+        assert_eq!(costs(rival(0.0, 1), rival(0.0, 0)), (2.0, 1.5));
+    }
+
+    #[test]
+    fn half_a_request_of_the_lighter_one_is_the_margin() {
+        let rival = |latency, outstanding, weight| Rival { latency, outstanding, weight };
+        let moves = |first, second| {
+            let costs = costs(first, second);
+            costs.1 < costs.0
+        };
+        assert!(!moves(rival(1.2, 0, 1.0), rival(1.0, 0, 1.0)), "a small difference moves nobody");
+        assert!(moves(rival(2.0, 0, 1.0), rival(1.0, 0, 1.0)));
+        assert!(moves(rival(1.0, 1, 1.0), rival(1.0, 0, 1.0)));
+        assert!(
+            !moves(rival(1.0, 4, 9.0), rival(1.0, 0, 1.0)),
+            "its fair share is less than a whole request"
+        );
+        assert!(moves(rival(1.0, 5, 9.0), rival(1.0, 0, 1.0)));
     }
 }

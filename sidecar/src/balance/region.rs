@@ -31,7 +31,7 @@ use crate::{
 /// What a request has tried so far.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts {
-    tried: SmallVec<[Tried; 4]>,
+    pub(super) tried: SmallVec<[Tried; 4]>,
     /// Whether no other attempt follows the next one.
     pub last_chance: bool,
 }
@@ -56,7 +56,7 @@ pub struct Decision {
     pub chosen: EndpointId,
     /// Whom it was compared with; `EndpointId(0)`: with nobody.
     pub rival: EndpointId,
-    /// What the chosen one cost: seconds x (outstanding requests + 1).
+    /// What the chosen one cost: seconds x (1 + outstanding requests); 0: it was compared with nobody.
     pub cost: f32,
     /// What the rival cost.
     pub rival_cost: f32,
@@ -77,7 +77,7 @@ pub enum Why {
     Preferred,
     /// No region before it has an endpoint to use.
     Failover,
-    /// The request could not reach endpoints of a region before it.
+    /// An attempt of this request failed in a region before it.
     Moved,
     /// Everything that could be used was tried: an endpoint is tried again.
     Again,
@@ -86,8 +86,8 @@ pub enum Why {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Tried {
-    endpoint: EndpointId,
+pub(super) struct Tried {
+    pub(super) endpoint: EndpointId,
     region_rank: u16,
     unreachable: bool,
 }
@@ -198,7 +198,7 @@ impl Loads {
         let Some(second) = second else { return Some(choice(group, now, (first, 0.0), None)) };
         let (mut chosen, mut rival) = (first, second);
         let mut costs = p2c::costs(self.rival(&endpoints[first], now), self.rival(&endpoints[second], now));
-        if p2c::second_wins(costs) {
+        if costs.1 < costs.0 {
             (chosen, rival) = (second, first);
             costs = (costs.1, costs.0);
         }
@@ -235,7 +235,9 @@ fn why(step: Step, region_rank: u16, attempts: &Attempts) -> Why {
         Step::PanicFresh | Step::Panic => Why::Panic,
         Step::Again => Why::Again,
         Step::Fresh | Step::AnyRegion if region_rank == 0 => Why::Preferred,
-        Step::Fresh if (0..region_rank).any(|rank| attempts.leaves(rank)) => Why::Moved,
+        Step::Fresh | Step::AnyRegion if attempts.tried.iter().any(|t| t.region_rank < region_rank) => {
+            Why::Moved
+        }
         Step::Fresh | Step::AnyRegion => Why::Failover,
     }
 }

@@ -78,3 +78,72 @@ const fn elsewhere_may_help(reason: Reason) -> bool {
             | Reason::ApplicationUnreachable
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> RetryPolicy {
+        RetryPolicy {
+            attempts: 2,
+            codes: vec![StatusCode::SERVICE_UNAVAILABLE],
+            backoff: Duration::from_millis(25),
+        }
+    }
+
+    fn may(outcome: Outcome<'_>, method: &Method, made: u32, replayable: bool) -> bool {
+        may_retry(&policy(), outcome, Attempt { method, made, replayable }, 1).is_some()
+    }
+
+    #[test]
+    fn what_nobody_saw_is_tried_again_whatever_the_method_and_the_rest_if_idempotent() {
+        let before = Failure::before(Reason::ConnectFailed);
+        let after = Failure::after(Reason::UpstreamClosed);
+        let idempotent =
+            [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+        let others = [Method::POST, Method::PATCH, Method::CONNECT, Method::from_bytes(b"PURGE").unwrap()];
+        let unavailable = Outcome::Status(StatusCode::SERVICE_UNAVAILABLE);
+        for (methods, may_have_reached) in [(&idempotent[..], true), (&others[..], false)] {
+            for method in methods {
+                assert!(may(Outcome::Failed(&before), method, 1, true), "{method}");
+                assert_eq!(may(Outcome::Failed(&after), method, 1, true), may_have_reached, "{method}");
+                assert_eq!(may(unavailable, method, 1, true), may_have_reached, "{method}");
+                assert!(!may(Outcome::Status(StatusCode::BAD_GATEWAY), method, 1, true), "not in the policy");
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_and_a_body_that_is_gone_end_it() {
+        let failure = Failure::before(Reason::ConnectFailed);
+        let outcome = Outcome::Failed(&failure);
+        assert!(may(outcome, &Method::GET, 2, true));
+        assert!(!may(outcome, &Method::GET, 3, true), "two tries after the first");
+        assert!(!may(outcome, &Method::GET, 1, false));
+    }
+
+    #[test]
+    fn only_what_another_endpoint_may_do_better() {
+        let helped: Vec<_> = Reason::ALL
+            .iter()
+            .filter(|r| may(Outcome::Failed(&Failure::before(**r)), &Method::GET, 1, true))
+            .collect();
+        assert!(helped.contains(&&Reason::UpstreamRefused));
+        for hopeless in [Reason::CircuitOpen, Reason::RequestTimeout, Reason::Denied, Reason::NoEndpoint] {
+            assert!(!helped.contains(&&hopeless), "{hopeless}");
+        }
+        assert_eq!(helped.len(), 9);
+    }
+
+    #[test]
+    fn the_wait_doubles_with_jitter_and_has_an_end() {
+        for draw in 0..1_000 {
+            for (made, least) in [(1, 25), (2, 50), (3, 100), (40, 10_000)] {
+                let least = Duration::from_millis(least);
+                let wait = wait(Duration::from_millis(25), made, draw);
+                assert!(wait >= least && wait <= (least * 2).min(LONGEST_WAIT), "{made}: {wait:?}");
+            }
+        }
+        assert_ne!(wait(Duration::from_millis(25), 1, 1), wait(Duration::from_millis(25), 1, 2));
+    }
+}
