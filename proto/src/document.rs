@@ -1,6 +1,12 @@
 //! A policy file: YAML documents of the form `kind`, `metadata`, `spec`, read into resources.
 
-use crate::{Position, Problem, did_you_mean, located::Located, policy::v1::Metadata, schema};
+use crate::{
+    Position, Problem, did_you_mean,
+    located::Located,
+    policy::{self, v1::Metadata},
+    schema,
+};
+use prost::Message;
 use std::fmt::{self, Display, Formatter};
 
 pub use crate::policy::v1::resource::Kind as Resource;
@@ -50,6 +56,19 @@ impl Document {
     /// Where a field was written, such as `spec.rules[1].backendRefs[0].service`.
     pub fn line_of(&self, field: &str) -> Option<Position> {
         self.located.line_of(field)
+    }
+
+    /// Where a field was written, as `policy.yaml:12:9`.
+    pub fn place(&self, field: &str) -> String {
+        match self.line_of(field) {
+            Some(Position { line, column }) => format!("{}:{line}:{column}", self.located.source()),
+            None => self.located.source().to_owned(),
+        }
+    }
+
+    /// The resource's canonical encoding: the same bytes for the same content.
+    pub fn encode(&self) -> Vec<u8> {
+        policy::v1::Resource { kind: Some(self.resource.clone()) }.encode_to_vec()
     }
 
     /// A problem of one of its fields, with its place. `value` is what was found there, as JSON, or empty.

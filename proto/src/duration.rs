@@ -19,6 +19,13 @@ pub fn parse(text: &str) -> Option<Duration> {
     (!text.is_empty()).then_some(total)
 }
 
+/// A length of time of a message; a negative one is none at all.
+pub fn of(message: &pbjson_types::Duration) -> Duration {
+    let seconds = u64::try_from(message.seconds).unwrap_or_default();
+    let nanos = u32::try_from(message.nanos).unwrap_or_default();
+    Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()))
+}
+
 /// Writes a length of time in protobuf's canonical JSON form.
 pub fn format(duration: Duration) -> String {
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());

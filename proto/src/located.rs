@@ -55,6 +55,11 @@ impl Located {
         &self.value
     }
 
+    /// The file's name.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Where a field was written; of a field that is not there, where the nearest field round it was.
     pub fn line_of(&self, field: &str) -> Option<Position> {
         enclosing(field).find_map(|field| self.positions.get(field)).copied()

@@ -40,7 +40,7 @@ pub struct Backend {
 }
 
 /// One condition on a request; all of its parts must hold.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Match {
     /// The path.
     pub path: PathMatch,

@@ -1,0 +1,95 @@
+//! The indexes that say which service an address or authority means.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use super::{
+    Local,
+    cluster::{Clusters, Placed},
+    findings::{Findings, quoted},
+    route::Tables,
+    service::{Service, Services},
+};
+use crate::config::snapshot::{DestinationIndex, Direct, ServicePort, Transport};
+
+/// Builds the indexes from what was read before.
+pub(super) fn build(
+    services: &Services<'_>,
+    clusters: &Clusters<'_>,
+    mut tables: Tables,
+    local: &Local,
+    findings: &mut Findings,
+) -> DestinationIndex {
+    let mut index = DestinationIndex::default();
+    for service in services.iter() {
+        for port in &service.ports {
+            let Some(cluster) = clusters.of(&service.name, port.port) else { continue };
+            let key = (Arc::clone(&service.name.label), port.port);
+            let entry = Arc::new(ServicePort {
+                service: service.name.clone(),
+                port: port.port,
+                protocol: port.protocol,
+                routes: tables.remove(&key).unwrap_or_default(),
+                cluster: Arc::clone(cluster),
+            });
+            for address in &service.addresses {
+                index.by_address.insert(SocketAddr::new(*address, port.port), Arc::clone(&entry));
+            }
+            for host in hosts(service, local) {
+                index.by_authority.entry(host.into()).or_default().push(Arc::clone(&entry));
+            }
+            index.by_name.insert(key, entry);
+        }
+    }
+    direct(&mut index, &clusters.endpoints, findings);
+    index
+}
+
+/// The authorities that mean a service.
+fn hosts(service: &Service<'_>, local: &Local) -> Vec<String> {
+    let (name, namespace) = (&service.name.name, &service.name.namespace);
+    let mut hosts = vec![
+        format!("{name}.{namespace}"),
+        format!("{name}.{namespace}.svc"),
+        format!("{name}.{namespace}.svc.cluster.local"),
+    ];
+    if **namespace == *local.namespace {
+        hosts.push(name.to_string());
+    }
+    hosts.extend(service.spec.hosts.iter().map(|host| host.to_ascii_lowercase()));
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+/// Endpoints by their own address. One that serves several services has no owner; one that is described in two ways
+/// is refused, because which way is right cannot be told.
+fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], findings: &mut Findings) {
+    let mut first: HashMap<SocketAddr, &Placed<'_>> = HashMap::new();
+    for placed in endpoints {
+        let address = placed.endpoint.address;
+        let Some(known) = first.get(&address) else {
+            first.insert(address, placed);
+            let owner = index.of_name(&placed.service, placed.port).cloned();
+            index.by_endpoint.insert(address, Direct { endpoint: Arc::clone(&placed.endpoint), owner });
+            continue;
+        };
+        if way(&known.endpoint.transport) != way(&placed.endpoint.transport) {
+            let place = known.document.place(&known.field);
+            let problem = format!("reached in another way than in {} at {place}", known.document.id);
+            let remedy = "give both the same `mesh` and `identity`";
+            findings.add(placed.document, &placed.field, quoted(&address.to_string()), problem, remedy);
+        }
+        if known.service != placed.service
+            && let Some(direct) = index.by_endpoint.get_mut(&address)
+        {
+            direct.owner = None;
+        }
+    }
+}
+
+fn way(transport: &Transport) -> Option<(SocketAddr, &str)> {
+    match transport {
+        Transport::Plain => None,
+        Transport::Mesh(record) => Some((record.address, record.identity.as_str())),
+    }
+}

@@ -1,0 +1,72 @@
+//! From the policy model to the immutable snapshot.
+//!
+//! A pure function: everything that can be wrong with a policy is found here, all at once, each with file, line,
+//! resource, field, value and remedy. What a sidecar cannot do yet is refused rather than ignored, or a policy would
+//! seem to hold that does not.
+
+mod cluster;
+mod destination;
+mod endpoint;
+mod findings;
+mod index;
+mod matches;
+mod region;
+mod route;
+mod rule;
+mod service;
+mod settings;
+mod unsupported;
+
+use trama_proto::{Problems, document::Document};
+
+use self::{findings::Findings, index::Index};
+use super::snapshot::{Revision, Snapshot, state::Registry};
+
+/// What a sidecar is to policy: services without a namespace and regions are seen from here.
+#[derive(Clone, Debug, Default)]
+pub struct Local {
+    /// The namespace that bare service names are looked up in.
+    pub namespace: String,
+    /// The sidecar's own region; empty: none is nearer than another.
+    pub region: String,
+}
+
+/// Compiles a policy. `number` is the new snapshot's revision. The registry gives the state that outlives snapshots.
+pub fn convert(
+    documents: &[Document],
+    local: &Local,
+    registry: &mut Registry,
+    number: u64,
+) -> Result<Snapshot, Problems> {
+    let mut findings = Findings::default();
+    let index = Index::of(documents, &mut findings);
+    unsupported::check(documents, &mut findings);
+
+    let topology = region::topology(&index, &mut findings);
+    let services = service::read(&index, &mut findings);
+    let endpoints = endpoint::read(&index, &services, &topology, &mut findings);
+    let policies = region::policies(&index, &services, &topology, local, &mut findings);
+    let clusters = cluster::build(&index, &services, &endpoints, &policies, registry, &mut findings);
+    let tables = route::build(&index, &services, &clusters, &mut findings);
+    let destinations = destination::build(&services, &clusters, tables, local, &mut findings);
+
+    let snapshot = Snapshot {
+        revision: Revision { number, digest: digest(documents) },
+        destinations,
+        mesh: settings::mesh(&index, &topology, &endpoints, local),
+        telemetry: settings::telemetry(&index),
+    };
+    findings.none_or(snapshot)
+}
+
+/// FNV-1a over the resources in the order of their names: the same for the same policy on every sidecar, however the
+/// file is laid out.
+fn digest(documents: &[Document]) -> u64 {
+    let mut sorted: Vec<_> = documents.iter().collect();
+    sorted.sort_by(|a, b| a.id.cmp(&b.id));
+    let bytes = sorted.into_iter().flat_map(|document| document.encode());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests;

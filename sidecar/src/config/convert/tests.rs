@@ -1,0 +1,321 @@
+//! Good policies mean what they say; each bad one is refused with its message, which the golden file holds.
+
+use std::fmt::Write;
+
+use super::*;
+use crate::config::snapshot::{
+    Cluster, Destination, PathMatch, PathRewrite, RouteFilter, RuleAction, Transport,
+};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/policy-problems.txt");
+
+/// One service with two ports, in two regions: what the small policies build on.
+const BASE: &str = "
+kind: RegionTopology
+metadata: { name: mesh }
+spec:
+  regions: [{ name: south, zones: [a, b] }, { name: north }, { name: west }]
+  roundTrips: [{ from: south, to: north, rtt: 40ms }, { from: west, to: south, rtt: 10ms }]
+---
+kind: Service
+metadata: { name: orders, namespace: shop }
+spec:
+  addresses: [10.96.0.10, '::ffff:10.96.0.11']
+  ports: [{ port: 80, targetPort: 8080 }, { port: 5432, appProtocol: TCP }]
+---
+kind: EndpointSet
+metadata: { name: orders, namespace: shop }
+spec:
+  service: orders
+  endpoints:
+    - { address: 10.1.0.1, region: north }
+    - address: 10.1.0.2
+      region: south
+      zone: a
+      weight: 3
+      identity: spiffe://mesh.local/ns/shop/sa/orders
+      mesh: { address: '10.1.0.2:15008' }
+    - { address: 10.1.0.3, region: west }
+    - { address: 10.1.0.4, region: south, ready: false }
+";
+
+fn local() -> Local {
+    Local { namespace: "shop".to_owned(), region: "south".to_owned() }
+}
+
+fn compile_at(text: &str, local: &Local) -> Result<Snapshot, Problems> {
+    let documents = Document::parse("p.yaml", text).map_err(Problems)?;
+    convert(&documents, local, &mut Registry::default(), 7)
+}
+
+fn compile(text: &str) -> Snapshot {
+    compile_at(text, &local()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn cluster(snapshot: &Snapshot) -> &Cluster {
+    &snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap().cluster
+}
+
+fn regions(snapshot: &Snapshot) -> Vec<&str> {
+    cluster(snapshot).regions.iter().map(|group| &*group.region).collect()
+}
+
+fn skipped(snapshot: &Snapshot) -> Vec<(&str, &str)> {
+    cluster(snapshot).skipped.iter().map(|skipped| (&*skipped.region, skipped.why)).collect()
+}
+
+#[test]
+fn the_example_compiles() {
+    let text = include_str!("../../../../proto/examples/orders.yaml");
+    let snapshot = compile_at(text, &Local { namespace: "default".into(), region: "rio-de-janeiro".into() })
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(snapshot.revision.number, 7);
+    assert_eq!(
+        regions(&snapshot),
+        ["sao-paulo", "rio-de-janeiro"],
+        "the policy's order comes before our own region"
+    );
+    assert_eq!(cluster(&snapshot).retry_budget.percent, 30);
+    assert_eq!(cluster(&snapshot).retry_budget.min_per_second, 10);
+    assert_eq!(cluster(&snapshot).circuit.max_connections, 512);
+    let port = snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap();
+    let exact = &port.routes.any_host.exact["/v1/reports"][0];
+    assert_eq!(&*exact.rule.name, "shop/orders/reports");
+    assert!(matches!(&exact.rule.action, RuleAction::Forward(backends) if backends.len() == 1));
+}
+
+#[test]
+fn addresses_authorities_and_endpoints_mean_their_service() {
+    let snapshot = compile(BASE);
+    let index = &snapshot.destinations;
+    let is_service = |destination: Destination, port: u16| matches!(destination, Destination::Service(service) if service.port == port && &*service.service.label == "shop/orders");
+    assert!(is_service(index.of_address("10.96.0.10:80".parse().unwrap()), 80));
+    assert!(is_service(index.of_address("10.96.0.11:5432".parse().unwrap()), 5432), "v4 in v6 is v4");
+    for host in ["orders", "orders.shop", "orders.shop.svc", "Orders.shop.svc.cluster.local"] {
+        assert!(is_service(index.of_authority(host, Some(80)), 80), "{host}");
+    }
+    let elsewhere = compile_at(BASE, &Local::default()).unwrap();
+    let bare = elsewhere.destinations.of_authority("orders", Some(80));
+    assert!(matches!(bare, Destination::External), "a bare name is looked up in the own namespace only");
+
+    let Destination::Direct(direct) = index.of_address("10.1.0.2:8080".parse().unwrap()) else {
+        panic!("direct")
+    };
+    assert_eq!(direct.owner.unwrap().port, 80);
+    let Transport::Mesh(record) = &direct.endpoint.transport else { panic!("by mTLS") };
+    assert_eq!(record.server_name.to_str(), "80.orders.shop");
+    assert_eq!((direct.endpoint.weight, &*direct.endpoint.zone), (3, "a"));
+    let Destination::Direct(tcp) = index.of_address("10.1.0.2:5432".parse().unwrap()) else {
+        panic!("direct")
+    };
+    let Transport::Mesh(record) = &tcp.endpoint.transport else { panic!("by mTLS") };
+    assert_eq!(record.server_name.to_str(), "5432.orders.shop");
+    assert!(
+        matches!(index.of_address("10.1.0.4:8080".parse().unwrap()), Destination::Direct(_)),
+        "ready or not"
+    );
+    assert!(matches!(index.of_address("10.1.0.2:9999".parse().unwrap()), Destination::External));
+}
+
+#[test]
+fn an_endpoint_of_two_services_has_no_owner() {
+    let snapshot = compile(&format!(
+        "{BASE}---\nkind: Service\nmetadata: {{name: all}}\nspec: {{ports: [{{port: 8080}}]}}\n---\n\
+         kind: EndpointSet\nmetadata: {{name: all}}\nspec: {{service: all, endpoints: [{{address: 10.1.0.1}}]}}\n"
+    ));
+    let Destination::Direct(direct) = snapshot.destinations.of_address("10.1.0.1:8080".parse().unwrap())
+    else {
+        panic!("direct")
+    };
+    assert!(direct.owner.is_none());
+}
+
+#[test]
+fn without_a_policy_the_own_region_comes_first_then_the_nearest() {
+    assert_eq!(regions(&compile(BASE)), ["south", "west", "north"]);
+    let nowhere = compile_at(BASE, &Local::default()).unwrap();
+    assert_eq!(regions(&nowhere), [""], "where nothing is nearer, all are one group");
+    assert_eq!(cluster(&nowhere).regions[0].endpoints.len(), 3);
+}
+
+fn policy(spec: &str) -> String {
+    format!(
+        "{BASE}---\nkind: RegionalPolicy\nmetadata: {{name: orders, namespace: shop}}\nspec: {{service: orders, {spec}}}\n"
+    )
+}
+
+#[test]
+fn an_order_is_that_of_the_own_region_or_of_any() {
+    let order = "order: [{to: [north]}, {from: south, to: [west, south]}]";
+    assert_eq!(regions(&compile(&policy(order))), ["west", "south", "north"]);
+    let elsewhere = Local { region: "west".into(), ..local() };
+    assert_eq!(regions(&compile_at(&policy(order), &elsewhere).unwrap()), ["north", "west", "south"]);
+}
+
+#[test]
+fn residency_is_kept_whatever_the_order_says() {
+    let denied = compile(&policy("order: [{to: [north, south]}], residency: {deny: [north]}"));
+    assert_eq!(regions(&denied), ["south", "west"]);
+    assert_eq!(skipped(&denied), [("north", "residency")]);
+    let allowed = compile(&policy("residency: {allow: [north]}"));
+    assert_eq!(regions(&allowed), ["north"]);
+    assert_eq!(skipped(&allowed), [("south", "residency"), ("west", "residency")]);
+}
+
+#[test]
+fn an_endpoint_without_region_comes_last_and_never_under_residency() {
+    let unnamed = "---\nkind: EndpointSet\nmetadata: {name: more, namespace: shop}\n\
+                   spec: {service: orders, endpoints: [{address: 10.1.0.9}]}\n";
+    assert_eq!(regions(&compile(&format!("{BASE}{unnamed}"))), ["south", "west", "north", ""]);
+    let kept = compile(&format!("{}{unnamed}", policy("residency: {deny: [north]}")));
+    assert_eq!(skipped(&kept), [("", "residency"), ("north", "residency")]);
+}
+
+#[test]
+fn a_region_without_a_ready_endpoint_is_skipped_with_the_reason() {
+    let text = BASE
+        .replace("{ address: 10.1.0.3, region: west }", "{ address: 10.1.0.3, region: west, ready: false }");
+    assert_eq!(skipped(&compile(&text)), [("west", "no_ready_endpoint")]);
+}
+
+fn route(spec: &str) -> String {
+    format!(
+        "{BASE}---\nkind: Route\nmetadata: {{name: r, namespace: shop}}\nspec: {{parentRefs: [{{service: orders}}], {spec}}}\n"
+    )
+}
+
+#[test]
+fn a_replaced_prefix_is_the_one_that_matched() {
+    let text = route(
+        "rules: [{matches: [{path: {value: /a/}}, {path: {value: /b}}], \
+         filters: [{urlRewrite: {path: {replacePrefixMatch: /c/}}}]}]",
+    );
+    let snapshot = compile(&text);
+    let table = &snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap().routes.any_host;
+    for prefix in ["/a", "/b"] {
+        let RouteFilter::UrlRewrite(rewrite) = &table.prefix[prefix][0].rule.filters[0] else {
+            panic!("a rewrite")
+        };
+        let Some(PathRewrite::Prefix { matched, replacement }) = &rewrite.path else { panic!("of a prefix") };
+        assert_eq!((&**matched, &**replacement), (prefix, "/c"));
+    }
+}
+
+#[test]
+fn a_regular_expression_matches_the_whole_path() {
+    let snapshot =
+        compile(&route("rules: [{matches: [{path: {type: REGULAR_EXPRESSION, value: '/a|/b'}}]}]"));
+    let table = &snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap().routes.any_host;
+    let PathMatch::Regex(regex) = &table.regex[0].condition.path else { panic!("a regular expression") };
+    assert!(regex.is_match("/b") && !regex.is_match("/bc") && !regex.is_match("x/a"));
+}
+
+#[test]
+fn opaque_ports_have_no_routes() {
+    let snapshot = compile(&route("rules: [{}]"));
+    assert!(!snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap().routes.is_empty());
+    assert!(snapshot.destinations.of_name(&"shop/orders".into(), 5432).unwrap().routes.is_empty());
+}
+
+#[test]
+fn health_survives_a_new_snapshot() {
+    let documents = Document::parse("p.yaml", BASE).unwrap();
+    let mut registry = Registry::default();
+    let first = convert(&documents, &local(), &mut registry, 1).unwrap();
+    let second = convert(&documents, &local(), &mut registry, 2).unwrap();
+    let id = |snapshot: &Snapshot| cluster(snapshot).regions[0].endpoints[0].health.id;
+    assert_eq!(id(&first), id(&second));
+    assert_eq!(first.revision.digest, second.revision.digest);
+}
+
+#[test]
+fn the_digest_is_of_the_content_not_of_the_layout() {
+    let (head, tail) = BASE.split_once("---\n").unwrap();
+    assert_eq!(compile(&format!("{tail}---\n{head}")).revision.digest, compile(BASE).revision.digest);
+    assert_ne!(
+        compile(&BASE.replace("weight: 3", "weight: 4")).revision.digest,
+        compile(BASE).revision.digest
+    );
+}
+
+/// Bad policies: a title and what is added to, or replaced in, the base.
+const BAD: &[(&str, &str)] = &[
+    (
+        "a route to an unknown service",
+        "kind: Route\nmetadata: {name: r, namespace: shop}\nspec:\n  parentRefs: [{service: order}]\n  rules:\n    - backendRefs: [{service: nowhere}, {service: orders, namespace: elsewhere}]\n",
+    ),
+    (
+        "endpoints of an unknown service",
+        "kind: EndpointSet\nmetadata: {name: e, namespace: shop}\nspec: {service: ordres, endpoints: [{address: 10.9.0.1}]}\n",
+    ),
+    (
+        "regions and zones that the topology has not",
+        "kind: EndpointSet\nmetadata: {name: e, namespace: shop}\nspec:\n  service: orders\n  endpoints:\n    - {address: 10.9.0.1, region: sout}\n    - {address: 10.9.0.2, region: south, zone: c}\n---\nkind: RegionalPolicy\nmetadata: {name: p, namespace: shop}\nspec:\n  service: orders\n  order: [{from: east, to: [north, north, souht]}]\n  residency: {allow: [north], deny: [north, mars]}\n",
+    ),
+    (
+        "two routes with the same match",
+        "kind: Route\nmetadata: {name: a, namespace: shop}\nspec:\n  parentRefs: [{service: orders}]\n  rules: [{matches: [{path: {value: /v1/}, headers: [{name: A, value: '1'}, {name: B, value: '2'}]}]}]\n---\nkind: Route\nmetadata: {name: b, namespace: shop}\nspec:\n  parentRefs: [{service: orders, port: 80}]\n  rules:\n    - matches:\n        - {path: {value: /v2}}\n        - {path: {value: /v1}, headers: [{name: b, value: '2'}, {name: a, value: '1'}]}\n",
+    ),
+    (
+        "a second resource of a name, and of a kind of which there is one",
+        "kind: Service\nmetadata: {name: orders, namespace: shop}\nspec: {ports: [{port: 1}]}\n---\nkind: RegionTopology\nmetadata: {name: other}\nspec: {regions: [{name: x}]}\n",
+    ),
+    (
+        "addresses and hosts that two services claim",
+        "kind: Service\nmetadata: {name: a}\nspec: {addresses: [10.96.0.10], hosts: [x.test], ports: [{port: 80}, {port: 80, name: a}, {port: 81, name: a}]}\n---\nkind: Service\nmetadata: {name: b}\nspec: {hosts: [x.test], ports: [{port: 80}]}\n",
+    ),
+    (
+        "malformed addresses and identities",
+        "kind: EndpointSet\nmetadata: {name: e, namespace: shop}\nspec:\n  service: orders\n  endpoints:\n    - {address: 10.0.0.999}\n    - {address: 10.0.0.1, identity: spiffe://mesh.local/ns/../x, mesh: {address: '10.0.0.1:99999'}}\n    - {address: 10.0.0.2, mesh: {address: '10.0.0.2:15008'}}\n",
+    ),
+    (
+        "an identity outside the trust domain",
+        "kind: MeshSettings\nmetadata: {name: mesh}\nspec: {trustDomain: other.local}\n",
+    ),
+    (
+        "endpoints named twice, or on no port of the service",
+        "kind: EndpointSet\nmetadata: {name: e, namespace: shop}\nspec:\n  service: orders\n  endpoints:\n    - {address: 10.1.0.1}\n    - {address: 10.9.0.1, port: 8080}\n    - {address: 10.9.0.2, port: 8080, servicePort: 443}\n",
+    ),
+    (
+        "an endpoint that two services reach in different ways",
+        "kind: Service\nmetadata: {name: all}\nspec: {ports: [{port: 8080}]}\n---\nkind: EndpointSet\nmetadata: {name: all}\nspec: {service: all, endpoints: [{address: 10.1.0.2}]}\n",
+    ),
+    (
+        "conditions that cannot be read",
+        "kind: Route\nmetadata: {name: r, namespace: shop}\nspec:\n  parentRefs: [{service: orders}]\n  rules:\n    - matches:\n        - {path: {value: v1}}\n        - {path: {type: EXACT, value: '/a?b=c'}}\n        - {path: {type: REGULAR_EXPRESSION, value: 'a)(b'}}\n        - {headers: [{name: x, value: a}, {name: X, value: b}]}\n        - {queryParams: [{name: q, type: REGULAR_EXPRESSION, value: '['}]}\n",
+    ),
+    (
+        "filters that contradict each other",
+        "kind: Route\nmetadata: {name: r, namespace: shop}\nspec:\n  parentRefs: [{service: orders}]\n  rules:\n    - matches: [{path: {type: EXACT, value: /a}}]\n      filters:\n        - requestRedirect: {scheme: ftp, statusCode: 304, path: {replacePrefixMatch: /b}}\n        - urlRewrite: {hostname: x.test}\n        - requestHeaderModifier: {set: [{name: host, value: x}, {name: x-a, value: \"a\\nb\"}], remove: [Transfer-Encoding]}\n      backendRefs: [{service: orders, port: 80}]\n",
+    ),
+    (
+        "backends, parents and time-outs that do not fit",
+        "kind: Route\nmetadata: {name: r, namespace: shop}\nspec:\n  parentRefs: [{service: orders, port: 5432}, {service: orders, port: 81}, {service: orders, port: 80}, {service: orders, port: 80}]\n  rules:\n    - name: one\n      backendRefs: [{service: orders, port: 81, weight: 0}]\n      timeouts: {request: 1s, backendRequest: 2s}\n    - name: one\n",
+    ),
+    (
+        "an ejection longer than the longest",
+        "kind: RegionalPolicy\nmetadata: {name: p, namespace: shop}\nspec: {service: orders, outlier: {baseEjection: 10m}}\n---\nkind: RegionalPolicy\nmetadata: {name: q, namespace: shop}\nspec: {service: orders}\n",
+    ),
+    (
+        "what this version does not keep",
+        "kind: AuthzPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{}]}\n---\nkind: RegionalPolicy\nmetadata: {name: p, namespace: shop}\nspec: {service: orders, mode: LATENCY, spill: {requestsPerEndpoint: 3}, outlier: {latencyFactor: 2}}\n---\nkind: Route\nmetadata: {name: r, namespace: shop}\nspec: {parentRefs: [{service: orders}], rules: [{filters: [{pluginChain: {name: x}}], retry: {conditions: [RESET]}}]}\n",
+    ),
+    (
+        "a namespace that makes no server name",
+        "kind: Service\nmetadata: {name: a, namespace: '1'}\nspec: {ports: [{port: 80}]}\n",
+    ),
+];
+
+#[test]
+fn each_bad_policy_is_refused_with_its_message() {
+    let mut told = String::new();
+    for (title, text) in BAD {
+        let problems = compile_at(&format!("{BASE}---\n{text}"), &local()).map(|_| ()).expect_err(title);
+        writeln!(told, "# {title}\n{problems}\n").unwrap();
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(GOLDEN, &told).unwrap();
+    }
+    let expected = std::fs::read_to_string(GOLDEN).unwrap_or_default();
+    assert!(told == expected, "{GOLDEN} is out of date: run with UPDATE_GOLDEN=1. Now:\n{told}");
+}
