@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Seek, SeekFrom};
+use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,8 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType}
 use tempfile::TempDir;
 
 use crate::failure::{Failure, Result};
-use crate::mesh::{EXPLICIT, MESH, SERVICE};
-use crate::world::{Place, Pod, SIDECAR_USER};
+use crate::mesh::{EXPLICIT, MESH};
+use crate::world::{Place, Pod, SIDECAR_USER, World};
 
 const TRUST_DOMAIN: &str = "demo.trama";
 const POLICY: &str = include_str!("policy.yaml");
@@ -30,10 +31,10 @@ pub(crate) fn copy(program: &Path, folder: &Path) -> Result<PathBuf> {
 }
 
 /// Everything that is there before the first process starts.
-pub(crate) fn write(folder: &Path, place: Place, pods: &[Pod]) -> Result<()> {
+pub(crate) fn write(folder: &Path, world: &World, pods: &[Pod]) -> Result<()> {
     let authority = Authority::new()?;
     put(&folder.join("ca.pem"), &authority.pem)?;
-    put(&folder.join("policy.yaml"), &policy(place, pods))?;
+    put(&folder.join("policy.yaml"), &policy(&world.service(), pods))?;
     for pod in pods {
         let own = folder.join(pod.name);
         fs::create_dir(&own).map_err(Failure::on("make", own.display()))?;
@@ -43,11 +44,11 @@ pub(crate) fn write(folder: &Path, place: Place, pods: &[Pod]) -> Result<()> {
         put(&own.join("identity.pem"), &certificate)?;
         put(&own.join("identity.key"), &key)?;
         mode(&own.join("identity.key"), 0o600)?;
-        if place == Place::Namespaces {
+        if world.place() == Place::Namespaces {
             chown(own.join("identity.key"), Some(SIDECAR_USER), Some(SIDECAR_USER))
                 .map_err(Failure::on("give away", "the key"))?;
         }
-        put(&own.join("sidecar.yaml"), &configuration(folder, place, pod))?;
+        put(&own.join("sidecar.yaml"), &configuration(folder, world.place(), pod))?;
     }
     Ok(())
 }
@@ -120,7 +121,7 @@ impl Authority {
     }
 }
 
-fn policy(place: Place, pods: &[Pod]) -> String {
+fn policy(service: &[IpAddr], pods: &[Pod]) -> String {
     let serving = pods.iter().filter(|pod| pod.account == "orders");
     let endpoints: String = serving
         .map(|pod| {
@@ -133,8 +134,7 @@ fn policy(place: Place, pods: &[Pod]) -> String {
             )
         })
         .collect();
-    // Without capture nobody dials the service's address: the host says which service is meant.
-    let addresses = if place == Place::Namespaces { SERVICE } else { "" };
+    let addresses = service.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ");
     POLICY
         .replace("addresses: []", &format!("addresses: [{addresses}]"))
         .replace("endpoints: []", &format!("endpoints:\n{endpoints}"))
@@ -192,17 +192,16 @@ mod tests {
     use super::*;
     use crate::scenario::{OTHER, PREFERRED};
 
-    fn pods(place: Place) -> [Pod; 2] {
-        [
-            Pod::new(place, "orders-sp", "orders", PREFERRED, 1),
-            Pod::new(place, "storefront", "storefront", OTHER, 3),
-        ]
+    fn pods() -> [Pod; 2] {
+        let world = World::make(Place::Loopback).unwrap();
+        let pod = |account, region, number| Pod::new(&world, account, account, region, number).unwrap();
+        [pod("orders", PREFERRED, 1), pod("storefront", OTHER, 3)]
     }
 
     #[test]
     fn the_sidecars_take_their_configuration() {
         for place in [Place::Namespaces, Place::Loopback] {
-            let text = configuration(Path::new("/tmp/demo"), place, &pods(place)[1]);
+            let text = configuration(Path::new("/tmp/demo"), place, &pods()[1]);
             let config = Config::parse("sidecar.yaml", &text, []).unwrap();
             assert_eq!(config.capture.outbound, place == Place::Namespaces);
             assert_eq!(config.listeners.len(), usize::from(place == Place::Loopback));
@@ -214,11 +213,12 @@ mod tests {
 
     #[test]
     fn the_sidecars_take_their_policy() {
-        for place in [Place::Namespaces, Place::Loopback] {
-            let documents =
-                trama_proto::document::Document::parse("policy.yaml", &policy(place, &pods(place)));
+        let captured: [IpAddr; 2] = ["10.92.0.10".parse().unwrap(), "fd92::a".parse().unwrap()];
+        for service in [&captured[..], &[]] {
+            let text = policy(service, &pods());
+            let documents = trama_proto::document::Document::parse("policy.yaml", &text);
             assert_eq!(documents.unwrap().len(), 6);
-            assert!(policy(place, &pods(place)).contains("15008"));
+            assert!(text.contains("127.77.1.1:15008"));
         }
     }
 

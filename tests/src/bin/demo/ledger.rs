@@ -23,7 +23,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn add(&mut self, outcome: Outcome, now: Instant) {
-        self.failed += u64::from(is_failure(&outcome));
+        self.failed += u64::from(!outcome.is_success());
         self.act.add(&outcome);
         self.recent.push_back((now, outcome));
         while self.recent.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
@@ -89,7 +89,7 @@ impl Tally {
         if let Some(region) = &outcome.region {
             *self.regions.entry(region.clone()).or_default() += 1;
         }
-        match (outcome.order, is_failure(outcome)) {
+        match (outcome.order, !outcome.is_success()) {
             (None, false) => {}
             (None, true) if outcome.status == Some(200) => self.broken_gets.push(reason(outcome)),
             (None, true) => self.lost_gets.push(reason(outcome)),
@@ -117,10 +117,6 @@ impl Tally {
     pub(crate) fn latency(&self, quantile: f64) -> f64 {
         self.latency.value_at_quantile(quantile) as f64 / 1000.0
     }
-}
-
-fn is_failure(outcome: &Outcome) -> bool {
-    outcome.error.is_some() || !outcome.status.is_some_and(|status| (200..300).contains(&status))
 }
 
 fn reason(outcome: &Outcome) -> String {

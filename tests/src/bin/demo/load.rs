@@ -52,6 +52,12 @@ pub(crate) struct Outcome {
     pub(crate) error: Option<String>,
 }
 
+impl Outcome {
+    pub(crate) fn is_success(&self) -> bool {
+        self.error.is_none() && self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+}
+
 pub(crate) async fn run(args: Args) -> Result<()> {
     LocalSet::new().run_until(send_all(args)).await
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use tokio::process::{Child, ChildStdout};
 use crate::failure::{Failure, Result};
 use crate::files;
 use crate::scenario::{GETS_PER_SECOND, OTHER, POSTS_PER_SECOND, PREFERRED};
-use crate::world::{Network, Place, Pod, User};
+use crate::world::{Place, Pod, User, World};
 
 /// Where the application listens, and where its service is called.
 pub(crate) const APPLICATION: u16 = 8080;
@@ -20,8 +21,6 @@ pub(crate) const MESH: u16 = 15008;
 pub(crate) const EXPLICIT: u16 = 15080;
 pub(crate) const METRICS: u16 = 15020;
 pub(crate) const HEALTH: u16 = 15021;
-/// The address of the service, which lies on no machine.
-pub(crate) const SERVICE: &str = "10.96.0.10";
 pub(crate) const HOST: &str = "orders.shop";
 
 /// How long a sidecar may take to start: far more than it does.
@@ -30,7 +29,6 @@ const START: Duration = Duration::from_secs(20);
 const LAST_BYTES: Duration = Duration::from_millis(100);
 
 pub(crate) struct Mesh {
-    place: Place,
     folder: TempDir,
     /// The sidecar and this program, where every user may read them.
     sidecar: PathBuf,
@@ -39,7 +37,8 @@ pub(crate) struct Mesh {
     storefront: Pod,
     running: BTreeMap<&'static str, Vec<Child>>,
     client: Option<Child>,
-    _network: Network,
+    // Dropped last: nothing runs any more when the network goes.
+    world: World,
 }
 
 impl Mesh {
@@ -47,27 +46,18 @@ impl Mesh {
     pub(crate) async fn start(place: Place, sidecar: &Path) -> Result<Self> {
         let folder = files::folder()?;
         let own = std::env::current_exe().map_err(Failure::on("find", "the demo's own program"))?;
+        let world = World::make(place)?;
         let orders = [
-            Pod::new(place, "orders-sp", "orders", PREFERRED, 1),
-            Pod::new(place, "orders-rio", "orders", OTHER, 2),
+            Pod::new(&world, "orders-sp", "orders", PREFERRED, 1)?,
+            Pod::new(&world, "orders-rio", "orders", OTHER, 2)?,
         ];
-        let storefront = Pod::new(place, "storefront", "storefront", PREFERRED, 3);
+        let storefront = Pod::new(&world, "storefront", "storefront", PREFERRED, 3)?;
         let pods = [&orders[0], &orders[1], &storefront].map(Pod::clone);
         let sidecar = files::copy(sidecar, folder.path())?;
         let own = files::copy(&own, folder.path())?;
-        files::write(folder.path(), place, &pods)?;
-        let network = Network::make(place, &pods)?;
-        let mut mesh = Self {
-            place,
-            folder,
-            sidecar,
-            own,
-            orders,
-            storefront,
-            running: BTreeMap::new(),
-            client: None,
-            _network: network,
-        };
+        files::write(folder.path(), &world, &pods)?;
+        let running = BTreeMap::new();
+        let mut mesh = Self { folder, sidecar, own, orders, storefront, running, client: None, world };
         for pod in &pods {
             mesh.capture(pod).await?;
             mesh.start_pod(pod)?;
@@ -79,15 +69,13 @@ impl Mesh {
     }
 
     pub(crate) fn place(&self) -> Place {
-        self.place
+        self.world.place()
     }
 
     /// Starts the client; its report comes out of the pipe.
     pub(crate) fn start_client(&mut self) -> Result<ChildStdout> {
-        let to = match self.place {
-            Place::Namespaces => format!("{SERVICE}:80"),
-            Place::Loopback => self.storefront.at(EXPLICIT).to_string(),
-        };
+        let captured = self.world.service().first().map(|address| SocketAddr::new(*address, 80));
+        let to = captured.unwrap_or_else(|| self.storefront.at(EXPLICIT)).to_string();
         let mut command = self.storefront.command(User::Application, &self.own);
         command.args(["load", "--to", &to, "--host", HOST]);
         command.args(["--gets-per-second", &GETS_PER_SECOND.to_string()]);
@@ -150,6 +138,15 @@ impl Mesh {
         fetched.unwrap_or_else(|failure| failure.0)
     }
 
+    /// What the client's sidecar counts: the sum of a metric over all series that have these labels.
+    pub(crate) async fn counted(&self, metric: &str, labels: &[&str]) -> Result<f64> {
+        let page = self.fetch(&self.storefront, METRICS, "/metrics").await?;
+        let series =
+            page.lines().filter(|line| line.strip_prefix(metric).is_some_and(|l| l.starts_with('{')));
+        let wanted = series.filter(|line| labels.iter().all(|label| line.contains(label)));
+        Ok(wanted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
     /// The last lines of the client's sidecar's access log, made short.
     pub(crate) fn decisions(&self) -> Vec<String> {
         files::decisions(&self.log_of(&self.storefront, "access"))
@@ -158,9 +155,9 @@ impl Mesh {
     /// Command lines for the other terminal.
     pub(crate) fn hints(&self) -> Vec<String> {
         let prefix = self.storefront.prefix();
-        let target = match self.place {
-            Place::Namespaces => format!("http://{SERVICE}/orders"),
-            Place::Loopback => format!("-H 'Host: {HOST}' http://{}/orders", self.storefront.at(EXPLICIT)),
+        let target = match self.world.service().first() {
+            Some(address) => format!("http://{address}/orders"),
+            None => format!("-H 'Host: {HOST}' http://{}/orders", self.storefront.at(EXPLICIT)),
         };
         vec![
             format!("{prefix}curl -sSif {target}"),
@@ -184,7 +181,7 @@ impl Mesh {
     }
 
     async fn capture(&self, pod: &Pod) -> Result<()> {
-        if self.place == Place::Loopback {
+        if self.place() == Place::Loopback {
             return Ok(());
         }
         let mut command = pod.command(User::Root, &self.sidecar);

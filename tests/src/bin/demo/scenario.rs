@@ -75,6 +75,7 @@ pub(crate) async fn tell(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Res
     let rest = stage.finish(mesh).await?;
     nothing_lost(stage, "at the end", &rest);
     no_order_is_placed_twice(stage, mesh)?;
+    the_sidecar_counted_the_same(stage, mesh).await?;
     the_hints_work(stage, mesh).await
 }
 
@@ -121,6 +122,19 @@ fn no_order_is_placed_twice(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
     let missing = stage.placed().iter().filter(|order| !journal.contains_key(order)).count();
     let fact = format!("{missing} of {} confirmed orders are missing", stage.placed().len());
     stage.check("every confirmed order is in a journal", missing == 0 && !stage.placed().is_empty(), fact);
+    Ok(())
+}
+
+/// The client's sidecar agrees, and says that every answer came over mutual TLS.
+async fn the_sidecar_counted_the_same(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
+    let answered = [r#"direction="outbound""#, r#"service="shop/orders""#, r#"reason="""#];
+    let [outbound, service, without_failure] = answered;
+    let sealed = [outbound, service, without_failure, r#"tls="mutual""#];
+    let all = mesh.counted("trama_requests_total", &answered).await?;
+    let over_tls = mesh.counted("trama_requests_total", &sealed).await?;
+    let seen = stage.answered() as f64;
+    let fact = format!("{over_tls} of {all} answers; the client saw {seen}");
+    stage.check("every answer came over mutual TLS", over_tls == all && all == seen, fact);
     Ok(())
 }
 

@@ -24,6 +24,7 @@ pub(crate) struct Stage {
     act: String,
     ledger: Ledger,
     placed: BTreeSet<u64>,
+    answered: u64,
     outcomes: Lines<BufReader<ChildStdout>>,
     interrupts: [Signal; 2],
     verdicts: Vec<String>,
@@ -39,6 +40,7 @@ impl Stage {
             act: String::new(),
             ledger: Ledger::default(),
             placed: BTreeSet::new(),
+            answered: 0,
             outcomes: BufReader::new(outcomes).lines(),
             interrupts: [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?],
             verdicts: Vec::new(),
@@ -110,6 +112,11 @@ impl Stage {
         &self.placed
     }
 
+    /// How many requests were answered as they should.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered
+    }
+
     /// Gives the terminal back, and says everything that was checked. True if nothing was a lie.
     pub(crate) fn close(mut self) -> bool {
         if self.screen.take().is_some() {
@@ -142,7 +149,8 @@ impl Stage {
     fn note(&mut self, line: &str) -> Result<()> {
         let outcome: Outcome =
             serde_json::from_str(line).map_err(Failure::on("understand the client's", line))?;
-        if outcome.error.is_none() && outcome.status == Some(201) {
+        if outcome.is_success() {
+            self.answered += 1;
             self.placed.extend(outcome.order);
         }
         self.ledger.add(outcome, Instant::now());
