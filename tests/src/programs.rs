@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where programs may be that PATH does not name: a non-login shell has no sbin, and Go its own folder.
 const MORE: &str = "/usr/sbin:/sbin:/usr/local/go/bin";
@@ -18,6 +19,29 @@ pub fn find(program: &str) -> Option<PathBuf> {
     let found: Vec<PathBuf> = folders.map(|f| Path::new(f).join(program)).filter(|p| p.is_file()).collect();
     let for_all = found.iter().find(|path| is_open_to_all(path));
     for_all.or_else(|| found.first()).cloned()
+}
+
+/// The same command with its program's whole path, so that it starts wherever PATH does not name it.
+#[must_use]
+pub fn located(command: &Command) -> Command {
+    let program = find(&command.get_program().to_string_lossy());
+    let mut found = Command::new(program.unwrap_or_else(|| command.get_program().into()));
+    found.args(command.get_args());
+    copy_surroundings(command, &mut found);
+    found
+}
+
+/// Gives a command the environment and the folder of another one.
+pub(crate) fn copy_surroundings(from: &Command, to: &mut Command) {
+    for (key, value) in from.get_envs() {
+        match value {
+            Some(value) => to.env(key, value),
+            None => to.env_remove(key),
+        };
+    }
+    if let Some(folder) = from.get_current_dir() {
+        to.current_dir(folder);
+    }
 }
 
 /// Whether any user can reach and run the file.

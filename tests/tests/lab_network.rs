@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use trama_tests::lab::{Lab, LabError};
+use trama_tests::peers::{App, Curl, GoClient};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -66,6 +67,26 @@ fn commands_run_as_another_user_and_end_with_the_lab() {
     assert!(!namespace.exists() && !folder.exists());
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_else(|_| ") Z ".into());
     assert!(stat.contains(") Z ") || stat.contains(") X "), "{stat}");
+}
+
+#[test]
+fn applications_and_clients_run_in_pods() {
+    let lab = Lab::new().unwrap();
+    let (server, client) =
+        (lab.pod("orders-1", "sao-paulo").unwrap(), lab.pod("storefront", "sao-paulo").unwrap());
+    let python = App::python(&server, "sao-paulo/orders-1", 8080).unwrap();
+    let go = App::go(&server, "sao-paulo/orders-1", 8081).unwrap();
+    assert_eq!(python.address, SocketAddr::new(server.ip4.into(), 8080));
+    for app in [&python, &go] {
+        let reply = Curl::get(&format!("http://{}/headers", app.address)).run(&client, PATIENCE).unwrap();
+        assert_eq!(reply.header("x-served-by"), Some("sao-paulo/orders-1"), "{}", reply.complaint);
+        assert!(reply.text().contains(&client.ip4.to_string()), "{}", reply.text());
+    }
+    let answers = GoClient::h2c(&format!("http://{}/", go.address)).run(&client, PATIENCE).unwrap();
+    assert_eq!(answers[0].status, 200);
+    let posted = Curl::get(&format!("http://{}/", python.address)).header("x-post-id", "7").body("x");
+    assert_eq!(posted.run(&client, PATIENCE).unwrap().status, 200);
+    assert_eq!(python.posts(), ["7"]);
 }
 
 #[test]

@@ -75,11 +75,9 @@ impl Pod {
 
     /// Starts a command in the pod as a user, in a process group of its own. Its output goes to a log.
     pub fn spawn(&self, command: &Command, uid: u32) -> Result<Process, LabError> {
-        static LOGS: AtomicU32 = AtomicU32::new(0);
-        let number = LOGS.fetch_add(1, Ordering::Relaxed);
         let program = PathBuf::from(command.get_program());
         let program = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let log = self.fabric.folder.join(format!("{}-{program}-{number}.log", self.name));
+        let log = self.fresh(&format!("{program}.log"));
         Ok(Process::start(&format!("{program} in {}", self.name), &mut self.inner(command, uid)?, &log)?)
     }
 
@@ -138,12 +136,19 @@ impl Pod {
         [self.ip4.into(), self.ip6.into()]
     }
 
-    /// Writes a file into the lab's folder, which every user may read and write.
+    /// Writes a new file into the lab's folder, which every user may read and write.
     pub fn file(&self, name: &str, content: &[u8]) -> Result<PathBuf, LabError> {
-        let path = self.fabric.folder.join(format!("{}-{name}", self.name));
+        let path = self.fresh(name);
         fs::write(&path, content)
             .map_err(|source| LabError::Io { what: "write a file for a pod", source })?;
         Ok(path)
+    }
+
+    /// A path in the lab's folder that nothing else has.
+    fn fresh(&self, name: &str) -> PathBuf {
+        static FILES: AtomicU32 = AtomicU32::new(0);
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        self.fabric.folder.join(format!("{}-{number}-{name}", self.name))
     }
 
     /// The command as it has to be started from outside: the same, but in the namespace and as the user.
@@ -154,15 +159,7 @@ impl Pod {
         outer.arg(format!("--net=/run/netns/{}", self.ns));
         outer.args([format!("--setuid={uid}"), format!("--setgid={uid}")]);
         outer.arg("--").arg(self.reachable(command.get_program(), uid)?).args(command.get_args());
-        for (key, value) in command.get_envs() {
-            match value {
-                Some(value) => outer.env(key, value),
-                None => outer.env_remove(key),
-            };
-        }
-        if let Some(folder) = command.get_current_dir() {
-            outer.current_dir(folder);
-        }
+        programs::copy_surroundings(command, &mut outer);
         Ok(outer)
     }
 

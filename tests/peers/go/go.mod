@@ -1,0 +1,3 @@
+module trama.invalid/peer
+
+go 1.24
