@@ -33,5 +33,7 @@ pub mod route;
 pub mod balance;
 // metrics, traces, access log
 pub mod telemetry;
+// health, dump, metrics, on a runtime of their own
+pub mod admin;
 
 pub use self::config::snapshot::Snapshot;

@@ -1,13 +1,18 @@
 //! The process's end of telemetry: one [`TelemetryHub`], from which each worker takes its [`super::Telemetry`].
 
-use std::{io, sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use opentelemetry::KeyValue;
 
 use super::{
     Telemetry,
     access_log::{AccessLog, LogOutput},
-    metrics::{self, Families, Format, ProcessMetrics, Sources},
+    metrics::{self, ConnectionCount, Families, Format, ProcessMetrics, Sources},
+    pulse::Pulses,
     trace::{Exporter, ExporterSettings},
 };
 
@@ -32,6 +37,7 @@ pub struct TelemetryHub {
     sources: Arc<Sources>,
     log: Option<AccessLog>,
     exporter: Option<Exporter>,
+    pulses: Arc<Pulses>,
 }
 
 impl TelemetryHub {
@@ -41,12 +47,13 @@ impl TelemetryHub {
         let sources = Arc::new(Sources { families, process: ProcessMetrics::new(SystemTime::now()) });
         let log = AccessLog::start(&config.access_log, &sources)?;
         let exporter = exporter(config, &sources)?;
-        Ok(Self { sources, log, exporter })
+        Ok(Self { sources, log, exporter, pulses: Arc::new(Pulses::new(Instant::now())) })
     }
 
     /// What one more worker tells with; to be called on the worker's thread, once.
     pub fn worker(&self) -> Telemetry {
-        Telemetry::new(&self.sources.families, self.log.clone(), self.exporter.clone())
+        let pulse = self.pulses.worker(Instant::now());
+        Telemetry::new(&self.sources.families, self.log.clone(), self.exporter.clone(), pulse)
     }
 
     /// What is counted once per process.
@@ -57,6 +64,16 @@ impl TelemetryHub {
     /// All metrics as text. Workers do not wait for it.
     pub fn scrape(&self, format: Format) -> String {
         metrics::scrape(&self.sources, format)
+    }
+
+    /// Connections opened and open, by direction, peer and protection.
+    pub fn connections(&self) -> Vec<ConnectionCount> {
+        metrics::connections(&self.sources.families)
+    }
+
+    /// How long ago the quietest worker gave a sign of life.
+    pub fn stalled_for(&self) -> Duration {
+        self.pulses.stalled_for(Instant::now())
     }
 
     /// Waits until log and spans are out, at the process's end. `false`: some were not in time.

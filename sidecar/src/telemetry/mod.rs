@@ -8,6 +8,7 @@
 mod access_log;
 mod hub;
 mod metrics;
+mod pulse;
 pub mod record;
 mod trace;
 mod worker;
@@ -16,8 +17,12 @@ pub use self::{
     access_log::LogOutput,
     hub::{TelemetryConfig, TelemetryHub},
     metrics::{
-        CATALOGUE, Format, HandshakeFailure, Metric, OpenConnection, Peer, PolicyUpdate, ProcessMetrics,
+        CATALOGUE, ConnectionCount, Format, HandshakeFailure, Metric, OpenConnection, Peer, PolicyUpdate,
+        ProcessMetrics,
     },
     record::{Direction, Protocol, Record, Security, TraceContext, TraceId},
     worker::{External, Telemetry},
 };
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,13 @@
 //! What a worker calls while requests pass.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use http::HeaderMap;
 
 use super::{
     access_log::AccessLog,
     metrics::{Families, HandshakeFailure, OpenConnection, Peer, WorkerMetrics},
+    pulse::Pulse,
     record::{Direction, Record, Security, TraceContext},
     trace::{Draw, Exporter, Tracer},
 };
@@ -30,11 +31,17 @@ pub struct Telemetry {
     tracer: Tracer,
     log: Option<AccessLog>,
     exporter: Option<Exporter>,
+    pulse: Pulse,
 }
 
 impl Telemetry {
-    pub(crate) fn new(families: &Families, log: Option<AccessLog>, exporter: Option<Exporter>) -> Self {
-        Self { metrics: WorkerMetrics::new(families), tracer: Tracer::new(Draw::new()), log, exporter }
+    pub(crate) fn new(
+        families: &Families,
+        log: Option<AccessLog>,
+        exporter: Option<Exporter>,
+        pulse: Pulse,
+    ) -> Self {
+        Self { metrics: WorkerMetrics::new(families), tracer: Tracer::new(Draw::new()), log, exporter, pulse }
     }
 
     /// Continues or begins the trace of a request and, if it is kept, has the headers say so. To be called once per
@@ -116,6 +123,11 @@ impl Telemetry {
     /// An endpoint was ejected.
     pub fn ejected(&self, service: &Arc<str>, region: &Arc<str>) {
         self.metrics.ejected(service, region);
+    }
+
+    /// A sign of life; to be given once a second.
+    pub fn beat(&self) {
+        self.pulse.beat(Instant::now());
     }
 
     fn exporter_for(&self, record: &Record) -> Option<&Exporter> {

@@ -162,3 +162,104 @@ impl Writer {
         self.text.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Mutex, mpsc::channel},
+        time::SystemTime,
+    };
+
+    use super::*;
+    use crate::telemetry::{
+        metrics::{Families, ProcessMetrics},
+        record::tests::full,
+    };
+
+    fn sources() -> Arc<Sources> {
+        let process = ProcessMetrics::new(SystemTime::UNIX_EPOCH);
+        Arc::new(Sources { families: Families::default(), process })
+    }
+
+    fn dropped(sources: &Sources) -> u64 {
+        sources.process.log_dropped.load(Ordering::Relaxed)
+    }
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Writes nothing before it is let go.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.recv().ok();
+            Ok(text.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_keep_their_order_and_none_is_lost_in_batches() {
+        let (kept, sources) = (Kept::default(), sources());
+        let log = AccessLog::to_writer(Box::new(kept.clone()), &sources, QUEUE).unwrap();
+        for n in 0..2_000 {
+            log.log(Arc::new(Record { bytes_sent: n, ..full() }));
+        }
+        assert!(log.flush(Duration::from_secs(10)));
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let sent =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["bytes_sent"].as_u64();
+        assert!(text.lines().map(|l| sent(l).unwrap()).eq(0..2_000));
+        assert_eq!(dropped(&sources), 0);
+    }
+
+    #[test]
+    fn a_stuck_output_loses_lines_counted_and_holds_up_nobody() {
+        let (let_go, stuck) = channel();
+        let sources = sources();
+        let log = AccessLog::to_writer(Box::new(Stuck(stuck)), &sources, 4).unwrap();
+        log.log(Arc::new(full()));
+        assert!(!log.flush(Duration::from_millis(20)), "it is stuck");
+        for _ in 0..10 {
+            log.log(Arc::new(full()));
+        }
+        // One at the output, or none yet, and four in the queue, of which one may be the request to flush.
+        assert!((6..=8).contains(&dropped(&sources)), "{}", dropped(&sources));
+        drop(let_go);
+        assert!(log.flush(Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn what_the_output_refuses_is_counted() {
+        let sources = sources();
+        let log = AccessLog::to_writer(Box::new(Broken), &sources, 16).unwrap();
+        log.log(Arc::new(full()));
+        log.log(Arc::new(full()));
+        assert!(log.flush(Duration::from_secs(10)));
+        assert_eq!(dropped(&sources), 2);
+    }
+}

@@ -12,6 +12,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, text},
     registry::Registry,
 };
+use serde::Serialize;
 
 use super::{
     Families,
@@ -87,6 +88,41 @@ fn classic(open_metrics: &str) -> String {
     text
 }
 
+/// Connections of one kind.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ConnectionCount {
+    /// `inbound` or `outbound`.
+    pub direction: String,
+    /// `downstream` or `upstream`.
+    pub peer: String,
+    /// `mutual` or `none`.
+    pub tls: String,
+    /// How many there were.
+    pub opened: u64,
+    /// How many are open.
+    pub active: u64,
+}
+
+/// The connections of all workers.
+pub(crate) fn connections(families: &Families) -> Vec<ConnectionCount> {
+    let rows = connection_rows(families).into_iter();
+    let counts = rows.map(|(labels, [opened, closed])| {
+        let mut values = labels.into_iter().map(|(_, value)| value.into_owned());
+        let mut next = || values.next().unwrap_or_default();
+        let (direction, peer, tls) = (next(), next(), next());
+        ConnectionCount { direction, peer, tls, opened, active: opened.saturating_sub(closed) }
+    });
+    counts.collect()
+}
+
+fn connection_rows(families: &Families) -> Vec<(Row, [u64; 2])> {
+    summed(&families.connections, |series: &ConnectionSeries| {
+        // Closed is read first: one that opens and closes in between must not make the difference negative.
+        let closed = series.closed.get();
+        [series.opened.get(), closed]
+    })
+}
+
 #[derive(Debug)]
 struct Scrape(Arc<Sources>);
 
@@ -102,11 +138,7 @@ impl Collector for Scrape {
         histograms(&mut to, &catalogue::SERVER_DURATION, &families.server_durations)?;
         histograms(&mut to, &catalogue::CLIENT_DURATION, &families.client_durations)?;
         family(&mut to, &catalogue::ATTEMPTS, &families.attempts)?;
-        let connections = summed(&families.connections, |s: &ConnectionSeries| {
-            // Closed is read first: one that opens and closes in between must not make the difference negative.
-            let closed = s.closed.get();
-            [s.opened.get(), closed]
-        });
+        let connections = connection_rows(families);
         counters(&mut to, &catalogue::CONNECTIONS_OPENED, connections.iter().map(|(l, n)| (l, n[0])))?;
         let active = connections.iter().map(|(l, n)| (l, n[0].saturating_sub(n[1]) as f64));
         gauges(&mut to, &catalogue::CONNECTIONS_ACTIVE, active)?;
@@ -188,7 +220,11 @@ fn counters<'a>(
     let unit = metric.encoded_unit();
     let mut encoder = encode_descriptor(to, metric, unit.as_ref())?;
     for (labels, value) in rows {
-        encoder.encode_family(labels)?.encode_counter::<NoLabels, _, u64>(&value, None)?;
+        if labels.is_empty() {
+            encoder.encode_counter::<NoLabels, _, u64>(&value, None)?;
+        } else {
+            encoder.encode_family(labels)?.encode_counter::<NoLabels, _, u64>(&value, None)?;
+        }
     }
     Ok(())
 }
@@ -201,7 +237,11 @@ fn gauges<'a>(
     let unit = metric.encoded_unit();
     let mut encoder = encode_descriptor(to, metric, unit.as_ref())?;
     for (labels, value) in rows {
-        encoder.encode_family(labels)?.encode_gauge(&value)?;
+        if labels.is_empty() {
+            encoder.encode_gauge(&value)?;
+        } else {
+            encoder.encode_family(labels)?.encode_gauge(&value)?;
+        }
     }
     Ok(())
 }

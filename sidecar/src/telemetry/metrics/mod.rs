@@ -16,14 +16,14 @@ use std::sync::Arc;
 
 pub use self::{
     catalogue::{CATALOGUE, Metric},
-    exposition::Format,
+    exposition::{ConnectionCount, Format},
     handshake::HandshakeFailure,
     labels::Peer,
     process::{PolicyUpdate, ProcessMetrics},
     worker::OpenConnection,
 };
 pub(crate) use self::{
-    exposition::{Sources, scrape},
+    exposition::{Sources, connections, scrape},
     labels::method_name,
     worker::WorkerMetrics,
 };

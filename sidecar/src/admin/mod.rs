@@ -1,0 +1,109 @@
+//! What operators, probes and Prometheus ask a sidecar, answered on the control side's runtime.
+//!
+//! | port | who | what |
+//! |---|---|---|
+//! | 15000, loopback only | operators, the preStop hook | `/config` `/policy` `/revision` `/connections`, POST `/drain` |
+//! | 15020 | Prometheus | `/metrics` |
+//! | 15021 | the kubelet | `/startupz` `/readyz` `/livez` |
+//!
+//! Served by hyper alone, under limits of its own: the last two ports stand open to the whole network.
+
+mod health;
+mod metrics;
+mod operate;
+mod policy;
+mod server;
+
+use std::{io, net::TcpListener, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use crate::{config::snapshot::Snapshot, telemetry::TelemetryHub};
+
+/// What the admin side is shown of the sidecar, and may ask of it.
+pub trait State: Send + Sync + 'static {
+    /// The bootstrap configuration, without secrets.
+    fn configuration(&self) -> serde_json::Value;
+    /// The policy in force; revision 0 before the first.
+    fn snapshot(&self) -> Arc<Snapshot>;
+    /// Time on the sidecar's clock, by which endpoints are ejected.
+    fn now(&self) -> Duration;
+    /// Whether the listeners are open, which never ends again before the process does.
+    fn is_started(&self) -> bool;
+    /// Whether the sidecar asks its callers to go elsewhere.
+    fn is_draining(&self) -> bool;
+    /// Asks it to.
+    fn drain(&self, what: Drain);
+}
+
+/// What is to be drained.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Drain {
+    /// What comes in; the application's own calls go on.
+    Inbound,
+    /// Everything.
+    All,
+}
+
+/// The listening sockets, bound by whoever starts the sidecar.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For operators; on a loopback address.
+    pub admin: TcpListener,
+    /// For Prometheus.
+    pub metrics: TcpListener,
+    /// For probes.
+    pub health: TcpListener,
+}
+
+/// Serves all three, on the runtime that this is called on, until it ends.
+pub fn serve(sockets: Sockets, state: Arc<dyn State>, telemetry: TelemetryHub) -> io::Result<()> {
+    let hub = telemetry.clone();
+    server::spawn(sockets.metrics, Arc::new(move |request| metrics::answer(&request, &hub)))?;
+    let (probed, hub) = (Arc::clone(&state), telemetry.clone());
+    server::spawn(sockets.health, Arc::new(move |request| health::answer(&request, &*probed, &hub)))?;
+    server::spawn(sockets.admin, Arc::new(move |request| operate::answer(&request, &*state, &telemetry)))
+}
+
+type Asked = Request<Incoming>;
+type Answer = Response<Full<Bytes>>;
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    answer(status, "text/plain; charset=utf-8", text.into())
+}
+
+fn json(value: &impl serde::Serialize) -> Answer {
+    match serde_json::to_vec_pretty(value) {
+        Ok(mut written) => {
+            written.push(b'\n');
+            answer(StatusCode::OK, "application/json", written.into())
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("cannot be written: {error}\n")),
+    }
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+/// Paths that are asked for, not told to do something.
+fn is_question<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), http::Method::GET | http::Method::HEAD)
+}
+
+fn wrong_method() -> Answer {
+    text(StatusCode::METHOD_NOT_ALLOWED, "this is not how to ask for it: GET tells, POST does\n")
+}
+
+fn not_found(known: &str) -> Answer {
+    text(StatusCode::NOT_FOUND, format!("there is only: {known}\n"))
+}
+
+#[cfg(test)]
+mod tests;

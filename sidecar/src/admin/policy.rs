@@ -1,0 +1,171 @@
+//! The policy in force as an operator reads it. Values of headers are not shown: people put secrets there.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use serde::Serialize;
+
+use crate::config::snapshot::{
+    Cluster, Endpoint, PathIndex, PathMatch, RouteTable, Rule, RuleAction, ServicePort, Snapshot, TableEntry,
+    Transport,
+};
+
+#[derive(Serialize)]
+pub(super) struct PolicyDump {
+    revision: String,
+    sampling: f64,
+    access_log: bool,
+    unknown_destinations: String,
+    strict: bool,
+    services: Vec<ServiceDump>,
+}
+
+#[derive(Serialize)]
+struct ServiceDump {
+    service: String,
+    port: u16,
+    protocol: String,
+    routes: Vec<RouteDump>,
+    regions: Vec<RegionDump>,
+    skipped: Vec<SkippedDump>,
+}
+
+#[derive(Serialize)]
+struct RouteDump {
+    host: String,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
+    headers: Vec<String>,
+    query: Vec<String>,
+    rule: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redirect: Option<u16>,
+    backends: Vec<BackendDump>,
+}
+
+#[derive(Serialize)]
+struct BackendDump {
+    service: String,
+    port: u16,
+    weight: u32,
+}
+
+#[derive(Serialize)]
+struct RegionDump {
+    region: String,
+    endpoints: Vec<EndpointDump>,
+}
+
+#[derive(Serialize)]
+struct SkippedDump {
+    region: String,
+    why: &'static str,
+}
+
+#[derive(Serialize)]
+struct EndpointDump {
+    address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mesh: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    identity: Option<String>,
+    zone: String,
+    weight: u32,
+    ejected: bool,
+    consecutive_failures: u32,
+    in_flight: u32,
+}
+
+/// What the snapshot says, with how its endpoints do at this time on the sidecar's clock.
+pub(super) fn dump(snapshot: &Snapshot, now: Duration) -> PolicyDump {
+    let mut services: Vec<_> = snapshot.destinations.by_name.values().map(|s| service(s, now)).collect();
+    services.sort_by(|a, b| (&a.service, a.port).cmp(&(&b.service, b.port)));
+    PolicyDump {
+        revision: snapshot.revision.to_string(),
+        sampling: snapshot.telemetry.sampling,
+        access_log: snapshot.telemetry.access_log,
+        unknown_destinations: format!("{:?}", snapshot.mesh.unknown),
+        strict: snapshot.mesh.strict,
+        services,
+    }
+}
+
+fn service(port: &ServicePort, now: Duration) -> ServiceDump {
+    let Cluster { regions, skipped, .. } = &*port.cluster;
+    let region = |g: &crate::config::snapshot::RegionGroup| RegionDump {
+        region: g.region.to_string(),
+        endpoints: g.endpoints.iter().map(|e| endpoint(e, now)).collect(),
+    };
+    ServiceDump {
+        service: port.service.to_string(),
+        port: port.port,
+        protocol: format!("{:?}", port.protocol),
+        routes: routes(&port.routes),
+        regions: regions.iter().map(region).collect(),
+        skipped: skipped.iter().map(|s| SkippedDump { region: s.region.to_string(), why: s.why }).collect(),
+    }
+}
+
+fn endpoint(endpoint: &Endpoint, now: Duration) -> EndpointDump {
+    let record = match &endpoint.transport {
+        Transport::Plain => None,
+        Transport::Mesh(record) => Some(record),
+    };
+    let health = &endpoint.health;
+    EndpointDump {
+        address: endpoint.address.to_string(),
+        mesh: record.map(|r| r.address.to_string()),
+        identity: record.map(|r| r.identity.to_string()),
+        zone: endpoint.zone.to_string(),
+        weight: endpoint.weight,
+        ejected: u128::from(health.ejected_until.load(Ordering::Relaxed)) > now.as_micros(),
+        consecutive_failures: health.consecutive_failures.load(Ordering::Relaxed),
+        in_flight: health.in_flight.load(Ordering::Relaxed),
+    }
+}
+
+/// Every match, in no order but by host and path: which one wins is the Gateway API's rule.
+fn routes(table: &RouteTable) -> Vec<RouteDump> {
+    let exact = table.exact_hosts.iter().map(|(host, paths)| (host.to_string(), paths));
+    let suffix = table.suffix_hosts.iter().map(|(host, paths)| (format!("*{host}"), paths));
+    let any = std::iter::once(("*".to_owned(), &table.any_host));
+    let mut routes: Vec<_> =
+        exact.chain(suffix).chain(any).flat_map(|(host, paths)| of_host(&host, paths)).collect();
+    routes.sort_by(|a, b| (&a.host, &a.path, &a.rule).cmp(&(&b.host, &b.path, &b.rule)));
+    routes
+}
+
+fn of_host(host: &str, paths: &PathIndex) -> Vec<RouteDump> {
+    let lists = paths.exact.values().chain(paths.prefix.values());
+    let entries = lists.flatten().chain(&paths.regex);
+    entries.map(|entry| route(host, entry)).collect()
+}
+
+fn route(host: &str, entry: &TableEntry) -> RouteDump {
+    let condition = &entry.condition;
+    let path = match &condition.path {
+        PathMatch::Exact(path) => format!("= {path}"),
+        PathMatch::Prefix(prefix) => format!("{prefix}/*"),
+        PathMatch::Regex(regex) => format!("~ {}", regex.as_str()),
+    };
+    let Rule { name, action, .. } = &*entry.rule;
+    let (redirect, backends) = match action {
+        RuleAction::Redirect(to) => (Some(to.status.as_u16()), Vec::new()),
+        RuleAction::Forward(backends) => (None, backends.iter().map(backend).collect()),
+    };
+    RouteDump {
+        host: host.to_owned(),
+        path,
+        method: condition.method.as_ref().map(|m| m.to_string()),
+        headers: condition.headers.iter().map(|h| h.name.to_string()).collect(),
+        query: condition.query.iter().map(|q| q.name.to_string()).collect(),
+        rule: name.to_string(),
+        redirect,
+        backends,
+    }
+}
+
+fn backend(backend: &crate::config::snapshot::Backend) -> BackendDump {
+    let Cluster { service, port, .. } = &*backend.cluster;
+    BackendDump { service: service.to_string(), port: *port, weight: backend.weight }
+}

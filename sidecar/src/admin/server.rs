@@ -1,0 +1,66 @@
+//! A small HTTP/1 server whose answers are known at once. Everything about it is bounded: connections, the time for a
+//! request's head, the life of a connection.
+
+use std::{convert::Infallible, io, net::TcpListener as Bound, sync::Arc, time::Duration};
+
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+use super::{Answer, Asked};
+
+const CONNECTIONS: usize = 64;
+const HEAD: Duration = Duration::from_secs(10);
+/// Long enough for any scraper between two scrapes; one that comes later connects anew.
+const LIFE: Duration = Duration::from_secs(120);
+const HEAD_BYTES: usize = 16 * 1024;
+
+pub(super) type Handler = Arc<dyn Fn(Asked) -> Answer + Send + Sync>;
+
+/// Answers connections to this socket.
+pub(super) fn spawn(socket: Bound, handler: Handler) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(socket)?;
+    tokio::spawn(accept(listener, handler));
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, handler: Handler) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let handler = Arc::clone(&handler);
+                tokio::spawn(async move {
+                    connection(stream, handler).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: to ask again at once would only burn the processor.
+                tracing::warn!(%error, "the admin side cannot accept");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, handler: Handler) {
+    let service = service_fn(move |request| {
+        let answer = handler(request);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = timeout(LIFE, serving).await {
+        tracing::debug!(%error, "an admin connection failed");
+    }
+}
