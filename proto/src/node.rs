@@ -30,15 +30,10 @@ pub(crate) fn read(source: &str, text: &str) -> Result<Vec<Spanned<Node>>, Box<P
         with_snippet: false,
     };
     serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
-        Box::new(Problem {
-            source: source.to_owned(),
-            position: error.location().map(position),
-            resource: String::new(),
-            field: String::new(),
-            value: String::new(),
-            problem: format!("not valid YAML: {}", without_place(&error)),
-            remedy: "correct the text there; everything after it is unread".to_owned(),
-        })
+        let problem = format!("not valid YAML: {}", without_place(&error));
+        let remedy = "correct the text there; everything after it is unread";
+        let position = error.location().map(position);
+        Box::new(Problem { position, ..Problem::of_source(source, problem, remedy) })
     })
 }
 

@@ -33,6 +33,21 @@ pub struct Problem {
     pub remedy: String,
 }
 
+impl Problem {
+    /// A problem of a file, or of another source, as a whole.
+    pub fn of_source(source: &str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            source: source.to_owned(),
+            position: None,
+            resource: String::new(),
+            field: String::new(),
+            value: String::new(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(&self.source)?;

@@ -17,6 +17,8 @@
 
 // One word on errors: every failure that a peer can see has a name in here.
 pub mod error;
+// Where policy comes from, and how a new one is noticed.
+pub mod discovery;
 // What the sidecar was told: bootstrap file, immutable snapshot, conversion from the policy model.
 pub mod config;
 // 0 capture rules (nft): make, prove, take back; used by the init container, by tests and by hand

@@ -96,19 +96,11 @@ fn is_service_link(name: &str, value: &str) -> bool {
 }
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
-    let near = did_you_mean(name, known);
-    Problem {
-        source: name.to_owned(),
-        position: None,
-        resource: String::new(),
-        field: String::new(),
-        value: String::new(),
-        problem: "unknown environment variable".to_owned(),
-        remedy: near.map_or_else(
-            || "remove it; every variable is named after a field, as TRAMA_ADMIN_PORT".to_owned(),
-            |near| format!("did you mean `{near}`?"),
-        ),
-    }
+    let remedy = match did_you_mean(name, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "remove it; every variable is named after a field, as TRAMA_ADMIN_PORT".to_owned(),
+    };
+    Problem::of_source(name, "unknown environment variable", remedy)
 }
 
 #[cfg(test)]

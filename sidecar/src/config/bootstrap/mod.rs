@@ -77,9 +77,8 @@ impl Config {
         let Some(file) = file else { return Self::parse("environment", "", variables) };
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file).map_err(|error| {
-            let empty = Located::empty(&name);
-            let remedy = "name a readable file by --config";
-            Problems(vec![empty.problem("", "", format!("cannot be read: {error}"), remedy)])
+            let problem = format!("cannot be read: {error}");
+            Problems(vec![Problem::of_source(&name, problem, "name a readable file by --config")])
         })?;
         Self::parse(&name, &text, variables)
     }
