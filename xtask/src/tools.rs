@@ -26,6 +26,7 @@ pub(crate) const CARGO_MACHETE: Tool = Tool::from_crate("cargo-machete", "0.9.2"
 pub(crate) const CURL: Tool = Tool::from_debian("curl", "curl");
 pub(crate) const H2LOAD: Tool = Tool::from_debian("h2load", "nghttp2-client");
 pub(crate) const HAPROXY: Tool = Tool::from_debian("haproxy", "haproxy");
+pub(crate) const GO: Tool = Tool::from_debian("go", "golang-go");
 pub(crate) const IP: Tool = Tool::from_debian("ip", "iproute2");
 pub(crate) const NFT: Tool = Tool::from_debian("nft", "nftables");
 pub(crate) const NGINX: Tool = Tool::from_debian("nginx", "nginx-light");
@@ -128,8 +129,8 @@ fn as_subcommand(tool: Tool, program: &Path) -> Command {
 fn search_path() -> Result<OsString> {
     let mut folders = vec![cache()?.join("tools/bin")];
     folders.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    // Debian keeps nft and nginx where an ordinary user's PATH does not look.
-    folders.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    // Debian keeps nft and nginx where an ordinary user's PATH does not look; Go's own archive goes to /usr/local.
+    folders.extend(["/usr/sbin", "/sbin", "/usr/local/go/bin"].map(PathBuf::from));
     Ok(std::env::join_paths(folders).expect("the folders come from PATH or contain no colon"))
 }
 

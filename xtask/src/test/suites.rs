@@ -75,7 +75,7 @@ pub(crate) const SUITES: &[Suite] = &[
                 "--skip",
                 "source::",
             ]),
-            Step::Tests(&["test", "--package", "trama-proto", "--package", "trama-sidecar", "--doc"]),
+            Step::Tests(&["test", "--workspace", "--no-fail-fast", "--doc"]),
         ],
     },
     Suite {
@@ -93,13 +93,13 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "mesh",
         about: "pairs of sidecars within one process",
-        needs: &[tools::CURL, tools::NGINX, tools::PYTHON],
+        needs: &[tools::CURL, tools::GO, tools::NGINX, tools::PYTHON],
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "mesh_*"])],
     },
     Suite {
         name: "lab",
         about: "sidecars as processes in network namespaces, with captured traffic (root)",
-        needs: &[tools::IP, tools::NFT, tools::CURL, tools::NGINX, tools::PYTHON],
+        needs: &[tools::IP, tools::NFT, tools::CURL, tools::GO, tools::NGINX, tools::PYTHON],
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "lab_*"])],
     },
     Suite {
