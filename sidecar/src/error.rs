@@ -41,6 +41,11 @@ macro_rules! reasons {
                 match self { $(Self::$variant => StatusCode::$status,)* }
             }
 
+            /// The reason of this name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.name() == name)
+            }
+
             /// Whose doing it was.
             pub const fn fault(self) -> Fault {
                 match self { $(Self::$variant => Fault::$fault,)* }

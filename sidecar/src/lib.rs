@@ -21,9 +21,10 @@ pub mod error;
 pub mod discovery;
 // What the sidecar was told: bootstrap file, immutable snapshot, conversion from the policy model.
 pub mod config;
+
 // 0 capture rules (nft): make, prove, take back; used by the init container, by tests and by hand
 pub mod redirect;
-// 1 sockets: the original destination
+// 1 sockets: listening, original destination, connection limits
 pub mod accept;
 // 3 protocol detection; HTTP/1.1 and HTTP/2; every version becomes one Request and one Response
 pub mod http;
@@ -33,6 +34,7 @@ pub mod filter;
 pub mod route;
 // 6 the choice of region and endpoint, outliers, budgets; pure
 pub mod balance;
+
 // metrics, traces, access log
 pub mod telemetry;
 // health, dump, metrics, on a runtime of their own

@@ -6,12 +6,14 @@
 use std::{
     fmt,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use smallvec::SmallVec;
 
 use crate::error::Reason;
 
@@ -40,6 +42,12 @@ pub enum End {
     Abandoned,
 }
 
+/// Something that is to be kept until a body has ended: the connection that it comes from.
+pub trait Held {
+    /// The body has ended, this way.
+    fn release(self: Rc<Self>, end: End);
+}
+
 /// Sees a body pass; told exactly once how it ended.
 pub trait Observer {
     /// Bytes passed.
@@ -62,35 +70,40 @@ enum Kind {
 pub struct Body {
     kind: Kind,
     observer: Option<Box<dyn Observer>>,
+    held: SmallVec<[Rc<dyn Held>; 2]>,
 }
 
 impl Body {
     /// No bytes at all.
-    pub const fn empty() -> Self {
-        Self { kind: Kind::Empty, observer: None }
+    pub fn empty() -> Self {
+        Self { kind: Kind::Empty, observer: None, held: SmallVec::new() }
     }
 
     /// These bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { kind: if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) }, observer: None }
+        Self {
+            kind: if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) },
+            observer: None,
+            held: SmallVec::new(),
+        }
     }
 
     /// A body that hyper reads from an HTTP/1 connection.
     pub fn http1(incoming: hyper::body::Incoming) -> Self {
         let kind = if incoming.is_end_stream() { Kind::Empty } else { Kind::Http1(incoming) };
-        Self { kind, observer: None }
+        Self { kind, observer: None, held: SmallVec::new() }
     }
 
     /// A body that arrives on an HTTP/2 stream.
     pub fn http2(stream: h2::RecvStream) -> Self {
         let kind = if stream.is_end_stream() { Kind::Empty } else { Kind::Http2(stream) };
-        Self { kind, observer: None }
+        Self { kind, observer: None, held: SmallVec::new() }
     }
 
     /// Any other body: what a filter or a retry made of one.
     pub fn boxed(body: impl HttpBody<Data = Bytes, Error = BodyError> + 'static) -> Self {
-        Self { kind: Kind::Dyn(Box::pin(body)), observer: None }
+        Self { kind: Kind::Dyn(Box::pin(body)), observer: None, held: SmallVec::new() }
     }
 
     /// Has the body watched. A body has one observer at most.
@@ -101,7 +114,17 @@ impl Body {
         self
     }
 
+    /// Keeps something until the body has ended.
+    #[must_use]
+    pub fn holding(mut self, held: Rc<dyn Held>) -> Self {
+        self.held.push(held);
+        self
+    }
+
     fn finish(&mut self, end: End, error: Option<&BodyError>) {
+        for held in self.held.drain(..) {
+            held.release(end);
+        }
         if let Some(mut observer) = self.observer.take() {
             observer.on_end(end, error);
         }

@@ -1,4 +1,80 @@
-//! One request, whatever version it came in.
+//! One request, whatever version it came in: detection, the two servers, and what every version shares.
+
 pub mod body;
-// what hyper reads of HTTP/1 is scanned first
+pub mod deadline;
+pub mod detect;
+pub mod fields;
 pub mod guard;
+pub mod h1;
+pub mod h2;
+pub mod interim;
+pub mod io;
+pub mod replay;
+pub mod reply;
+pub mod shape;
+
+use std::{future::Future, rc::Rc, time::Duration};
+
+use ::http::{Request, Response};
+
+use self::{body::Body, interim::Interim};
+
+/// What answers the requests of one downstream connection.
+pub trait Handler: 'static {
+    /// Answers one request. `interim` takes 1xx answers meanwhile.
+    fn handle(self: Rc<Self>, request: Request<Body>, interim: Interim) -> impl Future<Output = Answer>;
+}
+
+/// How a request is answered: with a response, or with none.
+pub type Answer = Result<Response<Body>, Abort>;
+
+/// No response is given.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Abort {
+    /// Nobody has touched the request; the peer may send it elsewhere (RFC 9113 section 8.7).
+    Refused,
+    /// The request broke off on the way; an HTTP/2 peer sees this code, an HTTP/1 peer a closed connection.
+    Reset(::h2::Reason),
+}
+
+/// The limits of a downstream connection.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Bytes of a request's head.
+    pub head_bytes: usize,
+    /// Header fields of a request.
+    pub header_count: usize,
+    /// Bytes of an HTTP/1 request line.
+    pub request_line_bytes: usize,
+    /// Concurrent streams of an HTTP/2 connection.
+    pub concurrent_streams: u32,
+    /// Streams that the peer may reset in a second (CVE-2023-44487).
+    pub resets_per_second: u32,
+    /// Receive window of an HTTP/2 stream, bytes.
+    pub stream_window: u32,
+    /// Receive window of an HTTP/2 connection, bytes.
+    pub connection_window: u32,
+    /// Bytes that wait to be sent on one HTTP/2 stream.
+    pub send_buffer: usize,
+    /// From the first byte of a head to its last.
+    pub head_timeout: Duration,
+    /// A connection without a request.
+    pub idle_timeout: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 64 << 10,
+            header_count: 100,
+            request_line_bytes: 16 << 10,
+            concurrent_streams: 1024,
+            resets_per_second: 200,
+            stream_window: 1 << 20,
+            connection_window: 4 << 20,
+            send_buffer: 128 << 10,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(3600),
+        }
+    }
+}

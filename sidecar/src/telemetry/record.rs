@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{Method, uri::PathAndQuery};
+use http::{HeaderValue, Method, uri::PathAndQuery};
 
 use crate::{config::snapshot::Revision, error::Reason};
 
@@ -38,6 +38,8 @@ pub enum Protocol {
 pub enum Security {
     /// Nothing.
     Plain,
+    /// TLS of an explicit listener or of an endpoint without a sidecar.
+    Tls,
     /// Mutual TLS.
     MutualTls,
 }
@@ -105,7 +107,7 @@ pub struct Record {
     /// The path and query asked for.
     pub path: Option<PathAndQuery>,
     /// The authority asked for.
-    pub authority: Option<http::uri::Authority>,
+    pub authority: Option<HeaderValue>,
     /// What the downstream peer spoke.
     pub protocol: Protocol,
     /// What the upstream peer spoke; `None`: nobody was asked.
@@ -134,6 +136,50 @@ pub struct Record {
     pub trace: Option<TraceContext>,
 }
 
+impl Record {
+    /// The record of something that begins now.
+    pub fn begun(direction: Direction, revision: Revision) -> Self {
+        let nothing = empty();
+        Self {
+            direction,
+            began: SystemTime::now(),
+            started: Instant::now(),
+            first_byte: None,
+            duration: Duration::ZERO,
+            revision,
+            service: Arc::clone(&nothing),
+            peer_service: Arc::clone(&nothing),
+            peer_identity: None,
+            route: Arc::clone(&nothing),
+            peer_region: nothing,
+            method: None,
+            path: None,
+            authority: None,
+            protocol: Protocol::Http11,
+            upstream_protocol: None,
+            security: Security::Plain,
+            status: 0,
+            reason: None,
+            detail: None,
+            attempts: 0,
+            attempt_after: Duration::ZERO,
+            downstream: None,
+            upstream: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            trace: None,
+        }
+    }
+}
+
+/// The empty label. One for each thread: workers would otherwise pass its reference count to and fro.
+fn empty() -> Arc<str> {
+    thread_local! {
+        static EMPTY: Arc<str> = Arc::from("");
+    }
+    EMPTY.with(Arc::clone)
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -154,7 +200,7 @@ pub(crate) mod tests {
             peer_region: "sao-paulo".into(),
             method: Some(Method::POST),
             path: Some(PathAndQuery::from_static("/v1/\"a\"?q=1")),
-            authority: Some(http::uri::Authority::from_static("orders.shop:8080")),
+            authority: Some(HeaderValue::from_static("orders.shop:8080")),
             protocol: Protocol::Http11,
             upstream_protocol: Some(Protocol::Http2),
             security: Security::MutualTls,

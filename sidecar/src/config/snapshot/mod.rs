@@ -28,8 +28,8 @@ pub use self::{
     settings::{MeshSettings, RetryBudgetPolicy, TelemetrySettings, UnknownDestination},
 };
 
-/// Everything that policy says, at one revision.
-#[derive(Debug)]
+/// Everything that policy says, at one revision. The default is the empty policy before the first.
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// Which revision this is.
     pub revision: Revision,

@@ -107,22 +107,29 @@ fn held_or<K: Eq + Hash, V>(map: &mut HashMap<K, Weak<V>>, key: K, make: impl Fn
     fresh
 }
 
-/// Counts one up while it lives.
+/// One of a cluster's counts, one up while this lives.
 #[derive(Debug)]
-pub struct Counted<T: AsRef<AtomicU32>>(T);
+pub struct Counted {
+    state: Arc<ClusterState>,
+    which: fn(&ClusterState) -> &AtomicU32,
+}
 
-impl<T: AsRef<AtomicU32>> Counted<T> {
+impl Counted {
     /// Counts one up if fewer than `limit` are counted.
-    pub fn within(counter: T, limit: u32) -> Option<Self> {
-        let before = counter.as_ref().fetch_add(1, Ordering::Relaxed);
-        let counted = Self(counter);
+    pub fn within(
+        state: &Arc<ClusterState>,
+        which: fn(&ClusterState) -> &AtomicU32,
+        limit: u32,
+    ) -> Option<Self> {
+        let before = which(state).fetch_add(1, Ordering::Relaxed);
+        let counted = Self { state: Arc::clone(state), which };
         (before < limit).then_some(counted)
     }
 }
 
-impl<T: AsRef<AtomicU32>> Drop for Counted<T> {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.as_ref().fetch_sub(1, Ordering::Relaxed);
+        (self.which)(&self.state).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -154,17 +161,11 @@ mod tests {
 
     #[test]
     fn a_limit_is_never_passed_and_given_back() {
-        struct Connections(Arc<ClusterState>);
-        impl AsRef<AtomicU32> for Connections {
-            fn as_ref(&self) -> &AtomicU32 {
-                &self.0.connections
-            }
-        }
         let state = Arc::new(ClusterState::default());
-        let one = Counted::within(Connections(Arc::clone(&state)), 1);
+        let one = Counted::within(&state, |s| &s.connections, 1);
         assert!(one.is_some());
-        assert!(Counted::within(Connections(Arc::clone(&state)), 1).is_none());
+        assert!(Counted::within(&state, |s| &s.connections, 1).is_none());
         drop(one);
-        assert!(Counted::within(Connections(state), 1).is_some());
+        assert!(Counted::within(&state, |s| &s.connections, 1).is_some());
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Shared {
     /// Heads that hyper can read to their end, and requests that the owner has finished.
     pub(super) delivered: u64,
     pub(super) finished: u64,
+    /// Which head has begun and not ended.
+    pub(super) head_begun: Option<u64>,
     /// hyper's write buffer is known to be empty.
     pub(super) drained: bool,
     /// A byte of the present request's final answer has been written.
@@ -64,6 +66,11 @@ impl Handle {
         let mut shared = self.shared.borrow_mut();
         shared.pass_through = true;
         shared.wake();
+    }
+
+    /// The number of the head whose first byte has come and whose last has not: its sender is to be timed.
+    pub fn head_begun(&self) -> Option<u64> {
+        self.shared.borrow().head_begun
     }
 
     /// What the connection was refused for, if it was.

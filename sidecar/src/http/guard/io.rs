@@ -57,7 +57,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guard<IO> {
         match this.scanner.scan(&buf.filled()[before..]) {
             Ok(passed) => {
                 this.stash_from(buf, before + passed);
-                this.shared.borrow_mut().delivered = this.scanner.heads();
+                let mut shared = this.shared.borrow_mut();
+                shared.delivered = this.scanner.heads();
+                shared.head_begun = this.scanner.head_begun();
                 Poll::Ready(Ok(()))
             }
             Err(refused) => {

@@ -111,6 +111,11 @@ impl Scanner {
         matches!(self.state, State::Start | State::Held)
     }
 
+    /// The number of the head whose first byte has come and whose last has not.
+    pub fn head_begun(&self) -> Option<u64> {
+        matches!(self.state, State::EmptyLineLf | State::RequestLine | State::Head).then_some(self.heads)
+    }
+
     fn in_body(&self) -> bool {
         matches!(self.state, State::Length(_) | State::Chunks | State::Trailers)
     }

@@ -80,7 +80,7 @@ impl<'a> From<&'a Record> for Line<'a> {
             peer_region: &record.peer_region,
             route: &record.route,
             method: record.method.as_ref().map(http::Method::as_str),
-            authority: record.authority.as_ref().map(http::uri::Authority::as_str),
+            authority: record.authority.as_ref().and_then(|a| a.to_str().ok()),
             // Not the query: people put secrets there.
             path: record.path.as_ref().map(http::uri::PathAndQuery::path),
             protocol: record.protocol.name(),

@@ -27,6 +27,8 @@ pub enum HandshakeFailure {
     Closed,
     /// No protocol version, cipher suite, group or ALPN in common.
     Incompatible,
+    /// This sidecar has no certificate of its own.
+    NoIdentity,
     /// Anything else: garbage, or a broken rule of the protocol.
     Protocol,
 }
@@ -44,6 +46,7 @@ impl HandshakeFailure {
         Self::Timeout,
         Self::Closed,
         Self::Incompatible,
+        Self::NoIdentity,
         Self::Protocol,
     ];
 
@@ -60,6 +63,7 @@ impl HandshakeFailure {
             Self::Timeout => "timeout",
             Self::Closed => "closed",
             Self::Incompatible => "incompatible",
+            Self::NoIdentity => "no_identity",
             Self::Protocol => "protocol",
         }
     }

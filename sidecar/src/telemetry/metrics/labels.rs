@@ -47,6 +47,7 @@ impl Security {
         match self {
             Self::Plain => "none",
             Self::MutualTls => "mutual",
+            Self::Tls => "tls",
         }
     }
 }

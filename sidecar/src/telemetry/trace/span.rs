@@ -81,8 +81,9 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
     add("url.scheme", record.method.as_ref().and_then(|_| text("http")));
     // Not the query: people put secrets there.
     add("url.path", record.path.as_ref().and_then(|p| text(p.path())));
-    add("server.address", record.authority.as_ref().and_then(|a| text(a.host())));
-    let port = record.authority.as_ref().and_then(http::uri::Authority::port_u16);
+    let authority = record.authority.as_ref().and_then(|a| http::uri::Authority::try_from(a.as_bytes()).ok());
+    add("server.address", authority.as_ref().and_then(|a| text(a.host())));
+    let port = authority.as_ref().and_then(http::uri::Authority::port_u16);
     add("server.port", port.map(|p| i64::from(p).into()));
     let peer = match record.direction {
         Direction::Inbound => record.downstream,

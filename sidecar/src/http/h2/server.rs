@@ -1,0 +1,131 @@
+//! The server side of an HTTP/2 connection.
+
+use std::{
+    cell::RefCell,
+    future::{Future, poll_fn},
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use h2::{
+    Reason,
+    server::{Builder, SendResponse},
+};
+use http::{Request, Response};
+use http_body::Body as _;
+
+use super::pump;
+use crate::http::{
+    Abort, Answer, Handler, HttpLimits,
+    body::Body,
+    interim::Interim,
+    io::{Quiet, Stream, Watched},
+};
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum ServeEnd {
+    /// The peer closed it, or it was drained, or it idled.
+    Closed,
+    /// The codec refused what the peer sent, or the socket failed.
+    Failed(h2::Error),
+}
+
+/// Streams that the peer may have reset before we have looked at them (CVE-2023-44487).
+const PENDING_RESETS: usize = 64;
+
+/// Serves a connection until it ends. When `drain` is ready the peer gets GOAWAY, requests in flight are finished, and
+/// the connection closes.
+pub async fn serve<H: Handler>(
+    io: impl Stream,
+    limits: &HttpLimits,
+    handler: Rc<H>,
+    drain: impl Future<Output = ()>,
+) -> ServeEnd {
+    let (io, moved) = Watched::new(io);
+    let handshake = tokio::time::timeout(limits.head_timeout, builder(limits).handshake(io)).await;
+    let mut connection = match handshake {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return ServeEnd::Failed(error),
+        Err(_) => return ServeEnd::Closed,
+    };
+    let mut drain = pin!(drain);
+    let mut draining = false;
+    let mut quiet = Quiet::new(moved, limits.idle_timeout);
+    loop {
+        let accepted = poll_fn(|cx| {
+            if !draining && drain.as_mut().poll(cx).is_ready() {
+                draining = true;
+                connection.graceful_shutdown();
+            }
+            if quiet.poll(cx).is_ready() {
+                connection.abrupt_shutdown(Reason::NO_ERROR);
+            }
+            connection.poll_accept(cx)
+        });
+        match accepted.await {
+            Some(Ok((request, respond))) => {
+                tokio::task::spawn_local(answer(Rc::clone(&handler), request, respond));
+            }
+            Some(Err(error)) => return ServeEnd::Failed(error),
+            None => return ServeEnd::Closed,
+        }
+    }
+}
+
+fn builder(limits: &HttpLimits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
+        .max_concurrent_streams(limits.concurrent_streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_send_buffer_size(limits.send_buffer);
+    builder
+}
+
+/// One stream: from its head to the last byte of its answer.
+async fn answer<H: Handler>(handler: Rc<H>, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>) {
+    let request = request.map(Body::http2);
+    let respond = Rc::new(RefCell::new(respond));
+    let answer = {
+        let mut handling = pin!(handler.handle(request, Interim::Http2(Rc::clone(&respond))));
+        poll_fn(|cx| poll_answer(handling.as_mut(), &respond, cx)).await
+    };
+    match answer {
+        Some(Ok(response)) => send(&respond, response).await,
+        Some(Err(Abort::Refused)) => respond.borrow_mut().send_reset(Reason::REFUSED_STREAM),
+        Some(Err(Abort::Reset(reason))) => respond.borrow_mut().send_reset(reason),
+        // The peer reset the stream: dropping the handler's future has already stopped all that was done for it.
+        None => {}
+    }
+}
+
+fn poll_answer(
+    handling: std::pin::Pin<&mut impl Future<Output = Answer>>,
+    respond: &RefCell<SendResponse<Bytes>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Answer>> {
+    if let Poll::Ready(answer) = handling.poll(cx) {
+        return Poll::Ready(Some(answer));
+    }
+    match respond.try_borrow_mut().map(|mut r| r.poll_reset(cx)) {
+        Ok(Poll::Ready(_)) => Poll::Ready(None),
+        _ => Poll::Pending,
+    }
+}
+
+async fn send(respond: &RefCell<SendResponse<Bytes>>, response: Response<Body>) {
+    let (head, body) = response.into_parts();
+    let ends = body.is_end_stream();
+    let sent = respond.borrow_mut().send_response(Response::from_parts(head, ()), ends);
+    // An error here means that the peer or the connection is gone; the body's observer sees it abandoned.
+    if let Ok(stream) = sent
+        && !ends
+    {
+        pump(body, stream).await;
+    }
+}
