@@ -26,6 +26,8 @@ pub mod config;
 pub mod redirect;
 // 1 sockets: listening, original destination, connection limits
 pub mod accept;
+// 2 identity, certificates, rotation; server and client side of mutual TLS
+pub mod tls;
 // 3 protocol detection; HTTP/1.1 and HTTP/2; every version becomes one Request and one Response
 pub mod http;
 // 4 phases, the chain, built-in filters

@@ -1,0 +1,23 @@
+//! Who we are and who the peer is: identities from files, rotation, and the two sides of mutual TLS.
+//!
+//! TLS 1.3 only between sidecars, the key exchange X25519MLKEM768 preferred, the provider aws-lc-rs named everywhere. The
+//! certificate alone says who the peer is; a header never does.
+
+mod client;
+mod files;
+mod identity;
+mod server;
+mod spiffe;
+
+pub use self::{
+    client::{Carried, VerifyIdentity},
+    files::{IdentityError, IdentityFiles, ListenerFiles},
+    identity::Identity,
+    server::{MeshPeer, MeshTarget},
+    spiffe::spiffe_id_of,
+};
+
+/// HTTP requests as ordinary HTTP/2 requests.
+pub const ALPN_HTTP2: &[u8] = b"trama-h2/1";
+/// One connection per opaque stream.
+pub const ALPN_TCP: &[u8] = b"trama-tcp/1";
