@@ -36,6 +36,8 @@ pub mod filter;
 pub mod route;
 // 6 the choice of region and endpoint, outliers, budgets; pure
 pub mod balance;
+// 7 connect, pool, send over HTTP/1, HTTP/2 and opaque streams
+pub mod upstream;
 
 // metrics, traces, access log
 pub mod telemetry;

@@ -1,0 +1,48 @@
+//! What a library's error means: the named reason, and whether the application can have seen the request.
+
+use std::error::Error as _;
+
+use h2::Reason as Code;
+
+use crate::{
+    error::{Failure, Reason},
+    http::body::BodyError,
+};
+
+/// A failure of an HTTP/1 exchange after the request was handed to the connection.
+pub(super) fn http1(error: &hyper::Error) -> Failure {
+    let reason = if error.is_parse() || error.is_parse_too_large() {
+        Reason::UpstreamMalformed
+    } else if error.is_user() {
+        body_reason(error).unwrap_or(Reason::DownstreamBody)
+    } else {
+        Reason::UpstreamClosed
+    };
+    let cause = error.source().map(|s| format!(": {s}")).unwrap_or_default();
+    Failure::after(reason).detail(format_args!("{error}{cause}"))
+}
+
+/// Our own body broke off while it was sent: whose doing was that?
+fn body_reason(error: &hyper::Error) -> Option<Reason> {
+    match error.source()?.downcast_ref::<BodyError>()? {
+        BodyError::Own(reason) => Some(*reason),
+        BodyError::Http1(_) | BodyError::Http2(_) => Some(Reason::DownstreamBody),
+    }
+}
+
+/// A failure of an HTTP/2 exchange.
+///
+/// REFUSED_STREAM, and a GOAWAY that names an earlier stream as the last one processed, mean that the request was not
+/// touched (RFC 9113 sections 6.8 and 8.7).
+pub(super) fn http2(error: &h2::Error) -> Failure {
+    let untouched = error.is_reset() && error.reason() == Some(Code::REFUSED_STREAM)
+        || error.is_go_away() && error.is_remote();
+    let failure = if untouched {
+        Failure::before(Reason::UpstreamRefused)
+    } else if error.is_library() && error.reason().is_some() {
+        Failure::after(Reason::UpstreamMalformed)
+    } else {
+        Failure::after(Reason::UpstreamClosed)
+    };
+    failure.detail(error)
+}
