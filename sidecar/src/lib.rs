@@ -21,6 +21,11 @@ pub mod error;
 pub mod discovery;
 // What the sidecar was told: bootstrap file, immutable snapshot, conversion from the policy model.
 pub mod config;
+// How the sidecar ends.
+pub mod drain;
+// One thread's world, and one request's record from its first byte to its last.
+pub mod exchange;
+pub mod worker;
 
 // 0 capture rules (nft): make, prove, take back; used by the init container, by tests and by hand
 pub mod redirect;
@@ -38,6 +43,10 @@ pub mod route;
 pub mod balance;
 // 7 connect, pool, send over HTTP/1, HTTP/2 and opaque streams
 pub mod upstream;
+// The two stories, and what puts everything together.
+pub mod app;
+pub mod inbound;
+pub mod outbound;
 
 // metrics, traces, access log
 pub mod telemetry;

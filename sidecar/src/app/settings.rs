@@ -1,0 +1,66 @@
+//! The bootstrap file, as a request's way needs it.
+
+use std::sync::Arc;
+
+use super::sockets::Addresses;
+use crate::{config::bootstrap::Config, http::HttpLimits, upstream::UpstreamLimits, worker::Settings};
+
+pub(super) fn of(config: &Config, addresses: &Addresses) -> Settings {
+    let workers = config.worker_count();
+    let namespace = &config.node.namespace;
+    Settings {
+        http: http(config),
+        upstream: upstream(config),
+        handshake_timeout: config.timeouts.tls_handshake,
+        tcp_idle_timeout: config.timeouts.tcp_idle,
+        server_first_after: config.timeouts.detect,
+        replay_bytes: config.limits.retry_buffer_bytes as usize,
+        connections: (config.limits.max_connections as usize).div_ceil(workers),
+        application: config.application.address,
+        own_ports: addresses.own_ports(),
+        application_ports: config.application.allowed_ports.clone(),
+        trust_domain: config.identity.as_ref().and_then(|i| i.trust_domain.as_deref()).map(Arc::from),
+        service: config.node.service.as_ref().map_or_else(
+            || Arc::from("unknown"),
+            |service| {
+                if service.contains('/') {
+                    service.as_str().into()
+                } else {
+                    format!("{namespace}/{service}").into()
+                }
+            },
+        ),
+    }
+}
+
+fn http(config: &Config) -> HttpLimits {
+    let limits = &config.limits;
+    HttpLimits {
+        head_bytes: limits.header_bytes as usize,
+        header_count: limits.header_count as usize,
+        request_line_bytes: limits.request_line_bytes as usize,
+        concurrent_streams: limits.max_concurrent_streams,
+        resets_per_second: limits.max_resets_per_second,
+        stream_window: limits.stream_window_bytes,
+        connection_window: limits.connection_window_bytes,
+        send_buffer: limits.buffer_bytes as usize,
+        head_timeout: config.timeouts.request_header,
+        idle_timeout: config.timeouts.stream_idle,
+    }
+}
+
+fn upstream(config: &Config) -> UpstreamLimits {
+    let (limits, pool) = (&config.limits, &config.pool);
+    UpstreamLimits {
+        connect_timeout: config.timeouts.connect,
+        idle_timeout: pool.idle_timeout,
+        max_age: pool.max_age,
+        idle_per_endpoint: pool.max_idle_per_endpoint as usize,
+        connections_per_endpoint: pool.max_connections_per_endpoint as usize,
+        head_bytes: limits.header_bytes as usize,
+        header_count: limits.header_count as usize,
+        stream_window: limits.stream_window_bytes,
+        connection_window: limits.connection_window_bytes,
+        send_buffer: limits.buffer_bytes as usize,
+    }
+}

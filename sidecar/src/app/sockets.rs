@@ -1,0 +1,146 @@
+//! Every listening socket, bound before a thread is started: a port that is taken stops the start, not a worker.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use super::StartError;
+use crate::{
+    accept::listener::bind,
+    config::{
+        bootstrap::{Config, Listener, ListenerProtocol},
+        snapshot::AppProtocol,
+    },
+    outbound::Meant,
+    tls::ListenerFiles,
+};
+
+/// What a listening socket is for.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// Captured traffic from the application.
+    Outbound,
+    /// Captured traffic to the application.
+    Inbound,
+    /// Mutual TLS from other sidecars.
+    Mesh,
+    /// An explicit listener.
+    Explicit(Explicit),
+}
+
+/// An explicit listener.
+#[derive(Clone, Debug)]
+pub(super) struct Explicit {
+    pub(super) meant: Meant,
+    pub(super) protocol: AppProtocol,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// Where a running sidecar listens. Ports that were 0 are told here.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// Captured traffic from the application.
+    pub outbound: Option<SocketAddr>,
+    /// Captured traffic to the application.
+    pub inbound: Option<SocketAddr>,
+    /// Mutual TLS from other sidecars.
+    pub mesh: Option<SocketAddr>,
+    /// Explicit listeners by name.
+    pub listeners: Vec<(String, SocketAddr)>,
+    /// The admin interface.
+    pub admin: Option<SocketAddr>,
+    /// Prometheus.
+    pub metrics: Option<SocketAddr>,
+    /// Health.
+    pub health: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// The ports that nothing is ever forwarded to at our own address.
+    pub(super) fn own_ports(&self) -> Vec<u16> {
+        let fixed = [self.outbound, self.inbound, self.mesh, self.admin, self.metrics, self.health];
+        let explicit = self.listeners.iter().map(|(_, address)| address.port());
+        fixed.into_iter().flatten().map(|a| a.port()).chain(explicit).collect()
+    }
+}
+
+/// The sockets of one worker.
+pub(super) type WorkerSockets = Vec<(Purpose, TcpListener)>;
+
+/// The sockets of all workers.
+pub(super) struct Sockets {
+    pub(super) of_workers: Vec<WorkerSockets>,
+    addresses: Addresses,
+}
+
+impl Sockets {
+    /// Binds everything that carries traffic, once for each worker.
+    pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
+        let workers = config.worker_count();
+        let mut sockets =
+            Self { of_workers: (0..workers).map(|_| Vec::new()).collect(), addresses: Addresses::default() };
+        let ip = config.bind_ip();
+        if config.capture.outbound {
+            let at = SocketAddr::new(ip, config.ports.outbound);
+            sockets.addresses.outbound = Some(sockets.each("outbound capture", at, &Purpose::Outbound)?);
+        }
+        if config.capture.inbound {
+            let at = SocketAddr::new(ip, config.ports.inbound);
+            sockets.addresses.inbound = Some(sockets.each("inbound capture", at, &Purpose::Inbound)?);
+        }
+        if config.identity.is_some() {
+            let at = SocketAddr::new(ip, config.ports.mesh);
+            sockets.addresses.mesh = Some(sockets.each("mesh", at, &Purpose::Mesh)?);
+        }
+        for listener in &config.listeners {
+            let purpose = Purpose::Explicit(explicit(listener)?);
+            let bound = sockets.each("explicit listener", listener.address, &purpose)?;
+            sockets.addresses.listeners.push((listener.name.clone(), bound));
+        }
+        Ok(sockets)
+    }
+
+    /// What was bound.
+    pub(super) fn addresses(&self) -> Addresses {
+        self.addresses.clone()
+    }
+
+    fn each(
+        &mut self,
+        what: &'static str,
+        mut at: SocketAddr,
+        purpose: &Purpose,
+    ) -> Result<SocketAddr, StartError> {
+        for worker in &mut self.of_workers {
+            let failed = |source| StartError::Listen { what, address: at, source };
+            let socket = bind(at).map_err(failed)?;
+            // A port that was 0 is the same for all workers once the first has it.
+            at = socket.local_addr().map_err(failed)?;
+            worker.push((purpose.clone(), socket));
+        }
+        Ok(at)
+    }
+}
+
+fn explicit(listener: &Listener) -> Result<Explicit, StartError> {
+    let meant = match &listener.service {
+        Some(s) => Meant::Service(format!("{}/{}", s.namespace, s.name).into(), s.port),
+        None => Meant::Authority,
+    };
+    let protocol = match (listener.protocol, &listener.service) {
+        (ListenerProtocol::Tcp, _) => AppProtocol::Tcp,
+        (ListenerProtocol::Auto, Some(_)) => AppProtocol::Auto,
+        // Without a service only an authority says where a request goes, and only HTTP has one.
+        (ListenerProtocol::Http, _) | (ListenerProtocol::Auto, None) => AppProtocol::Http1,
+    };
+    let tls = listener.tls.as_ref().map(|tls| {
+        let files = ListenerFiles {
+            certificate: &tls.certificate,
+            key: &tls.key,
+            clients: tls.client_bundle.as_deref(),
+        };
+        files.load()
+    });
+    Ok(Explicit { meant, protocol, tls: tls.transpose()? })
+}

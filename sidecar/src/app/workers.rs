@@ -1,0 +1,136 @@
+//! The worker threads.
+
+use std::{
+    net::SocketAddr,
+    rc::Rc,
+    sync::mpsc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use tokio::{net::TcpStream, runtime};
+
+use super::{
+    StartError,
+    sockets::{Explicit, Purpose, Sockets, WorkerSockets},
+};
+use crate::{
+    accept::listener::{ConnectionLimit, Place, accept},
+    drain::Stage,
+    inbound, outbound,
+    telemetry::TelemetryHub,
+    worker::{Settings, Shared, Worker},
+};
+
+/// How often idle connections and forgotten state are looked for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often a draining worker looks whether it is done.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+
+/// All workers.
+pub(super) struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    done: mpsc::Receiver<()>,
+}
+
+impl Workers {
+    /// Starts one thread for each set of sockets.
+    pub(super) fn start(
+        sockets: Sockets,
+        settings: &Settings,
+        shared: &Shared,
+        hub: &TelemetryHub,
+    ) -> Result<Self, StartError> {
+        let (tell, done) = mpsc::channel();
+        let mut threads = Vec::new();
+        for (index, sockets) in sockets.of_workers.into_iter().enumerate() {
+            let (settings, shared, hub, tell) = (settings.clone(), shared.clone(), hub.clone(), tell.clone());
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                run(sockets, settings, shared, &hub);
+                // Nobody listens any more once the deadline has passed.
+                tell.send(()).ok();
+            });
+            threads.push(thread.map_err(|source| StartError::System { what: "a worker's thread", source })?);
+        }
+        Ok(Self { threads, done })
+    }
+
+    /// Waits until all have drained, or the deadline. What is left is cut off with the process.
+    pub(super) fn join(self, deadline: Duration) -> bool {
+        let end = Instant::now() + deadline;
+        for _ in 0..self.threads.len() {
+            let left = end.saturating_duration_since(Instant::now());
+            if self.done.recv_timeout(left).is_err() {
+                return false;
+            }
+        }
+        self.threads.into_iter().all(|thread| thread.join().is_ok())
+    }
+}
+
+fn run(sockets: WorkerSockets, settings: Settings, shared: Shared, hub: &TelemetryHub) {
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "a worker has no runtime"),
+    };
+    runtime.block_on(async {
+        let worker = Worker::new(settings, shared, hub.worker(), fastrand::u64(..));
+        let limit = ConnectionLimit::new(worker.settings.connections);
+        for (purpose, socket) in sockets {
+            tokio::task::spawn_local(listen(Rc::clone(&worker), Rc::clone(&limit), purpose, socket));
+        }
+        tokio::task::spawn_local(tick(Rc::clone(&worker)));
+        worker.shared.drain.clone().reach(Stage::All).await;
+        while limit.open() > 0 {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    });
+}
+
+async fn tick(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
+        worker.tick();
+    }
+}
+
+async fn listen(
+    worker: Rc<Worker>,
+    limit: Rc<ConnectionLimit>,
+    purpose: Purpose,
+    socket: std::net::TcpListener,
+) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a listening socket cannot be used"),
+    };
+    let refused =
+        || tracing::warn!("the limit of connections (limits.maxConnections) is reached; one was closed");
+    accept(listener, limit, refused, |stream, peer, place| {
+        tokio::task::spawn_local(connection(Rc::clone(&worker), purpose.clone(), stream, peer, place));
+    })
+    .await;
+}
+
+/// One connection from accept to close; its place is free again then. What only some connections need is boxed further
+/// down, so that an idle one stays small.
+async fn connection(
+    worker: Rc<Worker>,
+    purpose: Purpose,
+    stream: TcpStream,
+    peer: SocketAddr,
+    _place: Place,
+) {
+    match purpose {
+        Purpose::Outbound => outbound::captured(worker, stream, peer).await,
+        Purpose::Inbound => inbound::captured(worker, stream, peer).await,
+        Purpose::Mesh => inbound::mesh(worker, stream, peer).await,
+        Purpose::Explicit(Explicit { meant, protocol, tls }) => {
+            outbound::explicit(worker, stream, peer, meant, protocol, tls).await;
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The command line.
+//!
+//! Exit codes: 0 well; 1 the configuration, policy or identity is refused, or the sidecar could not start; 2 the command
+//! line is wrong; 3 the drain's deadline passed and something was cut off. `redirect` has its own, see its help.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
+use trama_sidecar::{
+    app::App,
+    config::bootstrap::Config,
+    redirect::{self, RedirectArgs},
+};
+
+/// The proxy beside a service: carries its traffic, by the policy, over mutual TLS.
+#[derive(Debug, clap::Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) start: Start,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Start {
+    /// The bootstrap configuration, YAML. Every leaf can be set by an environment variable too: `ports.mesh` is
+    /// TRAMA_PORTS_MESH.
+    #[arg(long, env = "TRAMA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The policy, YAML; it is watched. Comes before the configuration's `policyFile`.
+    #[arg(long, env = "TRAMA_POLICY", value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Checks configuration, policy and identity, says what is wrong, and starts nothing.
+    #[arg(long)]
+    pub(crate) validate: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Makes, proves or takes back the rules that capture an application's traffic.
+    Redirect(RedirectArgs),
+    /// Asks a running sidecar to drain.
+    Drain(DrainArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DrainArguments {
+    /// Only what comes in; the application's own calls go on. For a preStop hook.
+    #[arg(long)]
+    inbound: bool,
+    /// The admin address of the sidecar.
+    #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
+    admin: SocketAddr,
+}
+
+/// Our own log goes to the standard error; the access log goes where the configuration says.
+pub(crate) fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAMA_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+pub(crate) fn validate(arguments: &Start) -> ExitCode {
+    let checked = load(arguments).and_then(|(config, policy)| {
+        trama_sidecar::app::validate(&config, policy).map_err(|e| e.to_string())
+    });
+    match checked {
+        Ok(()) => {
+            println!("valid");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => failed(&problem),
+    }
+}
+
+pub(crate) fn run(arguments: &Start) -> ExitCode {
+    let started =
+        load(arguments).and_then(|(config, policy)| App::start(config, policy).map_err(|e| e.to_string()));
+    let app = match started {
+        Ok(app) => app,
+        Err(problem) => return failed(&problem),
+    };
+    let mut signals = match signals() {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("signals: {error}")),
+    };
+    signals();
+    tracing::info!("draining; a second signal stops at once");
+    let second = std::thread::Builder::new().name("second-signal".into()).spawn(move || {
+        signals();
+        tracing::warn!("stopped at the second signal");
+        std::process::exit(3);
+    });
+    if let Err(error) = second {
+        tracing::warn!(%error, "a second signal will not be heard");
+    }
+    if app.stop() { ExitCode::SUCCESS } else { ExitCode::from(3) }
+}
+
+pub(crate) fn redirect(arguments: RedirectArgs) -> ExitCode {
+    match redirect::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("trama-sidecar redirect: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Asks by HTTP, because an image without a shell has no other tool for it.
+pub(crate) fn drain(arguments: &DrainArguments) -> ExitCode {
+    let path = if arguments.inbound { "/drain?inbound" } else { "/drain" };
+    let ask = || -> std::io::Result<String> {
+        let timeout = Duration::from_secs(5);
+        let mut stream = TcpStream::connect_timeout(&arguments.admin, timeout)?;
+        stream.set_read_timeout(Some(timeout))?;
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            arguments.admin
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    match ask() {
+        Ok(answer) if answer.starts_with("HTTP/1.1 2") => ExitCode::SUCCESS,
+        Ok(answer) => {
+            failed(&format!("the sidecar answered: {}", answer.lines().next().unwrap_or("nothing")))
+        }
+        Err(error) => {
+            failed(&format!("no sidecar answers at {}: {error}; is --admin right?", arguments.admin))
+        }
+    }
+}
+
+fn load(arguments: &Start) -> Result<(Config, Option<PathBuf>), String> {
+    let config = Config::load(arguments.config.as_deref(), std::env::vars()).map_err(|e| e.to_string())?;
+    let policy = arguments.policy.clone().or_else(|| config.policy_file.clone());
+    Ok((config, policy))
+}
+
+/// Waits for SIGTERM or SIGINT, each time it is called.
+fn signals() -> std::io::Result<impl FnMut() + Send + 'static> {
+    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    Ok(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+    })
+}
+
+fn failed(problem: &str) -> ExitCode {
+    eprintln!("trama-sidecar: {problem}");
+    ExitCode::from(1)
+}

@@ -1,0 +1,252 @@
+//! One request from its first byte to the last byte of its answer: its record, and the sure end of it.
+//!
+//! Whatever happens (answered, failed, cut off in the middle, given up by the peer) an exchange ends exactly once, and its
+//! record is counted, logged and traced then.
+
+use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use http::{HeaderMap, Response, Version, header, request};
+
+use crate::{
+    balance::Event,
+    config::snapshot::{Endpoint, Snapshot, TelemetrySettings, Transport, state::Counted},
+    error::{Failure, Reason},
+    http::body::{Body, BodyError, End, Observer},
+    telemetry::{Direction, Protocol, Record, Security},
+    upstream::{RelayEnd, Relayed},
+    worker::Worker,
+};
+
+/// A request, or an opaque connection, under way.
+pub struct Exchange {
+    worker: Rc<Worker>,
+    settings: TelemetrySettings,
+    /// What is known so far; taken at the end.
+    record: Option<Box<Record>>,
+    received: Option<Rc<Cell<u64>>>,
+    serving: Option<Arc<Endpoint>>,
+    _counted: Option<Counted>,
+}
+
+impl Exchange {
+    /// Begins a record.
+    pub fn begin(
+        worker: &Rc<Worker>,
+        direction: Direction,
+        snapshot: &Snapshot,
+        downstream: SocketAddr,
+    ) -> Self {
+        let mut record = Box::new(Record::begun(direction, snapshot.revision));
+        record.downstream = Some(downstream);
+        record.service = Arc::clone(&worker.words.unknown);
+        Self {
+            worker: Rc::clone(worker),
+            settings: snapshot.telemetry,
+            record: Some(record),
+            received: None,
+            serving: None,
+            _counted: None,
+        }
+    }
+
+    /// What is known so far.
+    pub fn record(&mut self) -> &mut Record {
+        self.record.as_mut().expect("the record is there until the exchange ends")
+    }
+
+    /// Notes what the request's head says.
+    pub fn describe(&mut self, head: &request::Parts) {
+        let record = self.record();
+        record.method = Some(head.method.clone());
+        record.path = head.uri.path_and_query().cloned();
+        record.authority = head.headers.get(header::HOST).cloned();
+        record.protocol = protocol_of(head.version);
+    }
+
+    /// Counts the bytes of the request's body.
+    pub fn watch_request(&mut self, body: Body) -> Body {
+        if http_body::Body::is_end_stream(&body) {
+            return body;
+        }
+        let received = Rc::new(Cell::new(0));
+        self.received = Some(Rc::clone(&received));
+        body.observed(Box::new(Received(received)))
+    }
+
+    /// Continues the trace that the request belongs to, or begins one.
+    pub fn trace(&mut self, headers: &mut HeaderMap) {
+        let settings = self.settings;
+        let Some(record) = &mut self.record else { return };
+        record.trace = self.worker.telemetry.trace(record.direction, record.security, headers, &settings);
+    }
+
+    /// Gives each attempt after the first a span of its own.
+    pub fn retrace(&mut self, headers: &mut HeaderMap) {
+        let record = self.record.as_mut().filter(|r| r.attempts > 1);
+        if let Some(record) = record
+            && let Some(trace) = record.trace
+        {
+            record.trace = Some(self.worker.telemetry.retrace(trace, headers));
+        }
+    }
+
+    /// The service that is meant; `None`: an endpoint that no one service owns.
+    pub fn to_service(&mut self, service: Option<&Arc<str>>) {
+        if let Some(service) = service {
+            self.record().service = Arc::clone(service);
+        }
+    }
+
+    /// A destination that policy does not know.
+    pub fn to_external(&mut self, address: SocketAddr) {
+        let external = Arc::clone(&self.worker.words.external);
+        let record = self.record();
+        record.service = Arc::clone(&external);
+        record.peer_service = external;
+        record.upstream = Some(address);
+        record.attempts = 1;
+    }
+
+    /// An attempt begins: this endpoint is busy with the request until the next one, or the end.
+    pub fn attempt(&mut self, endpoint: &Arc<Endpoint>, address: SocketAddr, protocol: Protocol) {
+        let now = self.worker.now();
+        self.release(now);
+        self.worker.loads.borrow_mut().observe(endpoint, Event::Started, now);
+        self.serving = Some(Arc::clone(endpoint));
+        let record = self.record();
+        record.attempts = record.attempts.max(1);
+        record.attempt_after = record.started.elapsed();
+        record.upstream = Some(address);
+        record.upstream_protocol = Some(protocol);
+        record.peer_region = Arc::clone(&endpoint.region);
+        record.peer_service = Arc::clone(&record.service);
+        if let Transport::Mesh(mesh) = &endpoint.transport {
+            record.security = Security::MutualTls;
+            record.peer_identity = Some(mesh.identity.shared());
+        }
+    }
+
+    /// The attempt came to nothing and another one follows.
+    pub fn retried(&mut self, outcome: &Result<Response<Body>, Failure>) {
+        let Some(record) = &self.record else { return };
+        let mut attempt = Record::clone(record);
+        attempt.duration = record.started.elapsed();
+        match outcome {
+            Ok(response) => attempt.status = response.status().as_u16(),
+            Err(failure) => attempt.reason = Some(failure.reason),
+        }
+        self.worker.telemetry.retried(attempt);
+    }
+
+    /// Keeps a place among the service's requests until the end.
+    pub fn hold(&mut self, place: Counted) {
+        self._counted = Some(place);
+    }
+
+    /// Notes why the request failed.
+    pub fn failed(&mut self, failure: &Failure) {
+        let record = self.record();
+        record.reason = Some(failure.reason);
+        record.detail.clone_from(&failure.detail);
+    }
+
+    /// The answer's head is there: the exchange ends with its body.
+    pub fn answer(mut self, response: Response<Body>) -> Response<Body> {
+        let record = self.record();
+        record.status = response.status().as_u16();
+        record.first_byte = Some(record.started.elapsed());
+        response.map(|body| body.observed(Box::new(self)))
+    }
+
+    /// An opaque connection has ended.
+    pub fn relayed(mut self, relayed: &Relayed) {
+        let record = self.record();
+        record.bytes_received = relayed.forth;
+        record.bytes_sent = relayed.back;
+        match &relayed.end {
+            RelayEnd::Closed => {}
+            RelayEnd::Idle => record.reason = Some(Reason::StreamIdle),
+            RelayEnd::Failed(error) => {
+                record.reason = Some(Reason::UpstreamClosed);
+                record.detail = Some(error.to_string().into_boxed_str());
+            }
+        }
+        self.end();
+    }
+
+    /// Ends without an answer: refused, or reset.
+    pub fn abandon(mut self) {
+        self.end();
+    }
+
+    /// Nothing has happened after all: no record is left.
+    pub fn forget(mut self) {
+        self.release(self.worker.now());
+        self.record = None;
+    }
+
+    fn release(&mut self, now: Duration) {
+        if let Some(endpoint) = self.serving.take() {
+            self.worker.loads.borrow_mut().observe(&endpoint, Event::Ended, now);
+        }
+    }
+
+    fn end(&mut self) {
+        let Some(mut record) = self.record.take() else { return };
+        record.duration = record.started.elapsed();
+        record.bytes_received += self.received.as_ref().map_or(0, |r| r.get());
+        self.release(self.worker.now());
+        self.worker.telemetry.finish(*record, &self.settings);
+    }
+}
+
+impl Observer for Exchange {
+    fn on_data(&mut self, bytes: usize) {
+        self.record().bytes_sent += bytes as u64;
+    }
+
+    fn on_end(&mut self, end: End, error: Option<&BodyError>) {
+        let record = self.record();
+        match end {
+            End::Complete => {}
+            End::Failed => {
+                record.reason = Some(match error {
+                    Some(BodyError::Own(reason)) => *reason,
+                    _ => Reason::UpstreamClosed,
+                });
+                record.detail = error.map(|e| e.to_string().into_boxed_str());
+            }
+            End::Abandoned => record.reason = record.reason.or(Some(Reason::DownstreamClosed)),
+        }
+        self.end();
+    }
+}
+
+impl Drop for Exchange {
+    /// Nobody ended it: the peer went away before there was an answer.
+    fn drop(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.reason = record.reason.or(Some(Reason::DownstreamClosed));
+            self.end();
+        }
+    }
+}
+
+struct Received(Rc<Cell<u64>>);
+
+impl Observer for Received {
+    fn on_data(&mut self, bytes: usize) {
+        self.0.set(self.0.get() + bytes as u64);
+    }
+
+    fn on_end(&mut self, _: End, _: Option<&BodyError>) {}
+}
+
+/// The version as telemetry names it.
+pub fn protocol_of(version: Version) -> Protocol {
+    match version {
+        Version::HTTP_10 => Protocol::Http10,
+        Version::HTTP_2 => Protocol::Http2,
+        _ => Protocol::Http11,
+    }
+}

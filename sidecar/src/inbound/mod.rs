@@ -1,0 +1,185 @@
+//! The inbound story: from other sidecars, or plain callers, to our application.
+//!
+//! Meshed or plain is told by the port that a connection came in on, never by sniffing: on the mesh port everything is
+//! mutual TLS, and plain traffic never arrives there.
+
+mod opaque;
+mod request;
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use crate::{
+    accept::original_dst::original_dst,
+    config::snapshot::{AppProtocol, Destination, SpiffeId},
+    drain::Stage,
+    error::{Failure, Reason},
+    http::{
+        detect::{Detected, detect, detect_within},
+        h1, h2,
+        io::{Prefixed, Stream},
+    },
+    telemetry::{Direction, HandshakeFailure, Peer, Security},
+    tls::{Carried, MeshPeer, MeshTarget},
+    worker::Worker,
+};
+
+/// One downstream connection and the application's port that it means.
+pub struct Connection {
+    worker: Rc<Worker>,
+    /// The caller, if it proved who it is.
+    peer: Option<SpiffeId>,
+    downstream: SocketAddr,
+    /// Where the application listens.
+    application: SocketAddr,
+    /// The service that the caller meant.
+    service: Arc<str>,
+    /// What the application speaks, as far as policy says.
+    protocol: AppProtocol,
+}
+
+/// A connection on the mesh port: who is it, and whom does it mean?
+pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr) {
+    let Ok(local) = stream.local_addr() else { return };
+    let _open = worker.telemetry.connection_opened(Direction::Inbound, Peer::Downstream, Security::MutualTls);
+    let (stream, peer) = match Box::pin(handshake(&worker, stream)).await {
+        Ok(accepted) => accepted,
+        Err(failure) => {
+            tracing::debug!(%downstream, reason = failure.name(), "a mesh handshake was refused");
+            return worker.telemetry.tls_handshake(Peer::Downstream, Err(failure));
+        }
+    };
+    worker.telemetry.tls_handshake(Peer::Downstream, Ok(()));
+    let Some(MeshTarget { port, service }) = peer.target else {
+        return opaque::refuse(
+            &worker,
+            downstream,
+            &Failure::before(Reason::PortRefused).detail("the SNI names none"),
+        );
+    };
+    let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
+    match Connection::to(&worker, port, local, downstream, service) {
+        Ok(connection) => {
+            let connection = Rc::new(Connection { peer: Some(peer.id), ..connection });
+            match peer.carried {
+                Carried::Http2 => http(connection, stream, Detected::Http2).await,
+                Carried::Tcp => Box::pin(opaque::carry(&connection, stream)).await,
+            }
+        }
+        Err(failure) => opaque::refuse(&worker, downstream, &failure),
+    }
+}
+
+async fn handshake(
+    worker: &Worker,
+    stream: TcpStream,
+) -> Result<(TlsStream<TcpStream>, MeshPeer), HandshakeFailure> {
+    let identity = worker.shared.identity.load_full().ok_or(HandshakeFailure::NoIdentity)?;
+    let accepting = TlsAcceptor::from(Arc::clone(&identity.server)).accept(stream);
+    let accepted = tokio::time::timeout(worker.settings.handshake_timeout, accepting).await;
+    let stream = accepted.map_err(|_| HandshakeFailure::Timeout)?.map_err(|e| HandshakeFailure::of_io(&e))?;
+    let peer = MeshPeer::of(stream.get_ref().1).ok_or(HandshakeFailure::WrongIdentity)?;
+    if !worker.trusts(&peer.id) {
+        return Err(HandshakeFailure::WrongIdentity);
+    }
+    Ok((stream, peer))
+}
+
+/// A captured plain connection: may it be, and where did it want to go?
+pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr) {
+    let (Ok(local), original) = (stream.local_addr(), original_dst(&stream)) else { return };
+    let original = match original {
+        Ok(Some(original)) => original,
+        Ok(None) => return worker.telemetry.loop_refused(Direction::Inbound),
+        Err(error) => {
+            return tracing::warn!(%error, %downstream, "the original destination of a connection is unknown; closed");
+        }
+    };
+    let _open = worker.telemetry.connection_opened(Direction::Inbound, Peer::Downstream, Security::Plain);
+    let snapshot = worker.snapshot();
+    if snapshot.mesh.refuses_plain(original.port()) {
+        let failure = Failure::before(Reason::PlainRefused).detail(format_args!("port {}", original.port()));
+        return opaque::refuse(&worker, downstream, &failure);
+    }
+    let service = match snapshot.destinations.of_address(original) {
+        Destination::Direct(direct) => direct.owner.map(|owner| Arc::clone(&owner.service.label)),
+        _ => None,
+    };
+    drop(snapshot);
+    let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
+    match Connection::to(&worker, original.port(), local, downstream, service) {
+        Ok(connection) => plain(Rc::new(connection), stream).await,
+        Err(failure) => opaque::refuse(&worker, downstream, &failure),
+    }
+}
+
+impl Connection {
+    /// Finds the application behind a port of this pod. Only ports of the application, never one of ours: the mesh port
+    /// would otherwise be an open proxy into the pod.
+    fn to(
+        worker: &Rc<Worker>,
+        port: u16,
+        local: SocketAddr,
+        downstream: SocketAddr,
+        service: Arc<str>,
+    ) -> Result<Self, Failure> {
+        let settings = &worker.settings;
+        let allowed = settings.application_ports.is_empty() || settings.application_ports.contains(&port);
+        if settings.own_ports.contains(&port) || !allowed {
+            return Err(Failure::before(Reason::PortRefused).detail(format_args!("port {port}")));
+        }
+        let address = settings.application.unwrap_or_else(|| local.ip().to_canonical());
+        let application = SocketAddr::new(address, port);
+        let protocol = match worker.snapshot().destinations.of_address(application) {
+            Destination::Direct(direct) => direct.endpoint.protocol,
+            _ => AppProtocol::Auto,
+        };
+        Ok(Self { worker: Rc::clone(worker), peer: None, downstream, application, service, protocol })
+    }
+}
+
+/// A plain connection whose target is known: HTTP or not?
+async fn plain(connection: Rc<Connection>, mut stream: TcpStream) {
+    let mut read = BytesMut::new();
+    let detected = match connection.protocol {
+        AppProtocol::Tcp => return Box::pin(opaque::carry(&connection, stream)).await,
+        AppProtocol::Auto => tokio::select! {
+            biased;
+            detected = detect(&mut stream, &mut read) => detected,
+            spoke = Box::pin(opaque::server_first(&connection)) => return Box::pin(opaque::carry_on(&connection, stream, spoke)).await,
+        },
+        AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
+            detect_within(connection.worker.settings.http.idle_timeout, &mut stream, &mut read).await
+        }
+    };
+    let prefix = read.freeze();
+    match detected {
+        Ok(Detected::Opaque) if prefix.is_empty() => {}
+        Ok(Detected::Opaque) if connection.protocol == AppProtocol::Auto => {
+            Box::pin(opaque::carry(&connection, Prefixed::new(prefix, stream))).await;
+        }
+        Ok(Detected::Http2) => http(connection, Prefixed::new(prefix, stream), Detected::Http2).await,
+        // On a port that is said to be HTTP the guard answers what is not.
+        Ok(_) => http(connection, Prefixed::new(prefix, stream), Detected::Http1).await,
+        // The peer broke off before it said anything.
+        Err(_) => {}
+    }
+}
+
+async fn http(connection: Rc<Connection>, stream: impl Stream, version: Detected) {
+    let worker = Rc::clone(&connection.worker);
+    let drain = worker.shared.drain.clone().reach(Stage::Inbound);
+    match version {
+        Detected::Http2 => {
+            let end = Box::pin(h2::serve(stream, &worker.settings.http, connection, drain)).await;
+            worker.http2_ended(&end);
+        }
+        Detected::Http1 | Detected::Opaque => {
+            let end = Box::pin(h1::serve(stream, &worker.settings.http, connection, drain)).await;
+            worker.http1_ended(&end);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! One inbound request, step by step.
+
+use std::{rc::Rc, sync::Arc};
+
+use http::{HeaderMap, Request, Response, Version};
+
+use super::Connection;
+use crate::{
+    config::snapshot::AppProtocol,
+    error::{Failure, Fault, Reached, Reason},
+    exchange::{Exchange, protocol_of},
+    http::{Abort, Answer, Handler, body::Body, fields, interim::Interim, reply, shape},
+    telemetry::{Direction, Security},
+    upstream::{Leg, Target, Who},
+};
+
+impl Handler for Connection {
+    async fn handle(self: Rc<Self>, request: Request<Body>, interim: Interim) -> Answer {
+        let snapshot = self.worker.snapshot();
+        let mut exchange = Exchange::begin(&self.worker, Direction::Inbound, &snapshot, self.downstream);
+        match self.serve(&mut exchange, request, &interim).await {
+            Ok(response) => Ok(exchange.answer(response)),
+            Err(failure) => {
+                exchange.failed(&failure);
+                // The calling sidecar may send it elsewhere, whatever its method (RFC 9113 section 8.7).
+                if self.peer.is_some()
+                    && failure.reached == Reached::No
+                    && failure.reason.fault() == Fault::Upstream
+                {
+                    exchange.abandon();
+                    return Err(Abort::Refused);
+                }
+                Ok(exchange.answer(reply::failure(&failure)))
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// The way of a request, top to bottom.
+    async fn serve(
+        &self,
+        exchange: &mut Exchange,
+        request: Request<Body>,
+        interim: &Interim,
+    ) -> Result<Response<Body>, Failure> {
+        // Hygiene: one shape for every version, and nothing that concerns the downstream connection alone.
+        let (mut head, body) = request.into_parts();
+        shape::inner(&mut head).map_err(Failure::from)?;
+        exchange.describe(&head);
+        self.describe(exchange);
+        fields::strip_hop_by_hop(&mut head.headers);
+        let client_version = self.client_version(&mut head.headers, head.version);
+        let body = exchange.watch_request(body);
+
+        // Trace: continued, or begun here.
+        exchange.trace(&mut head.headers);
+
+        // The application, in its own version.
+        let leg = match self.protocol {
+            AppProtocol::Http2 | AppProtocol::Grpc => Leg::Http2,
+            AppProtocol::Http1 => Leg::Http1,
+            AppProtocol::Auto | AppProtocol::Tcp if client_version == Version::HTTP_2 => Leg::Http2,
+            AppProtocol::Auto | AppProtocol::Tcp => Leg::Http1,
+        };
+        match leg {
+            Leg::Http1 => shape::http1(&mut head),
+            Leg::Http2 | Leg::Mesh(_) => shape::http2(&mut head),
+        }
+        let target = Target { who: Who::Address(self.application), address: self.application, leg };
+        let record = exchange.record();
+        record.attempts = 1;
+        record.upstream = Some(self.application);
+        record.upstream_protocol = Some(protocol_of(head.version));
+        let request = Request::from_parts(head, body);
+        let sent = self.worker.upstream.send(&target, None, request, interim).await;
+        let mut response = sent.map_err(|e| unreachable_application(e.failure))?;
+
+        // Hygiene on the way back. Only a sidecar may name a reason.
+        fields::strip_hop_by_hop(response.headers_mut());
+        response.headers_mut().remove(fields::REASON);
+        Ok(response)
+    }
+
+    /// Notes who called whom.
+    pub(super) fn describe(&self, exchange: &mut Exchange) {
+        let record = exchange.record();
+        record.service = Arc::clone(&self.service);
+        if let Some(peer) = &self.peer {
+            record.security = Security::MutualTls;
+            record.peer_identity = Some(peer.shared());
+            record.peer_service = peer.shared();
+        }
+    }
+
+    /// The version that the client spoke: from the mesh leg's header, which nobody else may set.
+    fn client_version(&self, headers: &mut HeaderMap, spoken: Version) -> Version {
+        let said = headers.remove(fields::CLIENT_VERSION);
+        match (&self.peer, said) {
+            (Some(_), Some(said)) => fields::version_of(&said).unwrap_or(spoken),
+            _ => spoken,
+        }
+    }
+}
+
+/// A failure to connect says that the application, not some endpoint, was out of reach.
+fn unreachable_application(mut failure: Failure) -> Failure {
+    if matches!(failure.reason, Reason::ConnectFailed | Reason::ConnectTimeout) {
+        failure.reason = Reason::ApplicationUnreachable;
+    }
+    failure
+}

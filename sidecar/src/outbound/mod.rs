@@ -1,0 +1,163 @@
+//! The outbound story: from our application to whoever it calls.
+//!
+//! A connection is accepted (captured, or on an explicit listener), its protocol is told, and each of its requests goes
+//! through the same steps in [`request`]; what is not HTTP is carried by [`opaque`].
+
+mod attempts;
+mod opaque;
+mod request;
+mod source;
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use self::opaque::ServerFirst;
+use crate::{
+    accept::original_dst::original_dst,
+    config::snapshot::{AppProtocol, Destination, UnknownDestination},
+    drain::Stage,
+    error::{Failure, Reason},
+    http::{
+        detect::{Detected, detect, detect_within},
+        h1, h2,
+        io::{Prefixed, Stream},
+    },
+    telemetry::{Direction, External, HandshakeFailure, Peer, Security},
+    worker::Worker,
+};
+
+/// How a connection says whom it means.
+#[derive(Clone, Debug)]
+pub enum Meant {
+    /// Captured: the original destination, whatever its requests say.
+    Address(SocketAddr),
+    /// An explicit listener: each request's authority.
+    Authority,
+    /// An explicit listener for one port of a service.
+    Service(Arc<str>, u16),
+}
+
+/// One downstream connection.
+pub struct Connection {
+    worker: Rc<Worker>,
+    meant: Meant,
+    downstream: SocketAddr,
+}
+
+/// A captured connection: where did it want to go?
+pub async fn captured(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let (Ok(local), original) = (stream.local_addr(), original_dst(&stream)) else { return };
+    match original {
+        // Not redirected, or meant for ourselves: to carry it on would bring it back here.
+        Ok(None) => worker.telemetry.loop_refused(Direction::Outbound),
+        Ok(Some(original)) if worker.is_own(original, local) => {
+            worker.telemetry.loop_refused(Direction::Outbound)
+        }
+        Ok(Some(original)) => match protocol_at(&worker, original) {
+            Ok(protocol) => {
+                serve(worker, stream, peer, Meant::Address(original), protocol, Security::Plain).await
+            }
+            Err(failure) => opaque::refuse(&worker, peer, &failure),
+        },
+        Err(error) => {
+            tracing::warn!(%error, %peer, "the original destination of a connection is unknown; closed")
+        }
+    }
+}
+
+/// A connection on an explicit listener.
+pub async fn explicit(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    meant: Meant,
+    protocol: AppProtocol,
+    tls: Option<Arc<rustls::ServerConfig>>,
+) {
+    let Some(tls) = tls else { return serve(worker, stream, peer, meant, protocol, Security::Plain).await };
+    let accepting = TlsAcceptor::from(tls).accept(stream);
+    let failure = match tokio::time::timeout(worker.settings.handshake_timeout, accepting).await {
+        Ok(Ok(stream)) => {
+            worker.telemetry.tls_handshake(Peer::Downstream, Ok(()));
+            return serve(worker, stream, peer, meant, protocol, Security::Tls).await;
+        }
+        Ok(Err(error)) => HandshakeFailure::of_io(&error),
+        Err(_) => HandshakeFailure::Timeout,
+    };
+    worker.telemetry.tls_handshake(Peer::Downstream, Err(failure));
+}
+
+/// A connection whose meaning is known: HTTP or not?
+async fn serve(
+    worker: Rc<Worker>,
+    mut stream: impl Stream,
+    downstream: SocketAddr,
+    meant: Meant,
+    protocol: AppProtocol,
+    security: Security,
+) {
+    let _open = worker.telemetry.connection_opened(Direction::Outbound, Peer::Downstream, security);
+    let connection = Rc::new(Connection { worker, meant, downstream });
+    let mut read = BytesMut::new();
+    let detected = match protocol {
+        AppProtocol::Tcp => return Box::pin(opaque::carry(&connection, stream, None)).await,
+        AppProtocol::Auto => tokio::select! {
+            biased;
+            detected = detect(&mut stream, &mut read) => detected,
+            spoke = Box::pin(ServerFirst::listen(&connection)) => return Box::pin(opaque::carry(&connection, stream, Some(spoke))).await,
+        },
+        AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
+            detect_within(connection.worker.settings.http.idle_timeout, &mut stream, &mut read).await
+        }
+    };
+    let prefix = read.freeze();
+    match detected {
+        Ok(Detected::Opaque) if prefix.is_empty() => {}
+        Ok(Detected::Opaque) if protocol == AppProtocol::Auto => {
+            Box::pin(opaque::carry(&connection, Prefixed::new(prefix, stream), None)).await;
+        }
+        Ok(Detected::Http2) => http(connection, Prefixed::new(prefix, stream), Detected::Http2).await,
+        // On a port that is said to be HTTP the guard answers what is not.
+        Ok(_) => http(connection, Prefixed::new(prefix, stream), Detected::Http1).await,
+        // The peer broke off before it said anything.
+        Err(_) => {}
+    }
+}
+
+/// What is spoken at a captured destination, as far as policy says; an error if it may not be reached.
+fn protocol_at(worker: &Worker, address: SocketAddr) -> Result<AppProtocol, Failure> {
+    let snapshot = worker.snapshot();
+    match snapshot.destinations.of_address(address) {
+        Destination::Service(service) => Ok(service.protocol),
+        Destination::Direct(direct) => {
+            Ok(direct.owner.map_or(direct.endpoint.protocol, |owner| owner.protocol))
+        }
+        Destination::External if snapshot.mesh.unknown == UnknownDestination::Refuse => {
+            worker.telemetry.external(External::Refused);
+            Err(Failure::before(Reason::DestinationRefused).detail(address))
+        }
+        // Passed through unchanged: not one byte is looked at.
+        Destination::External => {
+            worker.telemetry.external(External::Passed);
+            Ok(AppProtocol::Tcp)
+        }
+    }
+}
+
+async fn http(connection: Rc<Connection>, stream: impl Stream, version: Detected) {
+    let worker = Rc::clone(&connection.worker);
+    let drain = worker.shared.drain.clone().reach(Stage::All);
+    match version {
+        Detected::Http2 => {
+            let end = Box::pin(h2::serve(stream, &worker.settings.http, connection, drain)).await;
+            worker.http2_ended(&end);
+        }
+        Detected::Http1 | Detected::Opaque => {
+            let end = Box::pin(h1::serve(stream, &worker.settings.http, connection, drain)).await;
+            worker.http1_ended(&end);
+        }
+    }
+}

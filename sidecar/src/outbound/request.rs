@@ -1,0 +1,203 @@
+//! One outbound request, step by step.
+
+use std::{rc::Rc, sync::Arc};
+
+use http::{Request, Response, request};
+
+use super::{
+    Connection, Meant,
+    attempts::{Attempts, Whom},
+};
+use crate::{
+    config::snapshot::{
+        Cluster, Destination, Endpoint, Redirect, RetryPolicy, RouteFilter, Rule, RuleAction, RuleTimeouts,
+        ServicePort, Snapshot,
+    },
+    error::{Failure, Reason},
+    exchange::Exchange,
+    http::{Answer, Handler, body::Body, fields, interim::Interim, reply, shape},
+    route::{
+        self, Inquiry,
+        rewrite::{Origin, redirect, rewrite},
+    },
+    telemetry::Direction,
+};
+
+impl Handler for Connection {
+    async fn handle(self: Rc<Self>, request: Request<Body>, interim: Interim) -> Answer {
+        let snapshot = self.worker.snapshot();
+        let mut exchange = Exchange::begin(&self.worker, Direction::Outbound, &snapshot, self.downstream);
+        let response = match self.serve(&snapshot, &mut exchange, request, &interim).await {
+            Ok(response) => response,
+            Err(failure) => {
+                exchange.failed(&failure);
+                reply::failure(&failure)
+            }
+        };
+        Ok(exchange.answer(response))
+    }
+}
+
+/// Where a request is to go.
+enum Plan {
+    /// By a rule, or without one to the service's own endpoints.
+    Service(Arc<ServicePort>),
+    /// To this endpoint and no other; the service's rule still says filters and time-outs.
+    Endpoint(Arc<Endpoint>, Option<Arc<ServicePort>>),
+}
+
+impl Connection {
+    /// The way of a request, top to bottom.
+    async fn serve(
+        &self,
+        snapshot: &Snapshot,
+        exchange: &mut Exchange,
+        request: Request<Body>,
+        interim: &Interim,
+    ) -> Result<Response<Body>, Failure> {
+        // Hygiene: one shape for every version, and nothing that concerns the downstream connection alone.
+        let (mut head, body) = request.into_parts();
+        shape::inner(&mut head).map_err(Failure::from)?;
+        exchange.describe(&head);
+        fields::strip_hop_by_hop(&mut head.headers);
+        head.headers.remove(fields::CLIENT_VERSION);
+        let body = exchange.watch_request(body);
+
+        // Trace: continued, or begun here.
+        exchange.trace(&mut head.headers);
+
+        // Service: which one is meant.
+        let plan = self.plan(snapshot, &head)?;
+        let service = plan.service();
+        exchange.to_service(service.map(|s| &s.service.label));
+
+        // Route: which rule of the service.
+        let rule = service.map_or(Ok(None), |service| find_rule(service, &head))?;
+        if let Some(rule) = rule {
+            exchange.record().route = Arc::clone(&rule.name);
+            if let RuleAction::Redirect(redirect) = &rule.action {
+                return redirected(redirect, &head, service);
+            }
+            filter_request(rule, &mut head)?;
+        }
+
+        // Attempts: region, endpoint, connection, the request itself; again where that is allowed.
+        let backend = match (&plan, rule) {
+            (Plan::Service(service), None) => Some(Arc::clone(&service.cluster)),
+            (Plan::Service(_), Some(rule)) => Some(self.backend(rule)?),
+            (Plan::Endpoint(..), _) => None,
+        };
+        let whom = match (&plan, &backend) {
+            (Plan::Endpoint(endpoint, _), _) => Whom::Endpoint(endpoint),
+            (Plan::Service(service), None) => Whom::Cluster(&service.cluster),
+            (Plan::Service(_), Some(cluster)) => Whom::Cluster(cluster),
+        };
+        let (retry, timeouts) = rule.map_or_else(without_a_rule, |rule| (&rule.retry, rule.timeouts));
+        let attempts = Attempts { connection: self, exchange, interim, whom, retry, timeouts };
+        let mut response = attempts.run(head, body).await?;
+
+        // Filters, on the way out.
+        if let Some(rule) = rule {
+            filter_response(rule, &mut response);
+        }
+        Ok(response)
+    }
+
+    fn plan(&self, snapshot: &Snapshot, head: &request::Parts) -> Result<Plan, Failure> {
+        let destination = match &self.meant {
+            Meant::Address(address) => snapshot.destinations.of_address(*address),
+            Meant::Authority => {
+                let (host, port) = shape::authority(head).ok_or_else(unknown_authority)?;
+                snapshot.destinations.of_authority(host, port)
+            }
+            Meant::Service(label, port) => match snapshot.destinations.of_name(label, *port) {
+                Some(service) => Destination::Service(Arc::clone(service)),
+                None => Destination::External,
+            },
+        };
+        match (destination, &self.meant) {
+            (Destination::Service(service), _) => Ok(Plan::Service(service)),
+            (Destination::Direct(direct), _) => Ok(Plan::Endpoint(direct.endpoint, direct.owner)),
+            // The connection was captured for a service that policy has since lost.
+            (Destination::External, Meant::Address(address)) => {
+                Err(Failure::before(Reason::DestinationRefused).detail(address))
+            }
+            (Destination::External, _) => Err(unknown_authority()),
+        }
+    }
+
+    fn backend(&self, rule: &Rule) -> Result<Arc<Cluster>, Failure> {
+        let backends = match &rule.action {
+            RuleAction::Forward(backends) => backends.as_slice(),
+            RuleAction::Redirect(_) => &[],
+        };
+        let backend = route::pick_backend(backends, self.worker.draw());
+        Ok(Arc::clone(&backend.ok_or_else(|| Failure::before(Reason::NoBackend))?.cluster))
+    }
+}
+
+impl Plan {
+    fn service(&self) -> Option<&ServicePort> {
+        match self {
+            Self::Service(service) => Some(service),
+            Self::Endpoint(_, owner) => owner.as_deref(),
+        }
+    }
+}
+
+fn unknown_authority() -> Failure {
+    Failure::before(Reason::UnknownAuthority).detail("no service has this authority")
+}
+
+/// The rule for a request; none where the service has no routes at all.
+fn find_rule<'s>(service: &'s ServicePort, head: &request::Parts) -> Result<Option<&'s Rule>, Failure> {
+    if service.routes.is_empty() {
+        return Ok(None);
+    }
+    let host = head.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    let inquiry = Inquiry {
+        host,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        method: &head.method,
+        headers: &head.headers,
+    };
+    let rule = route::find(&service.routes, &inquiry).ok_or_else(|| Failure::before(Reason::NoRoute))?;
+    Ok(Some(rule))
+}
+
+fn redirected(
+    rule: &Redirect,
+    head: &request::Parts,
+    service: Option<&ServicePort>,
+) -> Result<Response<Body>, Failure> {
+    let host = head.headers.get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    let origin = Origin { scheme: "http", host, port: service.map_or(80, |s| s.port) };
+    let response = redirect(rule, &origin, &head.uri).map_err(Failure::before)?;
+    Ok(response.map(|()| Body::empty()))
+}
+
+fn filter_request(rule: &Rule, head: &mut request::Parts) -> Result<(), Failure> {
+    for filter in &rule.filters {
+        match filter {
+            RouteFilter::RequestHeaders(modifier) => modifier.apply(&mut head.headers),
+            RouteFilter::UrlRewrite(rule) => rewrite(rule, head).map_err(Failure::before)?,
+            RouteFilter::ResponseHeaders(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn filter_response(rule: &Rule, response: &mut Response<Body>) {
+    for filter in rule.filters.iter().rev() {
+        if let RouteFilter::ResponseHeaders(modifier) = filter {
+            modifier.apply(response.headers_mut());
+        }
+    }
+}
+
+/// What holds for a service without routes.
+fn without_a_rule<'a>() -> (&'a RetryPolicy, RuleTimeouts) {
+    static DEFAULT: std::sync::LazyLock<RetryPolicy> = std::sync::LazyLock::new(RetryPolicy::default);
+    (&DEFAULT, RuleTimeouts::default())
+}

@@ -1,0 +1,164 @@
+//! One worker: one thread, one world.
+//!
+//! What a request needs on its way lives here, on the thread that serves it. Shared with other workers are only the
+//! snapshot (replaced whole), the identity (replaced whole), and the atomics that the snapshot holds handles to.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption, Cache};
+
+use crate::{
+    balance::Loads,
+    config::snapshot::{Snapshot, SpiffeId},
+    drain::DrainWatch,
+    http::{HttpLimits, h1, h2},
+    telemetry::Telemetry,
+    tls::Identity,
+    upstream::{Upstream, UpstreamLimits},
+};
+
+/// What the bootstrap file says about a request's way.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Limits of downstream connections.
+    pub http: HttpLimits,
+    /// Limits of upstream connections.
+    pub upstream: UpstreamLimits,
+    /// A TLS handshake on the mesh port.
+    pub handshake_timeout: Duration,
+    /// An opaque connection on which nothing moves.
+    pub tcp_idle_timeout: Duration,
+    /// How long a silent client is waited for before the server is asked whether it speaks first.
+    pub server_first_after: Duration,
+    /// Bytes of a request's body that are kept for another attempt.
+    pub replay_bytes: usize,
+    /// Connections that one worker has open.
+    pub connections: usize,
+    /// Where the application listens, if not at the address that a connection came in on.
+    pub application: Option<std::net::IpAddr>,
+    /// Ports of our own: nothing is ever forwarded to them here.
+    pub own_ports: Vec<u16>,
+    /// Ports of the application that may be reached; empty: all but our own.
+    pub application_ports: Vec<u16>,
+    /// The trust domain that callers must belong to.
+    pub trust_domain: Option<Arc<str>>,
+    /// Our service, `namespace/name`.
+    pub service: Arc<str>,
+}
+
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The policy in force.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The identity in force; `None`: we have none.
+    pub identity: Arc<ArcSwapOption<Identity>>,
+    /// How the end is told.
+    pub drain: DrainWatch,
+    /// When the sidecar started: the zero of its clock.
+    pub started: Instant,
+}
+
+/// Names for services that have none.
+#[derive(Debug)]
+pub struct Words {
+    /// Not told yet.
+    pub unknown: Arc<str>,
+    /// In no policy.
+    pub external: Arc<str>,
+}
+
+/// The world of one thread.
+pub struct Worker {
+    /// What the bootstrap file says.
+    pub settings: Settings,
+    /// What all workers share.
+    pub shared: Shared,
+    /// Connections to others.
+    pub upstream: Rc<Upstream>,
+    /// How endpoints do, as this worker sees it.
+    pub loads: RefCell<Loads>,
+    /// Counters, log and spans.
+    pub telemetry: Telemetry,
+    /// Words that records share.
+    pub words: Words,
+    snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    /// A worker on this thread. `seed` makes its choices differ from the other workers'.
+    pub fn new(settings: Settings, shared: Shared, telemetry: Telemetry, seed: u64) -> Rc<Self> {
+        let identity = Arc::clone(&shared.identity);
+        Rc::new(Self {
+            upstream: Upstream::new(settings.upstream, move || identity.load_full()),
+            loads: RefCell::default(),
+            telemetry,
+            words: Words { unknown: "unknown".into(), external: "external".into() },
+            snapshot: RefCell::new(Cache::new(Arc::clone(&shared.snapshot))),
+            random: Cell::new(seed | 1),
+            settings,
+            shared,
+        })
+    }
+
+    /// The policy in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(self.snapshot.borrow_mut().load())
+    }
+
+    /// Time on the sidecar's clock.
+    pub fn now(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    /// A random number (xorshift64*, Vigna 2016): for choices, not for secrets.
+    pub fn draw(&self) -> u64 {
+        let mut x = self.random.get();
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        self.random.set(x);
+        x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// What falls due from time to time: idle connections are closed, state of endpoints that are gone is forgotten.
+    pub fn tick(&self) {
+        self.upstream.sweep();
+        self.loads.borrow_mut().sweep();
+    }
+
+    /// Whether a workload belongs to the trust domain that callers must come from.
+    pub fn trusts(&self, id: &SpiffeId) -> bool {
+        self.settings.trust_domain.as_deref().is_none_or(|domain| domain == id.trust_domain())
+    }
+
+    /// Counts how an HTTP/1 connection ended.
+    pub fn http1_ended(&self, end: &h1::ServeEnd) {
+        match end {
+            h1::ServeEnd::Refused(violation) => self.telemetry.guard_refused(violation.name()),
+            h1::ServeEnd::HeadTimeout => self.telemetry.guard_refused("head_timeout"),
+            h1::ServeEnd::Failed(error) => tracing::debug!(%error, "an HTTP/1 connection broke off"),
+            h1::ServeEnd::Closed => {}
+        }
+    }
+
+    /// Notes how an HTTP/2 connection ended.
+    pub fn http2_ended(&self, end: &h2::ServeEnd) {
+        if let h2::ServeEnd::Failed(error) = end {
+            tracing::debug!(%error, "an HTTP/2 connection broke off");
+        }
+    }
+
+    /// Whether this is a port of the sidecar's own at its own address.
+    pub fn is_own(&self, address: SocketAddr, local: SocketAddr) -> bool {
+        self.settings.own_ports.contains(&address.port())
+            && (address.ip().to_canonical() == local.ip().to_canonical() || address.ip().is_loopback())
+    }
+}
