@@ -161,7 +161,8 @@ fn watcher(path: &Path, events: mpsc::Sender<()>) -> Option<RecommendedWatcher> 
             let _ = events.try_send(());
         }
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let watching = notify::recommended_watcher(notice).and_then(|mut watcher| {
         watcher.watch(folder, RecursiveMode::NonRecursive)?;
         Ok(watcher)
