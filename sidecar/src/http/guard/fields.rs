@@ -211,11 +211,13 @@ impl Fields {
     }
 }
 
-/// The length of a line that lies in the input whole, breaks no rule, and has a name of no length that `classify` knows.
+/// The length of a line that lies in the input whole, breaks no rule, and has a name that `classify` cannot know.
 /// Most lines are such; of all others, and of whatever is wrong, the state machine judges.
 fn plain_line(input: &[u8]) -> Option<usize> {
     let name = token_run(input);
-    if matches!(name, 0 | 4 | 7 | 14 | 17) || input.get(name) != Some(&b':') {
+    let initial = input.first()?.to_ascii_lowercase();
+    let known = matches!((name, initial), (4, b'h') | (7, b'u') | (14, b'c') | (17, b't'));
+    if known || name == 0 || input.get(name) != Some(&b':') {
         return None;
     }
     let end = name + 1 + text_run(&input[name + 1..]);

@@ -147,3 +147,21 @@ async fn an_interim_answer_that_was_given_up_is_not_written() {
     client.read_to_end(&mut wire).await.unwrap();
     assert!(wire.is_empty());
 }
+
+#[tokio::test]
+async fn an_interim_answer_waits_for_the_rest_of_the_answer_before() {
+    let (mut guard, handle, mut client) = pair();
+    drop(handle.request_started());
+    let in_flight = handle.request_started();
+    let headers = HeaderMap::new();
+    let mut interim =
+        std::pin::pin!(in_flight.send_interim(Version::HTTP_11, StatusCode::PROCESSING, &headers));
+    assert_eq!(interim.as_mut().poll(&mut context()), Poll::Pending);
+    assert!(Pin::new(&mut guard).poll_write(&mut context(), b"the rest").is_ready());
+    flush(&mut guard);
+    assert_eq!(interim.as_mut().poll(&mut context()), Poll::Ready(true));
+    drop(guard);
+    let mut wire = String::new();
+    client.read_to_string(&mut wire).await.unwrap();
+    assert!(wire.starts_with("the restHTTP/1.1 102 "), "{wire}");
+}
