@@ -4,6 +4,7 @@
 //! line is wrong; 3 the drain's deadline passed and something was cut off. `redirect` has its own, see its help.
 
 use std::{
+    future::Future,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
@@ -13,11 +14,12 @@ use std::{
 
 use tokio::{
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 use trama_sidecar::{
     app::App,
     config::bootstrap::Config,
+    drain::Stage,
     redirect::{self, RedirectArgs},
 };
 
@@ -90,14 +92,14 @@ pub(crate) fn run(arguments: &Start) -> ExitCode {
         Ok(app) => app,
         Err(problem) => return failed(&problem),
     };
-    let mut signals = match signals() {
+    let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return failed(&format!("signals: {error}")),
     };
-    signals();
+    signals.wait_or(app.watch().reach(Stage::All));
     tracing::info!("draining; a second signal stops at once");
     let second = std::thread::Builder::new().name("second-signal".into()).spawn(move || {
-        signals();
+        signals.wait_or(std::future::pending());
         tracing::warn!("stopped at the second signal");
         std::process::exit(3);
     });
@@ -150,21 +152,34 @@ fn load(arguments: &Start) -> Result<(Config, Option<PathBuf>), String> {
     Ok((config, policy))
 }
 
-/// Waits for SIGTERM or SIGINT, each time it is called.
-fn signals() -> std::io::Result<impl FnMut() + Send + 'static> {
-    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut terminate, mut interrupt) = {
-        let _context = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-    };
-    Ok(move || {
+/// SIGTERM and SIGINT, which mean the same.
+struct Signals {
+    runtime: runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+        let (terminate, interrupt) = {
+            let _context = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        Ok(Self { runtime, terminate, interrupt })
+    }
+
+    /// Waits for one of them, or for the other thing.
+    fn wait_or(&mut self, other: impl Future<Output = ()>) {
+        let Self { runtime, terminate, interrupt } = self;
         runtime.block_on(async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = other => {}
             }
         });
-    })
+    }
 }
 
 fn failed(problem: &str) -> ExitCode {

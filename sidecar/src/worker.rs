@@ -130,6 +130,7 @@ impl Worker {
 
     /// What falls due from time to time: idle connections are closed, state of endpoints that are gone is forgotten.
     pub fn tick(&self) {
+        self.telemetry.beat();
         self.upstream.sweep();
         self.loads.borrow_mut().sweep();
     }

@@ -1,23 +1,30 @@
 //! The control side: one thread with a runtime of its own, where everything happens that no request waits for.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
 
 use tokio::{runtime, sync::oneshot};
-use trama_proto::{Problems, document::Document};
 
 use super::{Addresses, StartError};
 use crate::{
+    accept::listener::bind,
+    admin,
     config::{
-        bootstrap::{AccessLogTarget, Config},
-        convert::{Local, convert},
-        snapshot::{Snapshot, state::Registry},
+        bootstrap::{AccessLogTarget, Config, WithoutPolicy},
+        convert::Local,
+        snapshot::{Snapshot, UnknownDestination},
     },
-    telemetry::{LogOutput, TelemetryConfig, TelemetryHub},
+    discovery::{self, PolicyFile},
+    drain::{Drain, Stage},
+    telemetry::{LogOutput, PolicyUpdate, TelemetryConfig, TelemetryHub},
     tls::{Identity, IdentityFiles},
     worker::Shared,
 };
@@ -28,6 +35,8 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// The control thread.
 pub(super) struct Control {
     telemetry: TelemetryHub,
+    addresses: Addresses,
+    state: Arc<State>,
     end: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -38,36 +47,59 @@ impl Control {
         config: &Config,
         policy: Option<PathBuf>,
         shared: &Shared,
+        drain: Drain,
     ) -> Result<Self, StartError> {
-        let system = |what| move |source| StartError::System { what, source };
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(system("a runtime"))?;
+        let _context = runtime.enter();
+        let telemetry = TelemetryHub::start(telemetry_config(config)).map_err(system("telemetry"))?;
+
         if let Some(files) = identity_files(config) {
-            shared.identity.store(Some(Arc::new(Identity::load(&files, 1)?)));
+            let identity = Arc::new(Identity::load(&files, 1)?);
+            tracing::info!(id = %identity.id, "identity in use");
+            shared.identity.store(Some(Arc::clone(&identity)));
+            let shared = shared.clone();
+            runtime.spawn(discovery::watch_identity(files, identity, move |new| {
+                shared.identity.store(Some(new))
+            }));
         }
-        if let Some(policy) = &policy {
-            shared.snapshot.store(Arc::new(first_policy(config, policy)?));
+        match policy {
+            None => shared.snapshot.store(Arc::new(without_policy(config))),
+            Some(path) => {
+                let mut file = PolicyFile::new(path, local(config));
+                take(shared, &telemetry, file.read().map_err(StartError::Policy)?);
+                let (shared, telemetry) = (shared.clone(), telemetry.clone());
+                runtime.spawn(file.watch(move |read| match read {
+                    Ok(snapshot) => take(&shared, &telemetry, snapshot),
+                    Err(_) => refuse(&shared, &telemetry),
+                }));
+            }
         }
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .thread_name("control")
-            .build()
-            .map_err(system("the control runtime"))?;
-        let telemetry = {
-            let _context = runtime.enter();
-            TelemetryHub::start(telemetry_config(config)).map_err(system("telemetry"))?
-        };
+
+        let state = Arc::new(State {
+            configuration: serde_json::to_value(config).unwrap_or_default(),
+            shared: shared.clone(),
+            drain,
+            started: AtomicBool::new(false),
+        });
+        let sockets = sockets(config)?;
+        let addresses = addresses(&sockets);
+        let answering: Arc<dyn admin::State> = state.clone();
+        admin::serve(sockets, answering, telemetry.clone()).map_err(system("the admin side"))?;
+        drop(_context);
+
         let (end, ended) = oneshot::channel();
         let hub = telemetry.clone();
-        let thread = std::thread::Builder::new()
-            .name("control".into())
-            .spawn(move || {
-                runtime.block_on(async {
-                    // Ended by a word or by the sender's drop, which mean the same.
-                    ended.await.ok();
-                    hub.flush(FLUSH).await;
-                });
-            })
-            .map_err(system("the control thread"))?;
-        Ok(Self { telemetry, end, thread })
+        let run = move || {
+            runtime.block_on(async {
+                // Ended by a word or by the sender's drop, which mean the same.
+                ended.await.ok();
+                hub.flush(FLUSH).await;
+            });
+        };
+        let thread =
+            std::thread::Builder::new().name("control".into()).spawn(run).map_err(system("a thread"))?;
+        Ok(Self { telemetry, addresses, state, end, thread })
     }
 
     /// Where the workers' telemetry comes from.
@@ -75,8 +107,15 @@ impl Control {
         &self.telemetry
     }
 
+    /// Where admin, metrics and health are asked.
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
     /// The listeners are open.
-    pub(super) fn serving(&self, _addresses: Addresses) {}
+    pub(super) fn serving(&self) {
+        self.state.started.store(true, Ordering::Relaxed);
+    }
 
     /// Gets log and spans out, and ends.
     pub(super) fn stop(self) {
@@ -92,16 +131,90 @@ pub(super) fn check(config: &Config, policy: Option<&Path>) -> Result<(), StartE
     if let Some(files) = identity_files(config) {
         Identity::load(&files, 1)?;
     }
-    policy.map_or(Ok(()), |policy| first_policy(config, policy).map(drop))
+    let Some(path) = policy else { return Ok(()) };
+    PolicyFile::new(path.into(), local(config)).read().map(drop).map_err(StartError::Policy)
 }
 
-fn first_policy(config: &Config, path: &Path) -> Result<Snapshot, StartError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| StartError::System { what: "the policy file", source })?;
-    let documents =
-        Document::parse(&path.display().to_string(), &text).map_err(|p| StartError::Policy(Problems(p)))?;
-    let local = Local { namespace: config.node.namespace.clone(), region: config.node.region.clone() };
-    convert(&documents, &local, &mut Registry::default(), 1).map_err(StartError::Policy)
+/// What the admin side is shown and may ask.
+struct State {
+    configuration: serde_json::Value,
+    shared: Shared,
+    drain: Drain,
+    started: AtomicBool,
+}
+
+impl admin::State for State {
+    fn configuration(&self) -> serde_json::Value {
+        self.configuration.clone()
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    fn now(&self) -> Duration {
+        self.shared.started.elapsed()
+    }
+
+    fn is_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.drain.stage() > Stage::Serving
+    }
+
+    fn drain(&self, what: admin::Drain) {
+        self.drain.advance(match what {
+            admin::Drain::Inbound => Stage::Inbound,
+            admin::Drain::All => Stage::All,
+        });
+    }
+}
+
+fn take(shared: &Shared, telemetry: &TelemetryHub, snapshot: Snapshot) {
+    let revision = snapshot.revision;
+    shared.snapshot.store(Arc::new(snapshot));
+    telemetry.process().policy_update(PolicyUpdate::Accepted, revision);
+}
+
+fn refuse(shared: &Shared, telemetry: &TelemetryHub) {
+    telemetry.process().policy_update(PolicyUpdate::Refused, shared.snapshot.load().revision);
+}
+
+fn local(config: &Config) -> Local {
+    Local { namespace: config.node.namespace.clone(), region: config.node.region.clone() }
+}
+
+/// What holds while there is no policy at all.
+fn without_policy(config: &Config) -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    snapshot.mesh.unknown = match config.startup.without_policy {
+        WithoutPolicy::PassThrough => UnknownDestination::PassThrough,
+        WithoutPolicy::Refuse => UnknownDestination::Refuse,
+    };
+    snapshot
+}
+
+fn sockets(config: &Config) -> Result<admin::Sockets, StartError> {
+    let open = |what, address: SocketAddr| {
+        bind(address).map_err(|source| StartError::Listen { what, address, source })
+    };
+    let ip = config.bind_ip();
+    Ok(admin::Sockets {
+        admin: open("admin", SocketAddr::new(config.admin.address, config.admin.port))?,
+        metrics: open("metrics", SocketAddr::new(ip, config.ports.metrics))?,
+        health: open("health", SocketAddr::new(ip, config.ports.health))?,
+    })
+}
+
+fn addresses(sockets: &admin::Sockets) -> Addresses {
+    Addresses {
+        admin: sockets.admin.local_addr().ok(),
+        metrics: sockets.metrics.local_addr().ok(),
+        health: sockets.health.local_addr().ok(),
+        ..Addresses::default()
+    }
 }
 
 fn identity_files(config: &Config) -> Option<IdentityFiles> {
@@ -125,4 +238,8 @@ fn telemetry_config(config: &Config) -> TelemetryConfig {
         namespace: config.node.namespace.clone(),
         region: config.node.region.clone(),
     }
+}
+
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> StartError {
+    move |source| StartError::System { what, source }
 }

@@ -20,7 +20,7 @@ pub use self::sockets::Addresses;
 use self::{control::Control, sockets::Sockets, workers::Workers};
 use crate::{
     config::bootstrap::Config,
-    drain::{Drain, Stage},
+    drain::{Drain, DrainWatch, Stage},
     worker::Shared,
 };
 
@@ -62,6 +62,7 @@ pub fn validate(config: &Config, policy: Option<PathBuf>) -> Result<(), StartErr
 pub struct App {
     addresses: Addresses,
     drain: Drain,
+    watch: DrainWatch,
     drain_deadline: Duration,
     workers: Workers,
     control: Control,
@@ -75,16 +76,16 @@ impl App {
         let shared = Shared {
             snapshot: Arc::new(ArcSwap::default()),
             identity: Arc::new(ArcSwapOption::empty()),
-            drain: watch,
+            drain: watch.clone(),
             started: Instant::now(),
         };
-        let control = Control::start(&config, policy, &shared)?;
+        let control = Control::start(&config, policy, &shared, drain.clone())?;
         let sockets = Sockets::bind(&config)?;
-        let addresses = sockets.addresses();
+        let addresses = sockets.addresses(control.addresses());
         let settings = settings::of(&config, &addresses);
         let workers = Workers::start(sockets, &settings, &shared, control.telemetry())?;
-        control.serving(addresses.clone());
-        Ok(Self { addresses, drain, drain_deadline: config.timeouts.drain, workers, control })
+        control.serving();
+        Ok(Self { addresses, drain, watch, drain_deadline: config.timeouts.drain, workers, control })
     }
 
     /// Where it listens.
@@ -95,6 +96,11 @@ impl App {
     /// How its end is told.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
+    }
+
+    /// How its end is heard.
+    pub fn watch(&self) -> DrainWatch {
+        self.watch.clone()
     }
 
     /// Drains all and waits until nothing is open, or the deadline. `false`: something was cut off.

@@ -101,9 +101,10 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// What was bound.
-    pub(super) fn addresses(&self) -> Addresses {
-        self.addresses.clone()
+    /// What was bound, here and on the control side.
+    pub(super) fn addresses(&self, control: &Addresses) -> Addresses {
+        let Addresses { admin, metrics, health, .. } = *control;
+        Addresses { admin, metrics, health, ..self.addresses.clone() }
     }
 
     fn each(

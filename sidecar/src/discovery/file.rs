@@ -7,7 +7,6 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -17,6 +16,7 @@ use tokio::{sync::mpsc, time};
 use tracing::{info, warn};
 use trama_proto::{Problem, Problems, document::Document};
 
+use super::fingerprint::{self, Fingerprint};
 use crate::config::{
     convert::{self, Local},
     snapshot::{Snapshot, state::Registry},
@@ -43,15 +43,6 @@ pub struct PolicyFile {
     digest: Option<u64>,
 }
 
-/// What tells one version of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Fingerprint {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-}
-
 impl PolicyFile {
     /// A policy file, not yet read.
     pub fn new(path: PathBuf, local: Local) -> Self {
@@ -61,7 +52,7 @@ impl PolicyFile {
     /// Reads the file now: the snapshot that it compiles to, or all that is wrong with it.
     pub fn read(&mut self) -> Result<Snapshot, Problems> {
         // First the fingerprint: what changes after it is noticed as another change.
-        self.seen = fingerprint(&self.path);
+        self.seen = fingerprint::of(&self.path);
         self.digest = None;
         let documents = self.documents()?;
         let snapshot = convert::convert(&documents, &self.local, &mut self.registry, self.revision + 1)?;
@@ -107,13 +98,13 @@ impl PolicyFile {
 
     /// Whether the file is another one than was read, once it is whole.
     async fn changed(&self) -> bool {
-        let mut now = fingerprint(&self.path);
+        let mut now = fingerprint::of(&self.path);
         if now == self.seen {
             return false;
         }
         for _ in 0..PATIENCE {
             time::sleep(SETTLED).await;
-            let before = std::mem::replace(&mut now, fingerprint(&self.path));
+            let before = std::mem::replace(&mut now, fingerprint::of(&self.path));
             if before == now {
                 break;
             }
@@ -141,16 +132,6 @@ impl PolicyFile {
         }
         Ok(documents)
     }
-}
-
-fn fingerprint(path: &Path) -> Option<Fingerprint> {
-    let data = fs::metadata(path).ok()?;
-    Some(Fingerprint {
-        device: data.dev(),
-        inode: data.ino(),
-        length: data.len(),
-        modified: (data.mtime(), data.mtime_nsec()),
-    })
 }
 
 /// Watches the folder of the file. Without it changes are only noticed by looking.

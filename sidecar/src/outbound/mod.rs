@@ -141,7 +141,8 @@ fn protocol_at(worker: &Worker, address: SocketAddr) -> Result<AppProtocol, Fail
         }
         // Passed through unchanged: not one byte is looked at.
         Destination::External => {
-            worker.telemetry.external(External::Passed);
+            let pending = snapshot.revision.number == 0;
+            worker.telemetry.external(if pending { External::Pending } else { External::Passed });
             Ok(AppProtocol::Tcp)
         }
     }
