@@ -20,12 +20,23 @@ use crate::{
 
 /// What a filter answered while the request's body passed.
 #[derive(Clone, Default)]
-pub struct Answer(Rc<Cell<Option<Box<Response<Body>>>>>);
+pub struct Answer(Option<Rc<Cell<Option<Box<Response<Body>>>>>>);
 
 impl Answer {
     /// The answer, once.
     pub fn take(&self) -> Option<Response<Body>> {
-        self.0.take().map(|answer| *answer)
+        self.0.as_ref().and_then(|cell| cell.take()).map(|answer| *answer)
+    }
+
+    /// Room for an answer; without it none is kept.
+    pub(super) fn possible() -> Self {
+        Self(Some(Rc::default()))
+    }
+
+    fn put(&self, answer: Box<Response<Body>>) {
+        if let Some(cell) = &self.0 {
+            cell.set(Some(answer));
+        }
     }
 }
 
@@ -138,7 +149,7 @@ impl FilteredBody {
                 Action::Again => self.state = State::Entering(piece),
                 Action::Wait(future) => self.state = State::Waiting(piece, future),
                 Action::Respond(answer) => {
-                    self.answer.0.set(Some(answer));
+                    self.answer.put(answer);
                     return Poll::Ready(Some(Err(BodyError::Own(Reason::FilterResponse))));
                 }
                 Action::Continue => {

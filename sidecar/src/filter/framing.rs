@@ -58,11 +58,15 @@ fn has_no_body(status: StatusCode) -> bool {
 }
 
 fn fields(headers: &HeaderMap) -> Fields {
-    headers.iter().filter(|(name, _)| is_framing(name)).map(|(n, v)| (n.clone(), v.clone())).collect()
+    framing(headers).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn framing(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    headers.iter().filter(|(name, _)| is_framing(name))
 }
 
 fn restore(before: Fields, headers: &mut HeaderMap, open_length: bool) {
-    if fields(headers) != before {
+    if !framing(headers).eq(before.iter().map(|(name, value)| (name, value))) {
         for (name, _) in fields(headers) {
             headers.remove(name);
         }

@@ -49,12 +49,12 @@ impl Run {
     /// The request's body as the filters let it through; the body itself, if none has a phase for it. If it breaks off
     /// with [`Reason::FilterResponse`], the [`Answer`] holds what to answer.
     pub fn request_body(&self, body: Body) -> (Body, Answer) {
-        let answer = Answer::default();
-        let mut body = body;
-        for filter in self.chain.filters.iter().take(self.entered) {
-            body = body::request(body, filter, &self.cx, &answer);
+        if !self.chain.phases.has_any(Phases::REQUEST_BODY | Phases::REQUEST_TRAILERS) {
+            return (body, Answer::default());
         }
-        (body, answer)
+        let answer = Answer::possible();
+        let filters = self.chain.filters.iter().take(self.entered);
+        (filters.fold(body, |body, filter| body::request(body, filter, &self.cx, &answer)), answer)
     }
 
     /// The answer's head goes back through the filters that saw the request. `Some`: one of them gives another answer.
@@ -77,7 +77,7 @@ impl Run {
 
     /// The answer's body as the filters let it through.
     pub fn response_body(&self, body: Body) -> Body {
-        // The head is gone when a filter would answer here: the body breaks off, and that is all that can be done.
+        // The head is gone when a filter would answer here: the body breaks off, and no answer is kept.
         let answer = Answer::default();
         let filters = self.chain.filters.iter().take(self.entered).rev();
         filters.fold(body, |body, filter| body::response(body, filter, &self.cx, &answer))

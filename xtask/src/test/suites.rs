@@ -76,6 +76,7 @@ pub(crate) const SUITES: &[Suite] = &[
                 "source::",
             ]),
             Step::Tests(&["test", "--workspace", "--no-fail-fast", "--doc"]),
+            Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "unit_*"]),
         ],
     },
     Suite {
