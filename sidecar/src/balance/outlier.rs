@@ -90,11 +90,13 @@ fn may_eject(cluster: &Cluster, endpoint: &Endpoint, now: Duration) -> bool {
     let standing = |e: &Endpoint| standing(&cluster.outlier, &e.health, now);
     let (mut all, mut ejected, mut elsewhere, mut beside) = (0_u64, 0_u64, false, false);
     for group in &cluster.regions {
+        // By its members: where nothing ranks the regions, one group holds endpoints of several.
+        let own = group.endpoints.iter().any(|other| other.health.id == endpoint.health.id);
         for other in &group.endpoints {
             all += 1;
             match standing(other) {
                 Standing::Ejected => ejected += 1,
-                Standing::Good if group.region == endpoint.region => beside = true,
+                Standing::Good if own => beside = true,
                 Standing::Good => elsewhere = true,
                 Standing::OnProbation => {}
             }
@@ -177,6 +179,12 @@ mod tests {
         let four = cluster(&[("a", &[1, 1, 1, 1])]);
         let ejected: Vec<_> = (0..4).map(|n| fail(&four, 0, n, at(1)).is_some()).collect();
         assert_eq!(ejected, [true, true, false, false]);
+        let mut mixed = cluster(&[("", &[1, 1, 1, 1])]);
+        for endpoint in &mut mixed.regions[0].endpoints {
+            std::sync::Arc::get_mut(endpoint).unwrap().region = "somewhere".into();
+        }
+        let ejected: Vec<_> = (0..4).map(|n| fail(&mixed, 0, n, at(1)).is_some()).collect();
+        assert_eq!(ejected, [true, true, false, false], "a group of several regions is one group");
         let mut one = cluster(&[("a", &[1])]);
         one.outlier.max_ejected_percent = 0;
         assert!(fail(&one, 0, 0, at(1)).is_some());

@@ -8,7 +8,7 @@ use trama_proto::{
 };
 
 use super::findings::{Findings, quoted};
-use crate::config::snapshot::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
+use crate::config::snapshot::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch, whole_regex};
 
 /// What makes two conditions the same to a request: equal keys match equal requests.
 pub(super) type Key = (String, String, Vec<String>, Vec<String>);
@@ -144,9 +144,7 @@ impl Reader<'_, '_> {
 
     /// A regular expression over the whole text.
     fn regex(&mut self, field: &str, text: &str) -> Option<Regex> {
-        // The expression alone first: `a)(b` would else close our group and match more than it says.
-        let parsed = Regex::new(text).and_then(|_| Regex::new(&format!("^(?:{text})$")));
-        parsed
+        whole_regex(text)
             .map_err(|error| {
                 let error = error.to_string();
                 let last = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
