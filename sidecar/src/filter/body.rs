@@ -20,7 +20,9 @@ use crate::{
 
 /// What a filter answered while the request's body passed.
 #[derive(Clone, Default)]
-pub struct Answer(Option<Rc<Cell<Option<Box<Response<Body>>>>>>);
+pub struct Answer(Option<Rc<Slot>>);
+
+type Slot = Cell<Option<Box<Response<Body>>>>;
 
 impl Answer {
     /// The answer, once.
