@@ -55,10 +55,9 @@ fn commands_run_as_another_user_and_end_with_the_lab() {
     assert!(text.starts_with("1234\n") && text.contains("10.91.0.1/16"), "{text}");
 
     // One that left its group is found by its namespace.
-    let mut stray = Command::new("setsid");
-    let mut process =
-        pod.spawn(stray.args(["--fork", "sh", "-c", "echo pid $$; exec sleep 600"]), 0).unwrap();
-    process.wait(PATIENCE).unwrap();
+    let mut parent = Command::new("sh");
+    parent.args(["-c", "setsid sh -c 'echo pid $$; exec sleep 600' & wait"]);
+    let mut process = pod.spawn(&parent, 0).unwrap();
     let pid = process.wait_line("pid ", PATIENCE).unwrap();
     let namespace = Path::new("/run/netns").join(&pod.ns);
     let folder = lab.folder().to_owned();

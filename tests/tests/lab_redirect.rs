@@ -254,7 +254,7 @@ fn a_check_fails_when_the_rules_are_absent() {
     let (report, result) = redirect(&pod, "--check");
     assert_eq!(result.unwrap_err().exit_code(), 5, "{report}");
     for part in
-        ["FAIL  table inet trama is absent", "FAIL  ipv4: 192.0.2.1:9 is not captured", "FAIL  ipv6: "]
+        ["FAIL  table inet trama is absent", "FAIL  ipv4: 192.0.2.1:9 does not arrive", "FAIL  ipv6: "]
     {
         assert!(report.contains(part), "{report}");
     }
@@ -276,7 +276,7 @@ fn a_check_fails_when_any_one_rule_is_gone() {
             "meta skuid 2102 return" => "FAIL  ipv6: connections of uid 2102",
             "fib daddr type local return" => "FAIL  ipv4: the pod's own address 10.91.0.1",
             _ if line.0 == "outbound" && text.contains("redirect") => {
-                "FAIL  ipv4: 192.0.2.1:9 is not captured"
+                "FAIL  ipv4: 192.0.2.1:9 does not arrive"
             }
             _ => continue,
         };
@@ -344,13 +344,15 @@ fn families_and_routes_that_are_absent_are_noted() {
 fn a_check_works_beside_a_running_sidecar() {
     let lab = Lab::new().unwrap();
     let pod = lab.pod("a", "sao-paulo").unwrap();
-    // The capture port is taken, and connections to nowhere are closed as soon as they come.
+    // The capture port is taken, and connections to nowhere are reset as soon as they come.
     let listener = listen(&pod, IpAddr::from([0u16; 8]), OUTBOUND);
     let stop = std::sync::atomic::AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                drop(listener.accept());
+                if let Ok((stream, _)) = listener.accept() {
+                    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                }
                 thread::sleep(Duration::from_millis(1));
             }
         });
@@ -359,6 +361,13 @@ fn a_check_works_beside_a_running_sidecar() {
             let (report, result) = redirect(&pod, "--check");
             assert!(result.is_ok(), "{report}");
             assert!(report.contains("ipv6: [2001:db8::1]:9 arrives at port 15001"), "{report}");
+            nft(&pod, "insert rule inet trama outbound meta l4proto tcp redirect to :15001");
+            let (report, result) = redirect(&pod, "--check");
+            assert_eq!(result.unwrap_err().exit_code(), 5, "{report}");
+            assert!(
+                report.contains("FAIL  ipv6: connections of uid 2102, the sidecar's, are captured"),
+                "{report}"
+            );
             nft(&pod, "flush chain inet trama outbound");
             let (report, result) = redirect(&pod, "--check");
             assert_eq!(result.unwrap_err().exit_code(), 5, "{report}");

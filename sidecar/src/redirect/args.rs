@@ -32,7 +32,7 @@ struct ActionFlags {
 
 /// What to do with the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(super) enum Action {
     /// Load them and probe.
     Apply,
     /// Compare and probe.
@@ -70,7 +70,7 @@ pub struct RuleOptions {
 }
 
 impl RedirectArgs {
-    pub(crate) fn action(&self) -> Action {
+    pub(super) fn action(&self) -> Action {
         match &self.action {
             ActionFlags { apply: true, .. } => Action::Apply,
             ActionFlags { check: true, .. } => Action::Check,

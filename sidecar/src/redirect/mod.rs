@@ -20,10 +20,12 @@ mod nft;
 mod probe;
 mod ranges;
 mod ruleset;
+mod sockets;
 
 use std::io::{self, Write};
 
-pub use args::{Action, RedirectArgs, RuleOptions};
+use args::Action;
+pub use args::{RedirectArgs, RuleOptions};
 use probe::{Finding, Verdict};
 use ruleset::Ruleset;
 

@@ -2,34 +2,37 @@
 //!
 //! For each family that the pod has, an address that nobody owns is dialled and must arrive at the outbound
 //! capture port with that address as its original destination. If nobody listens on the port yet, this module
-//! does for a moment; if the sidecar runs already, the arrival is read from the kernel's table of sockets. The
-//! pod's own address and the sidecar's uid must not arrive there.
+//! does for a moment; if the sidecar runs already, the arrival is read from the kernel's table of sockets and
+//! the sidecar never notices. The pod's own address and the sidecar's uid must not arrive there.
 //!
-//! The kernel takes a packet's owner from the credentials of the thread that made the socket, so another uid
-//! needs no other process: a thread takes it on and ends. Inbound capture begins with a packet from another
+//! A packet's owner is the user of the thread that made its socket, so another uid needs no other process: a
+//! thread takes it on, makes a socket and ends. Inbound capture begins with a packet from another
 //! machine and can't be probed from inside the pod; the comparison of the table stands for it.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::thread::{Uid, set_thread_res_uid};
-use socket2::SockRef;
+use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::RedirectError;
 use super::addresses::{self, Family};
 use super::args::RuleOptions;
 use super::ranges::{Field, Ranges};
+use super::sockets;
 use crate::accept::original_dst::original_dst;
 
 /// A captured connection arrives within the machine: this is long for it.
 const ARRIVAL: Duration = Duration::from_secs(2);
 /// How long a connection that must leave the pod is watched for an arrival.
 const BYPASS: Duration = Duration::from_millis(300);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(2);
 /// The user `nobody`: anyone but the sidecar, when the check itself runs as the sidecar's user.
 const NOBODY: u32 = 65534;
 
@@ -107,6 +110,16 @@ enum Watch {
     Sidecar,
 }
 
+/// Where a dialled connection came out.
+enum Arrival {
+    /// At the capture port, with this original destination.
+    Captured(SocketAddr),
+    /// Not there, whoever may have answered.
+    Elsewhere,
+    /// Nobody could be reached.
+    Nowhere(io::Error),
+}
+
 impl Probe {
     fn new(family: Family, own: Vec<IpAddr>, options: &RuleOptions) -> Result<Self, Finding> {
         let name = family.name();
@@ -136,109 +149,103 @@ impl Probe {
 
     fn application_is_captured(&self) -> Finding {
         let (name, target, port) = (self.family.name(), self.target, self.capture_port);
-        let uid = (geteuid().as_raw() == self.uid).then_some(NOBODY);
-        let deadline = Instant::now() + ARRIVAL;
-        // A sidecar may close a connection to nowhere before the table of sockets shows it: dial again.
-        loop {
-            let arrived = match dial(target, uid, ARRIVAL) {
-                Ok(client) => self.arrival(&client, deadline),
-                Err(e) => Err(e),
-            };
-            match arrived {
-                Ok(Some(original)) if original == target => {
-                    return Finding::ok(format!(
-                        "{name}: {target} arrives at port {port} with its original destination"
-                    ));
-                }
-                Ok(Some(original)) => {
-                    return Finding::failed(format!("{name}: {target} arrives at port {port} as {original}"));
-                }
-                Ok(None) if Instant::now() < deadline => {}
-                Ok(None) => {
-                    return Finding::failed(format!(
-                        "{name}: {target} is not captured: another answered there"
-                    ));
-                }
-                Err(e) => {
-                    return Finding::failed(format!("{name}: {target} is not captured at port {port}: {e}"));
-                }
+        match self.dial_as(self.application(), ARRIVAL) {
+            Ok(Arrival::Captured(original)) if original == target => {
+                Finding::ok(format!("{name}: {target} arrives at port {port} with its original destination"))
             }
+            Ok(Arrival::Captured(original)) => {
+                Finding::failed(format!("{name}: {target} arrives at port {port} as {original}"))
+            }
+            Ok(Arrival::Elsewhere) => {
+                Finding::failed(format!("{name}: {target} does not arrive at port {port}"))
+            }
+            Ok(Arrival::Nowhere(e)) => {
+                Finding::failed(format!("{name}: {target} does not arrive at port {port}: {e}"))
+            }
+            Err(e) if self.application().is_some() => Finding::failed(format!(
+                "{name}: can't be probed as the sidecar's user, uid {}, nor as another ({e}): run it as root",
+                self.uid
+            )),
+            Err(e) => Finding::failed(format!("{name}: can't be probed: {e}")),
         }
     }
 
     fn own_address_is_not(&self, address: IpAddr) -> Finding {
-        let name = self.family.name();
+        let subject = format!("{}: the pod's own address {address}", self.family.name());
         let direct = || {
             let listener = TcpListener::bind((address, 0))?;
-            let client = dial(listener.local_addr()?, None, ARRIVAL)?;
+            let own = listener.local_addr()?;
+            let client = socket_of(self.application(), own)?;
+            client.connect_timeout(&own.into(), ARRIVAL)?;
             accept_from(&listener, &client, Instant::now() + ARRIVAL)
         };
         match direct() {
-            Ok(Some(_)) => Finding::ok(format!("{name}: the pod's own address {address} bypasses capture")),
-            Ok(None) => {
-                Finding::failed(format!("{name}: the pod's own address {address} does not reach itself"))
-            }
-            Err(e) => {
-                Finding::failed(format!("{name}: the pod's own address {address} does not reach itself: {e}"))
-            }
+            Ok(Some(_)) => Finding::ok(format!("{subject} bypasses capture")),
+            Ok(None) => Finding::failed(format!("{subject} does not reach itself")),
+            Err(e) => Finding::failed(format!("{subject} does not reach itself: {e}")),
         }
     }
 
     fn sidecar_is_not(&self) -> Finding {
-        let (name, uid, target) = (self.family.name(), self.uid, self.target);
-        let arrived = match dial(target, Some(uid), BYPASS) {
-            Ok(client) => self.arrival(&client, Instant::now() + BYPASS),
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                return Finding::note(format!(
-                    "{name}: uid {uid} is not probed, for want of the capability SETUID"
-                ));
-            }
-            // It left the pod, and nobody answered.
-            Err(_) => Ok(None),
-        };
-        match arrived {
-            Ok(None) => Finding::ok(format!("{name}: connections of uid {uid} bypass capture")),
-            Ok(Some(_)) => {
+        let (name, uid) = (self.family.name(), self.uid);
+        match self.dial_as(Some(uid), BYPASS) {
+            Ok(Arrival::Captured(_)) => {
                 Finding::failed(format!("{name}: connections of uid {uid}, the sidecar's, are captured"))
+            }
+            Ok(Arrival::Elsewhere | Arrival::Nowhere(_)) => {
+                Finding::ok(format!("{name}: connections of uid {uid} bypass capture"))
+            }
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                Finding::note(format!("{name}: uid {uid} is not probed, for want of the capability SETUID"))
             }
             Err(e) => Finding::failed(format!("{name}: uid {uid} can't be probed: {e}")),
         }
     }
 
-    /// The original destination with which this connection came to the capture port, if it did.
-    fn arrival(&self, client: &TcpStream, deadline: Instant) -> io::Result<Option<SocketAddr>> {
+    /// The user to dial as, if we are the sidecar's.
+    fn application(&self) -> Option<u32> {
+        (geteuid().as_raw() == self.uid).then_some(NOBODY)
+    }
+
+    /// Dials the target as a user, or as ourselves.
+    fn dial_as(&self, uid: Option<u32>, patience: Duration) -> io::Result<Arrival> {
+        let deadline = Instant::now() + patience;
+        let client = socket_of(uid, self.target)?;
         match &self.watch {
-            Watch::Ours(listener) => match accept_from(listener, client, deadline)? {
-                Some(accepted) => Ok(Some(original_dst(&accepted)?.unwrap_or(accepted.local_addr()?))),
-                None => Ok(None),
+            Watch::Ours(listener) => match client.connect_timeout(&self.target.into(), patience) {
+                Ok(()) => accepted_by_us(listener, &client, deadline),
+                Err(e) => Ok(Arrival::Nowhere(e)),
             },
-            Watch::Sidecar if self.has_peer(client.local_addr()?)? => {
-                self.tracked_destination(client).map(Some)
-            }
-            Watch::Sidecar => Ok(None),
+            Watch::Sidecar => match knock(&client, self.target)? {
+                Ok(()) => self.seen_by_the_kernel(&client, deadline),
+                Err(e) => Ok(Arrival::Nowhere(e)),
+            },
         }
     }
 
-    /// Whether a socket on the capture port has this peer.
-    fn has_peer(&self, peer: SocketAddr) -> io::Result<bool> {
-        for table in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
-            match fs::read_to_string(table) {
-                Ok(text) if sockets(&text).any(|s| s == (self.capture_port, peer)) => return Ok(true),
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-                _ => {}
+    /// Looks for the other end of a half-open connection at the sidecar's port.
+    fn seen_by_the_kernel(&self, client: &Socket, deadline: Instant) -> io::Result<Arrival> {
+        let local = client.local_addr()?.as_socket().ok_or(ErrorKind::Unsupported)?;
+        loop {
+            if sockets::exists(self.capture_port, local)? {
+                // Both ends of a connection on one machine share its tracking entry, and so the answer.
+                let original = match self.family {
+                    Family::V4 => client.original_dst_v4()?,
+                    Family::V6 => client.original_dst_v6()?,
+                };
+                return original
+                    .as_socket()
+                    .map(Arrival::Captured)
+                    .ok_or_else(|| ErrorKind::Unsupported.into());
             }
+            if let Some(e) = client.take_error()? {
+                return Ok(Arrival::Nowhere(e));
+            }
+            if Instant::now() >= deadline {
+                return Ok(Arrival::Elsewhere);
+            }
+            thread::sleep(PAUSE);
         }
-        Ok(false)
-    }
-
-    /// Both ends of a connection on one machine share its tracking entry, and so the answer.
-    fn tracked_destination(&self, client: &TcpStream) -> io::Result<SocketAddr> {
-        let socket = SockRef::from(client);
-        let address = match self.family {
-            Family::V4 => socket.original_dst_v4(),
-            Family::V6 => socket.original_dst_v6(),
-        };
-        address?.as_socket().ok_or_else(|| ErrorKind::Unsupported.into())
     }
 }
 
@@ -266,31 +273,47 @@ fn neighbour(address: IpAddr, distance: u8) -> IpAddr {
     }
 }
 
-/// Connects as another user, or as ourselves.
-fn dial(target: SocketAddr, uid: Option<u32>, patience: Duration) -> io::Result<TcpStream> {
-    let dialler = thread::spawn(move || {
+/// A socket that belongs to another user, or to ourselves.
+fn socket_of(uid: Option<u32>, target: SocketAddr) -> io::Result<Socket> {
+    let maker = thread::spawn(move || {
         if let Some(uid) = uid.map(Uid::from_raw) {
             set_thread_res_uid(uid, uid, uid)?;
         }
-        TcpStream::connect_timeout(&target, patience)
+        Socket::new(Domain::for_address(target), Type::STREAM, None)
     });
-    dialler.join().unwrap_or_else(|_| Err(io::Error::other("the dialling thread ended early")))
+    maker.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes a socket ended early")))
+}
+
+/// Begins a connection that never completes: a filter drops what comes back. A running sidecar could close a
+/// connection before anyone had looked; a half-open one stays in the kernel's table, and the sidecar does not
+/// even meet it. The inner error is that the target can't be reached.
+fn knock(client: &Socket, target: SocketAddr) -> io::Result<io::Result<()>> {
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K: how many bytes to keep
+    client.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)])?;
+    client.set_nonblocking(true)?;
+    match client.connect(&target.into()) {
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::INPROGRESS) => Ok(Ok(())),
+        result => Ok(result),
+    }
+}
+
+fn accepted_by_us(listener: &TcpListener, client: &Socket, deadline: Instant) -> io::Result<Arrival> {
+    match accept_from(listener, client, deadline)? {
+        Some(accepted) => Ok(Arrival::Captured(original_dst(&accepted)?.unwrap_or(accepted.local_addr()?))),
+        None => Ok(Arrival::Elsewhere),
+    }
 }
 
 /// The accepted end of `client`. Strangers that were captured meanwhile are closed.
-fn accept_from(
-    listener: &TcpListener,
-    client: &TcpStream,
-    deadline: Instant,
-) -> io::Result<Option<TcpStream>> {
-    let expected = client.local_addr()?;
+fn accept_from(listener: &TcpListener, client: &Socket, deadline: Instant) -> io::Result<Option<TcpStream>> {
+    let expected = client.local_addr()?.as_socket();
     listener.set_nonblocking(true)?;
     loop {
         match listener.accept() {
-            Ok((stream, peer)) if peer == expected => return Ok(Some(stream)),
+            Ok((stream, peer)) if Some(peer) == expected => return Ok(Some(stream)),
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(2));
+                thread::sleep(PAUSE);
             }
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(e) => return Err(e),
@@ -298,47 +321,9 @@ fn accept_from(
     }
 }
 
-/// Local port and peer of each socket in a table of /proc/net/tcp's form: hexadecimal, and every 32 bits of
-/// an address in the machine's own byte order.
-fn sockets(table: &str) -> impl Iterator<Item = (u16, SocketAddr)> + '_ {
-    table.lines().skip(1).filter_map(|line| {
-        let mut columns = line.split_whitespace().skip(1);
-        let (_, local_port) = columns.next()?.split_once(':')?;
-        let (peer, peer_port) = columns.next()?.split_once(':')?;
-        let port = |hex| u16::from_str_radix(hex, 16).ok();
-        Some((port(local_port)?, SocketAddr::new(table_address(peer)?, port(peer_port)?)))
-    })
-}
-
-fn table_address(hex: &str) -> Option<IpAddr> {
-    let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
-    if hex.len() == 8 {
-        return Some(IpAddr::from(word(0)?));
-    }
-    let mut bytes = [0; 16];
-    for (n, chunk) in bytes.chunks_exact_mut(4).enumerate() {
-        chunk.copy_from_slice(&word(n * 8)?);
-    }
-    Some(IpAddr::from(bytes).to_canonical())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    #[cfg(target_endian = "little")]
-    fn the_table_of_sockets_is_read() {
-        let v4 = "  sl  local_address rem_address   st\n   \
-            0: 0100007F:3A99 0200 5B0A 01\n   1: 0100007F:3A99 02005B0A:9C40 01 00000000:00000000\n";
-        assert_eq!(sockets(v4).collect::<Vec<_>>(), [(15001, "10.91.0.2:40000".parse().unwrap())]);
-        let v6 = "header\n 0: 00000000000000000000000001000000:3A99 000091FD000000000000000002000000:9C40 01\n \
-            1: 0000000000000000FFFF00000100007F:3A99 0000000000000000FFFF000002005B0A:9C41 01\n";
-        assert_eq!(
-            sockets(v6).collect::<Vec<_>>(),
-            [(15001, "[fd91::2]:40000".parse().unwrap()), (15001, "10.91.0.2:40001".parse().unwrap())]
-        );
-    }
 
     #[test]
     fn neighbours_are_near_and_not_oneself() {
