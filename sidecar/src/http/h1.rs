@@ -59,6 +59,7 @@ pub async fn serve<H: Handler>(
         .serve_connection(TokioIo::new(guard), service);
     let mut drain = pin!(drain);
     let mut draining = false;
+    let mut ended_once = false;
     let mut quiet = Quiet::new(moved, limits.idle_timeout);
     let mut head = HeadTimer::new(handle.clone(), limits.head_timeout);
     let ended = poll_fn(|cx| {
@@ -66,8 +67,16 @@ pub async fn serve<H: Handler>(
             draining = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
-            return Poll::Ready(ended.map_or_else(ServeEnd::Failed, |()| ServeEnd::Closed));
+        match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(Err(error)) => return Poll::Ready(ServeEnd::Failed(error)),
+            // hyper may end with bytes in its buffer; asked again, it writes them. See `Handle::run`.
+            Poll::Ready(Ok(())) if handle.is_drained() || ended_once => return Poll::Ready(ServeEnd::Closed),
+            Poll::Ready(Ok(())) => {
+                ended_once = true;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Pending => {}
         }
         if head.poll(cx).is_ready() {
             return Poll::Ready(ServeEnd::HeadTimeout);

@@ -68,7 +68,7 @@ pub(super) fn build<'d>(
         let own = service.spec.outlier.as_ref().map(|outlier| (service.document, outlier));
         let outlier = outlier(preference.outlier.or(own), findings);
         for port in &service.ports {
-            let Some(server_name) = server_name(service, port, findings) else { continue };
+            let Some(server_name) = server_name(service, port.port, Some(findings)) else { continue };
             let (regions, skipped) = Grouping { service, port, policies, preference, server_name }.of(
                 endpoints.of(&service.name),
                 registry,
@@ -138,8 +138,10 @@ impl<'d> Grouping<'_, 'd> {
             mesh: draft.mesh.as_ref().map(|(mesh, _)| *mesh),
             identity: draft.mesh.as_ref().map(|(_, identity)| identity.shared()),
         };
+        let server_name = server_name(self.service, address.port(), None);
+        let server_name = server_name.unwrap_or_else(|| self.server_name.clone());
         let transport = draft.mesh.clone().map_or(Transport::Plain, |(address, identity)| {
-            Transport::Mesh(MeshRecord { address, identity, server_name: self.server_name.clone() })
+            Transport::Mesh(MeshRecord { address, identity, server_name })
         });
         Endpoint {
             address,
@@ -177,11 +179,16 @@ impl<'d> Grouping<'_, 'd> {
     }
 }
 
-/// `<port>.<service>.<namespace>`, the name that TLS asks a sidecar for.
-fn server_name(service: &Service<'_>, port: &Port, findings: &mut Findings) -> Option<ServerName<'static>> {
-    let text = format!("{}.{}.{}", port.port, service.name.name, service.name.namespace);
+/// `<port>.<service>.<namespace>`, the name that TLS asks a sidecar for. The port is the one that the application listens
+/// on, so that a sidecar needs no policy to know what is meant.
+fn server_name(
+    service: &Service<'_>,
+    port: u16,
+    findings: Option<&mut Findings>,
+) -> Option<ServerName<'static>> {
+    let text = format!("{port}.{}.{}", service.name.name, service.name.namespace);
     let parsed = ServerName::try_from(text.clone());
-    if parsed.is_err() {
+    if let (Err(_), Some(findings)) = (&parsed, findings) {
         let problem = format!("makes no valid server name: {}", quoted(&text));
         let remedy = "shorten the name or the namespace; an all-digit namespace cannot be a DNS name";
         findings.add(service.document, "metadata.name", quoted(&service.name.name), problem, remedy);

@@ -103,7 +103,7 @@ fn addresses_authorities_and_endpoints_mean_their_service() {
     };
     assert_eq!(direct.owner.unwrap().port, 80);
     let Transport::Mesh(record) = &direct.endpoint.transport else { panic!("by mTLS") };
-    assert_eq!(record.server_name.to_str(), "80.orders.shop");
+    assert_eq!(record.server_name.to_str(), "8080.orders.shop");
     assert_eq!((direct.endpoint.weight, &*direct.endpoint.zone), (3, "a"));
     let Destination::Direct(tcp) = index.of_address("10.1.0.2:5432".parse().unwrap()) else {
         panic!("direct")

@@ -55,6 +55,11 @@ impl Handle {
         if self.shared.borrow().drained { Ok(()) } else { connection.await }
     }
 
+    /// Whether hyper has nothing left to write; see [`Handle::run`].
+    pub fn is_drained(&self) -> bool {
+        self.shared.borrow().drained
+    }
+
     /// To be called once for each request that hyper hands out, whatever becomes of it.
     pub fn request_started(&self) -> InFlight {
         self.shared.borrow_mut().answering = false;
