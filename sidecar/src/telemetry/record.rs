@@ -44,21 +44,23 @@ pub enum Security {
     MutualTls,
 }
 
-/// A trace's id as 32 digits in lower case, never all zero. Most requests belong to traces that are not kept, and only
-/// pass it on: so it is kept as it is written, and turned into a number for nobody.
+/// A trace's id as 32 digits in lower case. Most requests belong to traces that are not kept, and only pass it on: so it
+/// stays as it is written, and is looked at only by who wants to know it.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub struct TraceId(pub(crate) [u8; 32]);
 
 impl TraceId {
-    /// The id as it is written.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("digits are text")
+    /// The id as it is written. `None`: it came with a trace that is not kept, and breaks the rules for an id.
+    pub fn as_str(&self) -> Option<&str> {
+        let is_digit = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let is_id = self.0.iter().all(is_digit) && self.0 != [b'0'; 32];
+        std::str::from_utf8(&self.0).ok().filter(|_| is_id)
     }
 }
 
 impl fmt::Debug for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(self.as_str().unwrap_or("invalid"))
     }
 }
 

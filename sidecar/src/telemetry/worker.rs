@@ -54,8 +54,10 @@ impl Telemetry {
         headers: &mut HeaderMap,
         settings: &TelemetrySettings,
     ) -> Option<TraceContext> {
-        let has_drawn = direction == Direction::Inbound && downstream == Security::MutualTls;
-        self.tracer.trace(headers, if has_drawn { 0.0 } else { settings.sampling })
+        self.tracer.trace(headers, || {
+            let has_drawn = direction == Direction::Inbound && downstream == Security::MutualTls;
+            if has_drawn { 0.0 } else { settings.sampling }
+        })
     }
 
     /// The context of one more attempt, which gets a span of its own. The headers are those of the attempt before.

@@ -97,7 +97,7 @@ impl<'a> From<&'a Record> for Line<'a> {
             duration_ms: millis(record.duration),
             ttfb_ms: record.first_byte.map(millis),
             policy_revision: record.revision,
-            trace_id: record.trace.as_ref().map(|t| t.trace_id.as_str()),
+            trace_id: record.trace.as_ref().and_then(|t| t.trace_id.as_str()),
             // Only a kept trace has a span that could be looked up.
             span_id: record.trace.filter(|t| t.sampled),
         }
@@ -152,7 +152,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::record::tests::full;
+    use crate::telemetry::record::{TraceId, tests::full};
 
     /// The names are a contract with everybody who reads the log.
     const FULL: &str = concat!(
@@ -212,6 +212,8 @@ mod tests {
         let line = line(&record);
         assert!(line.contains(r#""path":"/login""#) && !line.contains("secret"));
         assert!(line.contains("trace_id") && !line.contains("span_id"));
+        record.trace.as_mut().unwrap().trace_id = TraceId(*b"\xff\"f92f3577b34da6a3ce929d0e0e4736");
+        assert!(!self::line(&record).contains("trace_id"), "what is no id is not logged as one");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) enum Incoming {
     Absent,
     /// Something that breaks a rule, and so means nothing.
     Invalid,
-    /// This one, which is not kept.
+    /// This one, which is not kept. It is passed on unread, so its ids may turn out to be none.
     Dropped(TraceContext),
     /// This one, which is kept; the parent is the sender's span.
     Kept(TraceContext),
@@ -31,6 +31,7 @@ pub(crate) enum Incoming {
 
 impl Incoming {
     /// Reads the header, of which there may be only one.
+    #[inline(always)]
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let Some(value) = headers.get(&TRACEPARENT) else { return Self::Absent };
         // Asked in this order, a request in which every header is there once pays for no second look-up.
@@ -41,29 +42,35 @@ impl Incoming {
 
     /// `version "-" trace-id "-" parent-id "-" flags`, in lower case. Versions above 00 may add fields after the flags
     /// (section 4.3); ff is forbidden.
+    #[inline(always)]
     fn parse(text: &[u8]) -> Option<Self> {
         let (head, rest) = text.split_first_chunk::<LENGTH>()?;
-        let version = [head[0], head[1]];
-        let is_known = match &version {
-            b"00" => rest.is_empty(),
-            b"ff" => false,
-            _ => hex::all_digits(&version) && rest.first().is_none_or(|b| *b == b'-'),
-        };
-        let (trace_id, parent): (&[u8; 32], &[u8; 16]) =
-            (head[3..].first_chunk()?, head[36..].first_chunk()?);
         let dashes = (head[2] ^ b'-') | (head[35] ^ b'-') | (head[52] ^ b'-');
-        let flags = flags([head[53], head[54]])?;
-        let are_ids = hex::all_digits(trace_id) & hex::all_digits(parent);
-        if !is_known || dashes != 0 || !are_ids || *trace_id == [b'0'; 32] || *parent == [b'0'; 16] {
+        if dashes != 0 || !is_known([head[0], head[1]], rest) {
             return None;
         }
+        let flags = flags([head[53], head[54]])?;
+        let (trace_id, parent): (&[u8; 32], &[u8; 16]) =
+            (head[3..].first_chunk()?, head[36..].first_chunk()?);
+        let sampled = flags & SAMPLED != 0;
         let random = flags & RANDOM != 0;
         let context =
-            TraceContext { trace_id: TraceId(*trace_id), span_id: 0, parent_id: 0, sampled: false, random };
-        if flags & SAMPLED == 0 {
+            TraceContext { trace_id: TraceId(*trace_id), span_id: 0, parent_id: 0, sampled, random };
+        if !sampled {
             return Some(Self::Dropped(context));
         }
-        Some(Self::Kept(TraceContext { parent_id: hex::number(parent), sampled: true, ..context }))
+        let are_ids = hex::all_digits(trace_id) && hex::all_digits(parent);
+        let is_zero = *trace_id == [b'0'; 32] || *parent == [b'0'; 16];
+        (are_ids && !is_zero).then(|| Self::Kept(TraceContext { parent_id: hex::number(parent), ..context }))
+    }
+}
+
+/// Whether a header of this version may go on like this after the flags.
+fn is_known(version: [u8; 2], rest: &[u8]) -> bool {
+    match &version {
+        b"00" => rest.is_empty(),
+        b"ff" => false,
+        _ => hex::all_digits(&version) && rest.first().is_none_or(|b| *b == b'-'),
     }
 }
 
@@ -162,6 +169,7 @@ mod tests {
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0x",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-x0",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7_01",
             "00_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e47360-0f067aa0ba902b7-01",

@@ -36,8 +36,19 @@ impl Tracer {
 
     /// Continues the trace that a request came with, or begins one with this probability, and has the headers say so
     /// if it is kept. Whoever began a trace has decided about it. `None`: the request belongs to no trace.
-    pub(crate) fn trace(&self, headers: &mut HeaderMap, ratio: f64) -> Option<TraceContext> {
-        let context = match Incoming::of(headers) {
+    #[inline(always)]
+    pub(crate) fn trace(&self, headers: &mut HeaderMap, ratio: impl FnOnce() -> f64) -> Option<TraceContext> {
+        let incoming = Incoming::of(headers);
+        if let Incoming::Dropped(context) = incoming {
+            return Some(context);
+        }
+        self.trace_kept(incoming, headers, ratio())
+    }
+
+    /// What is not merely passed on. Apart, because what most requests need is short.
+    #[inline(never)]
+    fn trace_kept(&self, incoming: Incoming, headers: &mut HeaderMap, ratio: f64) -> Option<TraceContext> {
+        let context = match incoming {
             Incoming::Dropped(context) => return Some(context),
             Incoming::Kept(context) => {
                 state::bound(headers);
@@ -92,7 +103,7 @@ mod tests {
     #[test]
     fn a_kept_trace_is_continued_with_our_span_as_parent() {
         let mut headers = headers(&format!("{PARENT}03"));
-        let context = tracer().trace(&mut headers, 0.0).unwrap();
+        let context = tracer().trace(&mut headers, || 0.0).unwrap();
         assert_eq!(context.parent_id, 0x00f0_67aa_0ba9_02b7);
         let expected = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{:016x}-03", context.span_id);
         assert_eq!(said(&headers), (expected.as_str(), "vendor=1"));
@@ -102,19 +113,19 @@ mod tests {
     fn what_is_not_kept_passes_as_it_came_whatever_the_ratio() {
         let text = format!("{PARENT}00");
         let mut headers = headers(&text);
-        let context = tracer().trace(&mut headers, 1.0).unwrap();
+        let context = tracer().trace(&mut headers, || 1.0).unwrap();
         assert!(!context.sampled);
         assert_eq!(said(&headers), (text.as_str(), "vendor=1"));
-        assert_eq!(tracer().trace(&mut HeaderMap::new(), 0.0), None);
+        assert_eq!(tracer().trace(&mut HeaderMap::new(), || 0.0), None);
     }
 
     #[test]
     fn a_broken_context_is_dropped_and_a_trace_may_begin() {
         let mut broken = headers(&format!("{PARENT}zz"));
-        assert_eq!(tracer().trace(&mut broken, 0.0), None);
+        assert_eq!(tracer().trace(&mut broken, || 0.0), None);
         assert_eq!(said(&broken), ("", ""));
         let mut broken = headers(&format!("{PARENT}zz"));
-        let context = tracer().trace(&mut broken, 1.0).unwrap();
+        let context = tracer().trace(&mut broken, || 1.0).unwrap();
         assert_eq!((context.parent_id, context.sampled, context.random), (0, true, true));
         assert!(said(&broken).0.ends_with("-03") && said(&broken).1.is_empty());
     }
@@ -122,7 +133,7 @@ mod tests {
     #[test]
     fn attempts_stand_beside_each_other() {
         let (tracer, mut headers) = (tracer(), headers(&format!("{PARENT}01")));
-        let first = tracer.trace(&mut headers, 0.0).unwrap();
+        let first = tracer.trace(&mut headers, || 0.0).unwrap();
         let second = tracer.retrace(first, &mut headers);
         assert_ne!(second.span_id, first.span_id);
         assert_eq!(second.parent_id, first.parent_id);

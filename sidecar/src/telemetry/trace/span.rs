@@ -17,7 +17,8 @@ pub(crate) fn of(record: &Record, trace: TraceContext) -> SpanData {
     let is_inbound = record.direction == Direction::Inbound;
     let start = record.began + if is_inbound { Default::default() } else { record.attempt_after };
     let flags = if trace.random { TraceFlags::new(0x03) } else { TraceFlags::SAMPLED };
-    let trace_id = TraceId::from_hex(trace.trace_id.as_str()).unwrap_or(TraceId::INVALID);
+    let trace_id = trace.trace_id.as_str().and_then(|id| TraceId::from_hex(id).ok());
+    let trace_id = trace_id.unwrap_or(TraceId::INVALID);
     let span_id = SpanId::from(trace.span_id);
     SpanData {
         span_context: SpanContext::new(trace_id, span_id, flags, false, TraceState::NONE),
