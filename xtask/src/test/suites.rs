@@ -92,6 +92,12 @@ pub(crate) const SUITES: &[Suite] = &[
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "strict_*"])],
     },
     Suite {
+        name: "telemetry",
+        about: "spans reach a receiver by OTLP; what telemetry costs a request is counted (callgrind)",
+        needs: &[tools::VALGRIND],
+        steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "telemetry_*"])],
+    },
+    Suite {
         name: "mesh",
         about: "pairs of sidecars within one process",
         needs: &[tools::CURL, tools::GO, tools::NGINX, tools::PYTHON],

@@ -1,0 +1,188 @@
+//! Kept spans reach a receiver that is not ours by OTLP over gRPC, under the names of the semantic conventions.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: helpers outside #[test] may panic")]
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use http::{HeaderMap, Method};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{KeyValue, any_value::Value},
+    trace::v1::{Span, span::SpanKind, status::StatusCode},
+};
+use tonic::{Request, Response, Status};
+use trama_sidecar::{
+    config::snapshot::{Revision, TelemetrySettings},
+    error::Reason,
+    telemetry::{
+        Direction, Format, LogOutput, Protocol, Record, Security, TelemetryConfig, TelemetryHub, TraceContext,
+    },
+};
+
+#[derive(Clone, Default)]
+struct Receiver(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
+
+#[tonic::async_trait]
+impl TraceService for Receiver {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        self.0.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+/// A free port of this machine that nobody listens on.
+fn free_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn receive() -> (Receiver, SocketAddr) {
+    let (receiver, address) = (Receiver::default(), free_port());
+    let service = TraceServiceServer::new(receiver.clone());
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve(address));
+    (receiver, address)
+}
+
+async fn hub(receiver: SocketAddr) -> TelemetryHub {
+    let config = TelemetryConfig {
+        access_log: LogOutput::None,
+        otlp_endpoint: Some(format!("http://{receiver}")),
+        service: "storefront".into(),
+        namespace: "shop".into(),
+        region: "sao-paulo".into(),
+    };
+    let until = Instant::now() + Duration::from_secs(10);
+    while tokio::net::TcpStream::connect(receiver).await.is_err() && Instant::now() < until {
+        tokio::task::yield_now().await;
+    }
+    TelemetryHub::start(config).unwrap()
+}
+
+fn record(trace: Option<TraceContext>) -> Record {
+    Record {
+        direction: Direction::Outbound,
+        began: SystemTime::UNIX_EPOCH + Duration::from_secs(100),
+        started: Instant::now(),
+        first_byte: None,
+        duration: Duration::from_secs(2),
+        revision: Revision { number: 7, digest: 0xab },
+        service: "shop/orders".into(),
+        peer_service: "shop/orders".into(),
+        peer_identity: None,
+        route: "shop/orders/0".into(),
+        peer_region: "rio-de-janeiro".into(),
+        method: Some(Method::GET),
+        path: Some("/v1/orders?token=secret".parse().unwrap()),
+        authority: Some("orders.shop:8080".parse().unwrap()),
+        protocol: Protocol::Http11,
+        upstream_protocol: Some(Protocol::Http2),
+        security: Security::MutualTls,
+        status: 503,
+        reason: Some(Reason::ConnectFailed),
+        detail: None,
+        attempts: 2,
+        attempt_after: Duration::from_secs(1),
+        downstream: Some(SocketAddr::from(([10, 0, 0, 1], 40_000))),
+        upstream: Some(SocketAddr::from(([10, 0, 0, 2], 15_008))),
+        bytes_received: 0,
+        bytes_sent: 12,
+        trace,
+    }
+}
+
+const SETTINGS: TelemetrySettings = TelemetrySettings { sampling: 1.0, access_log: false };
+
+fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |pair: &KeyValue| match pair.value.as_ref().and_then(|v| v.value.as_ref()) {
+        Some(Value::StringValue(text)) => text.clone(),
+        Some(Value::IntValue(number)) => number.to_string(),
+        other => panic!("{}: {other:?}", pair.key),
+    };
+    attributes.iter().map(|pair| (pair.key.clone(), text(pair))).collect()
+}
+
+fn spans(receiver: &Receiver) -> Vec<Span> {
+    let requests = receiver.0.lock().unwrap();
+    let resources = requests.iter().flat_map(|r| &r.resource_spans);
+    resources.flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans).cloned().collect()
+}
+
+#[tokio::test]
+async fn a_kept_attempt_arrives_as_a_client_span() {
+    let (receiver, address) = receive();
+    let hub = hub(address).await;
+    let trace = {
+        let worker = hub.worker();
+        let mut headers = HeaderMap::new();
+        let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        headers.insert("traceparent", traceparent.parse().unwrap());
+        let trace = worker.trace(Direction::Outbound, Security::Plain, &mut headers, &SETTINGS).unwrap();
+        worker.finish(record(Some(trace)), &SETTINGS);
+        worker.finish(record(Some(TraceContext { sampled: false, ..trace })), &SETTINGS);
+        worker.finish(record(None), &SETTINGS);
+        trace
+    };
+    assert!(hub.flush(Duration::from_secs(10)).await, "the spans were not sent in time");
+    let spans = spans(&receiver);
+    assert_eq!(spans.len(), 1, "only what is kept is sent");
+    let span = &spans[0];
+    assert_eq!(span.trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes());
+    assert_eq!(span.span_id, trace.span_id.to_be_bytes());
+    assert_eq!(span.parent_span_id, 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes());
+    assert_eq!((span.kind(), span.name.as_str()), (SpanKind::Client, "GET"));
+    let seconds = |nanos: u64| nanos / 1_000_000_000;
+    assert_eq!((seconds(span.start_time_unix_nano), seconds(span.end_time_unix_nano)), (101, 102));
+    assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
+    let attributes = texts(&span.attributes);
+    for (name, value) in [
+        ("http.request.method", "GET"),
+        ("http.response.status_code", "503"),
+        ("server.address", "orders.shop"),
+        ("server.port", "8080"),
+        ("url.path", "/v1/orders"),
+        ("network.protocol.name", "http"),
+        ("network.protocol.version", "1.1"),
+        ("network.peer.address", "10.0.0.2"),
+        ("error.type", "connect_failed"),
+        ("trama.region", "rio-de-janeiro"),
+        ("trama.attempt", "2"),
+        ("trama.policy.revision", "7-00000000000000ab"),
+        ("trama.route", "shop/orders/0"),
+    ] {
+        assert_eq!(attributes.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(attributes.values().all(|value| !value.contains("secret")));
+    let resource = receiver.0.lock().unwrap()[0].resource_spans[0].resource.clone().unwrap();
+    assert_eq!(texts(&resource.attributes)["service.name"], "storefront");
+    assert!(hub.scrape(Format::OpenMetrics).contains("trama_spans_exported_total 1\n"));
+}
+
+#[tokio::test]
+async fn spans_that_nobody_takes_are_lost_and_counted() {
+    let hub = {
+        let otlp_endpoint = Some(format!("http://{}", free_port()));
+        let config = TelemetryConfig { access_log: LogOutput::None, otlp_endpoint, ..Default::default() };
+        TelemetryHub::start(config).unwrap()
+    };
+    {
+        let worker = hub.worker();
+        let context = || worker.trace(Direction::Outbound, Security::Plain, &mut HeaderMap::new(), &SETTINGS);
+        worker.finish(record(context()), &SETTINGS);
+        worker.retried(record(context()));
+    }
+    assert!(hub.flush(Duration::from_secs(20)).await);
+    let text = hub.scrape(Format::OpenMetrics);
+    assert!(
+        text.contains("trama_spans_dropped_total 2\n") && text.contains("trama_spans_exported_total 0\n")
+    );
+}
