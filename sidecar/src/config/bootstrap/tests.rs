@@ -105,6 +105,8 @@ fn variables_come_before_the_file() {
         ("TRAMA_LISTENERS", "[{name: a, address: '127.0.0.1:80'}]"),
         ("TRAMA_CAPTURE_INBOUND", "false"),
         ("TRAMA_LOG", "debug"),
+        ("TRAMA_SERVICE_HOST", "10.0.0.1"),
+        ("TRAMA_ADMIN_PORT", "tcp://10.0.0.1:80"),
     ];
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let config = Config::parse("c.yaml", "ports: { mesh: 1 }\n", variables).unwrap();
