@@ -22,9 +22,15 @@ pub(crate) fn record(row: &Row, processes: &[Running], load: &Command, site: &Si
     for keys in ["overhead,dso", "overhead,dso,symbol"] {
         let shown =
             ["report", "-q", "--stdio", "--no-children", "--percent-limit", "0.4", "--sort", keys, "-i"];
-        text.extend(output(tools::command(tools::PERF, &shown)?.arg(&data))?);
+        let table = output(tools::command(tools::PERF, &shown)?.arg(&data))?;
+        // perf fills columns that it has no figures for with dashes.
+        let table = String::from_utf8_lossy(&table).into_owned();
+        let lines =
+            table.lines().map(|line| line.trim_end_matches([' ', '-'])).filter(|line| !line.is_empty());
+        text.extend(lines.map(|line| format!("{line}\n")));
+        text.push("\n".to_owned());
     }
-    let path = site.write(&format!("{}-profile.txt", row.name), text)?;
+    let path = site.write(&format!("{}-profile.txt", row.name), text.concat())?;
     eprintln!("  profile: {}", path.display());
     Ok(())
 }
