@@ -21,6 +21,14 @@ pub fn find(program: &str) -> Option<PathBuf> {
     for_all.or_else(|| found.first()).cloned()
 }
 
+/// A program of this workspace as the suites built it: it lies beside the folder of the running test.
+pub fn built(name: &str) -> std::io::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    let remedy = || std::io::Error::other(format!("{name} is not built: cargo build --workspace --bins"));
+    found.ok_or_else(remedy)
+}
+
 /// The same command with its program's whole path, so that it starts wherever PATH does not name it.
 #[must_use]
 pub fn located(command: &Command) -> Command {

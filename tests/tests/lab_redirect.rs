@@ -13,6 +13,7 @@ use clap::Parser;
 use trama_sidecar::accept::original_dst::original_dst;
 use trama_sidecar::redirect::{RedirectArgs, RedirectError, run_to};
 use trama_tests::lab::{Lab, Pod};
+use trama_tests::programs;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const OUTBOUND: u16 = 15001;
@@ -387,5 +388,37 @@ fn a_missing_privilege_is_named() {
         assert!(matches!(error, RedirectError::NotPermitted), "{line}: {error}");
         assert!(error.to_string().contains("NET_ADMIN"));
         assert_eq!(error.exit_code(), 3);
+    }
+}
+
+#[test]
+fn the_program_tells_by_its_exit_code() {
+    let lab = Lab::new().unwrap();
+    let pod = lab.pod("a", "sao-paulo").unwrap();
+    let run = |uid: u32, path: &str, line: &str| {
+        let mut command = Command::new(programs::built("trama-sidecar").unwrap());
+        command.arg("redirect").args(line.split_whitespace()).env("PATH", path);
+        let output = pod.run(&command, uid, PATIENCE).unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    };
+    const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+    let (code, text) = run(0, PATH, "--apply");
+    assert!(
+        code == 0 && text.contains("ok    ipv6: connections of uid 2102 bypass capture"),
+        "{code} {text}"
+    );
+    for (uid, path, line, expected, part) in [
+        (0, PATH, "--check", 0, "holds the expected 10 rules"),
+        (0, PATH, "--check --exclude-inbound-ports 22", 4, "absent or altered"),
+        (0, PATH, "--check --outbound-capture-port 15002", 5, "does not arrive at port 15002"),
+        (0, PATH, "--check --remove", 2, "cannot be used with"),
+        (0, "/nowhere", "--check", 3, "install it"),
+        (APPLICATION, PATH, "--check", 3, "NET_ADMIN"),
+        (0, PATH, "--remove", 0, "is gone"),
+        (0, PATH, "--check", 5, "is absent"),
+    ] {
+        let (code, text) = run(uid, path, line);
+        assert!(code == expected && text.contains(part), "{line}: {code} {text}");
     }
 }
