@@ -24,7 +24,7 @@ use clap::Parser;
 use failure::{Failure, Result};
 use mesh::Mesh;
 use scenario::Pace;
-use stage::Stage;
+use stage::{Interrupts, Stage};
 use world::Place;
 
 #[derive(Parser)]
@@ -79,8 +79,12 @@ fn main() -> ExitCode {
 async fn run(args: Run) -> Result<bool> {
     let place = if args.explicit { Place::Loopback } else { Place::here() };
     println!("{}", place.describe());
-    let mut mesh = Mesh::start(place, &args.sidecar).await?;
-    let mut stage = Stage::new(mesh.start_client()?, !args.once)?;
+    let mut interrupts = Interrupts::listen()?;
+    let mut mesh = tokio::select! {
+        started = Mesh::start(place, &args.sidecar) => started?,
+        () = interrupts.any() => return Err(Failure("interrupted while the sidecars started".to_owned())),
+    };
+    let mut stage = Stage::new(mesh.start_client()?, interrupts, !args.once);
     let pace = if args.once { Pace::ONCE } else { Pace::LIVE };
     let told = scenario::tell(&mut stage, &mut mesh, &pace).await;
     let held = stage.close();

@@ -26,15 +26,14 @@ pub(crate) struct Stage {
     placed: BTreeSet<u64>,
     answered: u64,
     outcomes: Lines<BufReader<ChildStdout>>,
-    interrupts: [Signal; 2],
+    interrupts: Interrupts,
     verdicts: Vec<String>,
     lies: usize,
 }
 
 impl Stage {
-    pub(crate) fn new(outcomes: ChildStdout, live: bool) -> Result<Self> {
-        let listen = |kind| signal(kind).map_err(Failure::on("listen for", "signals"));
-        Ok(Self {
+    pub(crate) fn new(outcomes: ChildStdout, interrupts: Interrupts, live: bool) -> Self {
+        Self {
             screen: live.then(Screen::open),
             began: Instant::now(),
             act: String::new(),
@@ -42,10 +41,10 @@ impl Stage {
             placed: BTreeSet::new(),
             answered: 0,
             outcomes: BufReader::new(outcomes).lines(),
-            interrupts: [listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?],
+            interrupts,
             verdicts: Vec::new(),
             lies: 0,
-        })
+        }
     }
 
     pub(crate) fn act(&mut self, title: &str) {
@@ -140,7 +139,7 @@ impl Stage {
                         return Ok(End::AsWanted(began.elapsed()));
                     }
                 }
-                () = interrupted(&mut self.interrupts) => return Ok(End::Interrupted),
+                () = self.interrupts.any() => return Ok(End::Interrupted),
             }
         }
         Ok(End::TimeIsUp)
@@ -182,9 +181,20 @@ enum End {
     Interrupted,
 }
 
-async fn interrupted([interrupt, terminate]: &mut [Signal; 2]) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Ctrl-C and SIGTERM, from now on: whatever happens, the demo takes down what it has set up.
+pub(crate) struct Interrupts([Signal; 2]);
+
+impl Interrupts {
+    pub(crate) fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(Failure::on("listen for", "signals"));
+        Ok(Self([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?]))
+    }
+
+    pub(crate) async fn any(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
