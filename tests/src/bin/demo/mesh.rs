@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::process::{Child, ChildStdout};
 
@@ -25,8 +26,10 @@ pub(crate) const HOST: &str = "orders.shop";
 
 /// How long a sidecar may take to start: far more than it does.
 const START: Duration = Duration::from_secs(20);
-/// What the application needs to write down what it has already received when its sidecar dies.
+/// What the application needs to write down what it has already received.
 const LAST_BYTES: Duration = Duration::from_millis(100);
+/// How much longer than its application a sidecar lives: it refuses what it can no longer deliver.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 pub(crate) struct Mesh {
     folder: TempDir,
@@ -94,17 +97,20 @@ impl Mesh {
         }
     }
 
-    /// Kills a region without warning. The sidecar goes first, for then the journal is exact: what the application
-    /// had received when its sidecar died it still writes down, and what it had not it never gets.
+    /// Kills a region without warning: the application, and then its sidecar as well.
+    ///
+    /// The sidecar is held for a moment before, so that the journal is exact: what the application has received it
+    /// writes down, and what is still in the sidecar's hands finds no application any more.
     pub(crate) async fn kill(&mut self, region: &'static str) -> Result<()> {
-        let Some(mut processes) = self.running.remove(self.orders_in(region).name) else { return Ok(()) };
-        while let Some(mut process) = processes.pop() {
-            process.kill().await.map_err(Failure::on("kill", region))?;
-            if !processes.is_empty() {
-                tokio::time::sleep(LAST_BYTES).await;
-            }
-        }
-        Ok(())
+        let Some(processes) = self.running.remove(self.orders_in(region).name) else { return Ok(()) };
+        let [mut application, mut sidecar] =
+            <[Child; 2]>::try_from(processes).map_err(|_| Failure(format!("{region} is not whole")))?;
+        send(&sidecar, Signal::STOP)?;
+        tokio::time::sleep(LAST_BYTES).await;
+        application.kill().await.map_err(Failure::on("kill the application in", region))?;
+        send(&sidecar, Signal::CONT)?;
+        tokio::time::sleep(LAST_WORDS).await;
+        sidecar.kill().await.map_err(Failure::on("kill the sidecar in", region))
     }
 
     pub(crate) async fn revive(&mut self, region: &'static str) -> Result<()> {
@@ -260,4 +266,10 @@ impl Mesh {
     fn log_of(&self, pod: &Pod, what: &str) -> PathBuf {
         self.folder.path().join(pod.name).join(format!("{what}.log"))
     }
+}
+
+fn send(process: &Child, signal: Signal) -> Result<()> {
+    let pid = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let pid = pid.ok_or_else(|| Failure("a sidecar ended by itself".to_owned()))?;
+    kill_process(pid, signal).map_err(Failure::on("send a signal to", pid))
 }
