@@ -25,7 +25,7 @@ pub(crate) const ORDER_ID: &str = "order-id";
 /// The header in which the answer says where it was made.
 pub(crate) const REGION: &str = "x-region";
 /// What serving an order costs: long enough that a sudden death always catches some in the middle.
-const WORK: Duration = Duration::from_millis(8);
+const WORK: Duration = Duration::from_millis(40);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

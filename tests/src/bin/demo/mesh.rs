@@ -26,8 +26,9 @@ pub(crate) const HOST: &str = "orders.shop";
 
 /// How long a sidecar may take to start: far more than it does.
 const START: Duration = Duration::from_secs(20);
-/// What the application needs to write down what it has already received.
-const LAST_BYTES: Duration = Duration::from_millis(100);
+/// What the application needs to write down what it has already received, and less than it needs to answer: some die
+/// in the middle.
+const LAST_BYTES: Duration = Duration::from_millis(20);
 /// How much longer than its application a sidecar lives: it refuses what it can no longer deliver.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 

@@ -47,7 +47,11 @@ pub(crate) async fn tell(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Res
     stage.check("the preferred region serves it all", share >= 100.0, format!("{share:.1} % {PREFERRED}"));
     let answer = mesh.ask_mesh_port_plainly().await;
     let refused = !answer.contains("HTTP/") && !answer.contains("cannot connect");
-    stage.check("the mesh port speaks to nobody without a certificate", refused, answer);
+    stage.check(
+        "the mesh port speaks to nobody without a certificate",
+        refused,
+        answer.escape_debug().to_string(),
+    );
 
     stage.act("application and sidecar of sao-paulo are killed");
     mesh.kill(PREFERRED).await?;
