@@ -11,12 +11,16 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // The composition roots: they build the stages and hand them to each other.
     ("lib", &["*"]),
     ("main", &["*"]),
+    ("cli", &["*"]),
     ("app", &["*"]),
     ("discovery", &["*"]),
     ("admin", &["*"]),
     // The two stories walk through all stages, but not through each other.
-    ("inbound", &["STAGES", "BASE"]),
-    ("outbound", &["STAGES", "BASE"]),
+    ("inbound", &["STAGES", "BASE", "worker", "exchange"]),
+    ("outbound", &["STAGES", "BASE", "worker", "exchange"]),
+    // What both stories have in hand: a worker's world, and one request from its begin to its sure end.
+    ("worker", &["STAGES", "BASE"]),
+    ("exchange", &["STAGES", "BASE", "worker"]),
     // The stages, in path order. The proof of the capture rules asks a connection what it was meant for.
     ("redirect", &["BASE", "accept::original_dst"]),
     ("accept", &["BASE"]),
@@ -25,8 +29,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("filter", &["BASE", "http::body"]),
     ("route", &["BASE"]),
     ("balance", &["BASE"]),
-    // Upstream connections are TLS clients, and carry the one body type.
-    ("upstream", &["BASE", "tls", "http::body"]),
+    // Upstream connections are TLS clients, and HTTP's client side shares streams, interim answers and HTTP/2's
+    // frames of a body with the server side, besides the one body type.
+    ("upstream", &["BASE", "tls", "http::body", "http::io", "http::interim", "http::h2"]),
     // What everything stands on.
     ("config", &["error"]),
     ("telemetry", &["config", "error", "http::body"]),
