@@ -107,15 +107,17 @@ impl Exchange {
         record.attempts = 1;
     }
 
-    /// An attempt begins: this endpoint is busy with the request until the next one, or the end.
-    pub fn attempt(&mut self, endpoint: &Arc<Endpoint>, address: SocketAddr, protocol: Protocol) {
+    /// An attempt begins: this endpoint is busy with the request until the next one, or the end. Gives the time of its
+    /// beginning.
+    pub fn attempt(&mut self, endpoint: &Arc<Endpoint>, address: SocketAddr, protocol: Protocol) -> Duration {
         let now = self.worker.now();
         self.release(now);
         self.worker.loads.borrow_mut().observe(endpoint, Event::Started, now);
         self.serving = Some(Arc::clone(endpoint));
+        let started = self.worker.shared.started;
         let record = self.record();
         record.attempts = record.attempts.max(1);
-        record.attempt_after = record.started.elapsed();
+        record.attempt_after = (started + now).saturating_duration_since(record.started);
         record.upstream = Some(address);
         record.upstream_protocol = Some(protocol);
         record.peer_region = Arc::clone(&endpoint.region);
@@ -124,6 +126,7 @@ impl Exchange {
             record.security = Security::MutualTls;
             record.peer_identity = Some(mesh.identity.shared());
         }
+        now
     }
 
     /// The attempt came to nothing and another one follows.
@@ -193,9 +196,10 @@ impl Exchange {
 
     fn end(&mut self) {
         let Some(mut record) = self.record.take() else { return };
-        record.duration = record.started.elapsed();
+        let now = self.worker.now();
+        record.duration = (self.worker.shared.started + now).saturating_duration_since(record.started);
         record.bytes_received += self.received.as_ref().map_or(0, |r| r.get());
-        self.release(self.worker.now());
+        self.release(now);
         self.worker.telemetry.finish(*record, &self.settings);
     }
 }

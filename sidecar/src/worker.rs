@@ -97,7 +97,7 @@ impl Worker {
     pub fn new(settings: Settings, shared: Shared, telemetry: Telemetry, seed: u64) -> Rc<Self> {
         let identity = Arc::clone(&shared.identity);
         Rc::new(Self {
-            upstream: Upstream::new(settings.upstream, move || identity.load_full()),
+            upstream: Upstream::new(settings.upstream, identity),
             loads: RefCell::default(),
             telemetry,
             words: Words { unknown: "unknown".into(), external: "external".into() },

@@ -87,7 +87,7 @@ pub async fn serve<H: Handler>(
     let Some(violation) = handle.answer_due() else { return ended };
     let io = connection.into_parts().io.into_inner();
     // A peer that went away meanwhile does not want the answer.
-    response::refuse(io.into_parts().0, &violation, LINGER).await.ok();
+    Box::pin(response::refuse(io.into_parts().0, &violation, LINGER)).await.ok();
     ServeEnd::Refused(violation)
 }
 

@@ -76,7 +76,7 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
 async fn handshake(
     worker: &Worker,
     stream: TcpStream,
-) -> Result<(TlsStream<TcpStream>, MeshPeer), HandshakeFailure> {
+) -> Result<(Box<TlsStream<TcpStream>>, MeshPeer), HandshakeFailure> {
     let identity = worker.shared.identity.load_full().ok_or(HandshakeFailure::NoIdentity)?;
     let accepting = TlsAcceptor::from(Arc::clone(&identity.server)).accept(stream);
     let accepted = tokio::time::timeout(worker.settings.handshake_timeout, accepting).await;
@@ -85,7 +85,8 @@ async fn handshake(
     if !worker.trusts(&peer.id) {
         return Err(HandshakeFailure::WrongIdentity);
     }
-    Ok((stream, peer))
+    // Boxed: a TLS stream is large, and every layer above it would have room for it.
+    Ok((Box::new(stream), peer))
 }
 
 /// A captured plain connection: may it be, and where did it want to go?

@@ -1,6 +1,6 @@
 //! The attempts of one request: choose, send, judge, and again where that is safe, useful and within the budget.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, Version, request};
 
@@ -40,7 +40,9 @@ impl Attempts<'_> {
         self.admit()?;
         let Some(limit) = self.timeouts.request else { return self.until_answered(head, body).await };
         let deadline = tokio::time::Instant::now() + limit;
-        let answered = tokio::time::timeout_at(deadline, self.until_answered(head, body)).await;
+        // Boxed: the plain way above would otherwise carry the room of both.
+        let answering = Box::pin(self.until_answered(head, body));
+        let answered = tokio::time::timeout_at(deadline, answering).await;
         let late =
             || Failure::after(Reason::RequestTimeout).detail(format_args!("the route allows {limit:?}"));
         let response = answered.unwrap_or_else(|_| Err(late()))?;
@@ -114,13 +116,13 @@ impl Attempts<'_> {
             Leg::Http1 => shape::http1(&mut head),
             Leg::Http2 | Leg::Mesh(_) => shape::http2(&mut head),
         }
-        self.exchange.attempt(endpoint, target.address, protocol_of(head.version));
+        let began = self.exchange.attempt(endpoint, target.address, protocol_of(head.version));
         self.exchange.retrace(&mut head.headers);
-        let began = worker.now();
         let sending = worker.upstream.send(&target, circuit, Request::from_parts(head, body), self.interim);
+        let mut sending = pin!(sending);
         let sent = match self.timeouts.backend_request {
             None => sending.await.map_err(|e| e.failure),
-            Some(limit) => match tokio::time::timeout(limit, sending).await {
+            Some(limit) => match tokio::time::timeout(limit, sending.as_mut()).await {
                 Ok(sent) => sent.map_err(|e| e.failure),
                 Err(_) => {
                     Err(Failure::after(Reason::BackendRequestTimeout).detail(format_args!("{limit:?}")))
@@ -139,7 +141,9 @@ impl Attempts<'_> {
         let after = now.saturating_sub(began);
         let good = match answered {
             Ok(response) => !outlier::is_failure(response.status()),
-            Err(failure) => !outlier::counts(failure),
+            Err(failure) if outlier::counts(failure) => false,
+            // It says nothing about the endpoint: a refusal by policy, a limit of ours, a caller that broke off.
+            Err(_) => return,
         };
         let event = if good { Event::Answered { after } } else { Event::Failed { after } };
         worker.loads.borrow_mut().observe(endpoint, event, now);

@@ -82,7 +82,9 @@ pub async fn explicit(
     let failure = match tokio::time::timeout(worker.settings.handshake_timeout, accepting).await {
         Ok(Ok(stream)) => {
             worker.telemetry.tls_handshake(Peer::Downstream, Ok(()));
-            return serve(worker, stream, peer, meant, protocol, Security::Tls).await;
+            // Boxed: a TLS stream is large, and every layer above it would have room for it.
+            let stream = Box::new(stream);
+            return Box::pin(serve(worker, stream, peer, meant, protocol, Security::Tls)).await;
         }
         Ok(Err(error)) => HandshakeFailure::of_io(&error),
         Err(_) => HandshakeFailure::Timeout,

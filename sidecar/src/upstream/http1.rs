@@ -13,17 +13,14 @@ use hyper_util::rt::TokioIo;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Circuit, SendFailure, UpstreamLimits,
-    connect::{self, BoxStream, Dial},
+    SendFailure, UpstreamLimits, Way,
+    connect::{self, BoxStream},
     failure,
 };
 use crate::{
     config::snapshot::state::Counted,
     error::{Failure, Reason},
-    http::{
-        body::{Body, End, Held},
-        interim::Interim,
-    },
+    http::body::{Body, End, Held},
 };
 
 /// The connections of one upstream.
@@ -124,28 +121,26 @@ impl Held for Connection {
 
 pub(super) async fn send(
     pool: &Rc<RefCell<Http1Pool>>,
-    limits: &UpstreamLimits,
-    dial: Dial,
-    circuit: Option<&Circuit>,
+    way: &Way<'_>,
     mut request: Request<Body>,
-    _interim: &Interim,
 ) -> Result<Response<Body>, SendFailure> {
-    let mut dial = Some(dial);
+    let mut fresh = false;
     loop {
         let pooled = pool.borrow_mut().checkout();
-        let connection = match (pooled, dial.take()) {
-            (Some(connection), again) => {
-                dial = again;
-                connection
-            }
-            (None, Some(dial)) => match open(pool, limits, dial, circuit).await {
-                Ok(connection) => connection,
-                Err(failure) => return Err(SendFailure { failure, unsent: Some(Box::new(request)) }),
-            },
-            (None, None) => {
+        let connection = match pooled {
+            Some(connection) => connection,
+            None if fresh => {
                 let failure =
                     Failure::before(Reason::UpstreamClosed).detail("a fresh connection closed at once");
                 return Err(SendFailure { failure, unsent: Some(Box::new(request)) });
+            }
+            None => {
+                fresh = true;
+                // Boxed, here and where TLS is: most requests find a connection.
+                match Box::pin(open(pool, way)).await {
+                    Ok(connection) => connection,
+                    Err(failure) => return Err(SendFailure { failure, unsent: Some(Box::new(request)) }),
+                }
             }
         };
         let sending = connection.sender.borrow_mut().try_send_request(request);
@@ -154,30 +149,24 @@ pub(super) async fn send(
             Err(mut error) => match error.take_message() {
                 // The peer had closed the connection before a byte was written: the next one, then a fresh one.
                 Some(unsent) => request = unsent,
-                None => {
-                    return Err(SendFailure { failure: failure::http1(error.error()), unsent: None });
-                }
+                None => return Err(SendFailure { failure: failure::http1(error.error()), unsent: None }),
             },
         }
     }
 }
 
 /// A fresh connection, or one that somebody returns meanwhile where no more may be opened.
-async fn open(
-    pool: &Rc<RefCell<Http1Pool>>,
-    limits: &UpstreamLimits,
-    dial: Dial,
-    circuit: Option<&Circuit>,
-) -> Result<Rc<Connection>, Failure> {
+async fn open(pool: &Rc<RefCell<Http1Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
+    let limits = way.limits();
     let open = Rc::clone(&pool.borrow().open);
-    let counted = circuit.map(|c| Counted::within(&c.state, |s| &s.connections, c.limits.max_connections));
-    if open.get() >= limits.connections_per_endpoint || matches!(counted, Some(None)) {
-        return wait(pool, limits, circuit).await;
+    let Ok(counted) = way.connection_place() else { return wait(pool, way).await };
+    if open.get() >= limits.connections_per_endpoint {
+        return wait(pool, way).await;
     }
     open.set(open.get() + 1);
     // Counted down again by the connection's end, from here on.
     let slot = Slot(Some(Rc::clone(&open)));
-    let stream = connect::dial(dial, limits.connect_timeout).await?;
+    let stream = connect::dial(way.dial()?, limits.connect_timeout).await?;
     let sender = handshake(stream, limits).await?;
     let now = Instant::now();
     slot.keep();
@@ -188,7 +177,7 @@ async fn open(
         last_used: Cell::new(now),
         idle_limit: limits.idle_per_endpoint,
         open,
-        _counted: counted.flatten(),
+        _counted: counted,
     }))
 }
 
@@ -209,18 +198,13 @@ impl Drop for Slot {
     }
 }
 
-async fn wait(
-    pool: &Rc<RefCell<Http1Pool>>,
-    limits: &UpstreamLimits,
-    circuit: Option<&Circuit>,
-) -> Result<Rc<Connection>, Failure> {
-    let most = circuit.map_or(u32::MAX, |c| c.limits.max_pending) as usize;
-    if pool.borrow().waiting.len() >= most {
+async fn wait(pool: &Rc<RefCell<Http1Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
+    if pool.borrow().waiting.len() >= way.most_pending() {
         return Err(Failure::before(Reason::CircuitOpen).detail("too many requests wait for a connection"));
     }
     let (give, take) = oneshot::channel();
     pool.borrow_mut().waiting.push_back(give);
-    match tokio::time::timeout(limits.connect_timeout, take).await {
+    match tokio::time::timeout(way.limits().connect_timeout, take).await {
         Ok(Ok(connection)) => Ok(connection),
         _ => Err(Failure::before(Reason::CircuitOpen).detail("no connection became free in time")),
     }

@@ -16,7 +16,7 @@ use http_body::Body as _;
 use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
 
 use super::{
-    Circuit, SendFailure, UpstreamLimits,
+    SendFailure, UpstreamLimits, Way,
     connect::{self, Dial},
     failure,
 };
@@ -103,14 +103,12 @@ impl Http2Pool {
 
 pub(super) async fn send(
     pool: &Rc<RefCell<Http2Pool>>,
-    limits: &UpstreamLimits,
-    dial: Dial,
-    circuit: Option<&Circuit>,
+    way: &Way<'_>,
     request: Request<Body>,
     interim: &Interim,
 ) -> Result<Response<Body>, SendFailure> {
     let unsent = |failure, request| Err(SendFailure { failure, unsent: Some(Box::new(request)) });
-    let connection = match connection(pool, limits, dial, circuit).await {
+    let connection = match connection(pool, way).await {
         Ok(connection) => connection,
         Err(failure) => return unsent(failure, request),
     };
@@ -193,13 +191,9 @@ impl Drop for StreamHeld {
 }
 
 /// A connection to send on, opened if need be; requests that come meanwhile wait for the same one.
-async fn connection(
-    pool: &Rc<RefCell<Http2Pool>>,
-    limits: &UpstreamLimits,
-    dial: Dial,
-    circuit: Option<&Circuit>,
-) -> Result<Rc<Connection>, Failure> {
+async fn connection(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
     let now = Instant::now();
+    let limits = way.limits();
     let may_open = pool.borrow().connections.len() < limits.connections_per_endpoint;
     if let Some(connection) = pool.borrow().checkout(now, limits, may_open) {
         return Ok(connection);
@@ -207,8 +201,7 @@ async fn connection(
     let (tell, told) = oneshot::channel();
     let start = {
         let mut pool = pool.borrow_mut();
-        let most = circuit.map_or(u32::MAX, |c| c.limits.max_pending) as usize;
-        if pool.waiting.len() >= most {
+        if pool.waiting.len() >= way.most_pending() {
             return Err(
                 Failure::before(Reason::CircuitOpen).detail("too many requests wait for a connection")
             );
@@ -217,26 +210,28 @@ async fn connection(
         !std::mem::replace(&mut pool.connecting, true)
     };
     if start {
-        // A task of its own: the request that asked first may be cancelled, the others still want the connection.
-        let (pool, limits, circuit) = (Rc::clone(pool), *limits, circuit.cloned());
-        tokio::task::spawn_local(async move {
-            let result = open(dial, &limits, circuit.as_ref()).await;
-            pool.borrow_mut().finish_connecting(result);
-        });
+        start_connecting(pool, way);
     }
     told.await.unwrap_or_else(|_| Err(Failure::before(Reason::ConnectFailed)))?;
     let connection = pool.borrow().checkout(now, limits, false);
     connection.ok_or_else(|| Failure::before(Reason::UpstreamClosed))
 }
 
-async fn open(dial: Dial, limits: &UpstreamLimits, circuit: Option<&Circuit>) -> Result<Connection, Failure> {
-    let counted = match circuit {
-        None => None,
-        Some(c) => Some(
-            Counted::within(&c.state, |s| &s.connections, c.limits.max_connections)
-                .ok_or_else(|| Failure::before(Reason::CircuitOpen).detail("too many connections"))?,
-        ),
-    };
+/// Opens a connection in a task of its own: the request that asked first may be cancelled, the others still want it.
+fn start_connecting(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) {
+    let limits = *way.limits();
+    let prepared = way.connection_place().and_then(|counted| Ok((counted, way.dial()?)));
+    let pool = Rc::clone(pool);
+    tokio::task::spawn_local(async move {
+        let result = match prepared {
+            Ok((counted, dial)) => open(dial, &limits, counted).await,
+            Err(failure) => Err(failure),
+        };
+        pool.borrow_mut().finish_connecting(result);
+    });
+}
+
+async fn open(dial: Dial, limits: &UpstreamLimits, counted: Option<Counted>) -> Result<Connection, Failure> {
     let stream = connect::dial(dial, limits.connect_timeout).await?;
     let handshake = Builder::new()
         .initial_window_size(limits.stream_window)

@@ -13,6 +13,7 @@ mod relay;
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwapOption;
 use http::{Request, Response};
 
 pub use self::{
@@ -26,7 +27,7 @@ use self::{
 use crate::{
     config::snapshot::{
         CircuitLimits, MeshRecord,
-        state::{ClusterState, EndpointId},
+        state::{ClusterState, Counted, EndpointId},
     },
     error::{Failure, Reason},
     http::{body::Body, interim::Interim},
@@ -128,13 +129,13 @@ pub struct SendFailure {
 pub struct Upstream {
     pools: RefCell<Pools>,
     limits: UpstreamLimits,
-    identity: Box<dyn Fn() -> Option<Arc<Identity>>>,
+    identity: Arc<ArcSwapOption<Identity>>,
 }
 
 impl Upstream {
-    /// `identity` gives the certificate in force whenever a connection is made.
-    pub fn new(limits: UpstreamLimits, identity: impl Fn() -> Option<Arc<Identity>> + 'static) -> Rc<Self> {
-        Rc::new(Self { pools: RefCell::default(), limits, identity: Box::new(identity) })
+    /// `identity` holds the certificate in force.
+    pub fn new(limits: UpstreamLimits, identity: Arc<ArcSwapOption<Identity>>) -> Rc<Self> {
+        Rc::new(Self { pools: RefCell::default(), limits, identity })
     }
 
     /// Sends a request and waits for the answer's head. The answer's body holds its connection until it has ended.
@@ -145,10 +146,10 @@ impl Upstream {
         request: Request<Body>,
         interim: &Interim,
     ) -> Result<Response<Body>, SendFailure> {
-        let dial = self.dial(target, Carried::Http2);
-        let (dial, revision) = match dial {
-            Ok(dial) => dial,
-            Err(failure) => return Err(SendFailure { failure, unsent: Some(Box::new(request)) }),
+        // Connections are kept apart by our certificate's revision, so that a new one is used from then on.
+        let revision = match target.leg {
+            Leg::Mesh(_) => self.identity.load().as_ref().map_or(0, |identity| identity.revision),
+            Leg::Http1 | Leg::Http2 => 0,
         };
         let key = Key {
             who: target.who,
@@ -156,22 +157,23 @@ impl Upstream {
             http2: !matches!(target.leg, Leg::Http1),
             revision,
         };
+        let way = Way { upstream: self, target, circuit };
         match target.leg {
             Leg::Http1 => {
                 let pool = self.pools.borrow_mut().http1(key);
-                http1::send(&pool, &self.limits, dial, circuit, request, interim).await
+                http1::send(&pool, &way, request).await
             }
             Leg::Http2 | Leg::Mesh(_) => {
                 let pool = self.pools.borrow_mut().http2(key);
-                http2::send(&pool, &self.limits, dial, circuit, request, interim).await
+                http2::send(&pool, &way, request, interim).await
             }
         }
     }
 
     /// Opens a stream for opaque bytes.
     pub async fn tunnel(&self, target: &Target<'_>) -> Result<BoxStream, Failure> {
-        let (dial, _) = self.dial(target, Carried::Tcp)?;
-        connect::dial(dial, self.limits.connect_timeout).await
+        let dial = self.dial(target, Carried::Tcp)?;
+        Box::pin(connect::dial(dial, self.limits.connect_timeout)).await
     }
 
     /// Closes what has been idle or lived too long. Called every second or so.
@@ -184,15 +186,46 @@ impl Upstream {
         self.pools.borrow().open()
     }
 
-    fn dial(&self, target: &Target<'_>, carried: Carried) -> Result<(Dial, u64), Failure> {
+    /// What it takes to dial. Called when a connection is made, never for a request that finds one.
+    fn dial(&self, target: &Target<'_>, carried: Carried) -> Result<Dial, Failure> {
         let Leg::Mesh(mesh) = target.leg else {
-            return Ok((Dial { address: target.address, secured: None }, 0));
+            return Ok(Dial { address: target.address, secured: None });
         };
-        let identity = (self.identity)().ok_or_else(|| Failure::before(Reason::NoIdentity))?;
+        let identity = self.identity.load_full().ok_or_else(|| Failure::before(Reason::NoIdentity))?;
         let config = identity
             .client(&mesh.identity, carried)
             .map_err(|e| Failure::before(Reason::NoIdentity).detail(e))?;
         let secured = Some(Secured { config, server_name: mesh.server_name.clone() });
-        Ok((Dial { address: target.address, secured }, identity.revision))
+        Ok(Dial { address: target.address, secured })
+    }
+}
+
+/// One request's way to its upstream.
+struct Way<'w> {
+    upstream: &'w Upstream,
+    target: &'w Target<'w>,
+    circuit: Option<&'w Circuit>,
+}
+
+impl Way<'_> {
+    fn limits(&self) -> &UpstreamLimits {
+        &self.upstream.limits
+    }
+
+    fn dial(&self) -> Result<Dial, Failure> {
+        self.upstream.dial(self.target, Carried::Http2)
+    }
+
+    /// Requests that may wait for a connection.
+    fn most_pending(&self) -> usize {
+        self.circuit.map_or(usize::MAX, |c| c.limits.max_pending as usize)
+    }
+
+    /// A place among the service's connections; an error where it has no more.
+    fn connection_place(&self) -> Result<Option<Counted>, Failure> {
+        let Some(circuit) = self.circuit else { return Ok(None) };
+        let place = Counted::within(&circuit.state, |s| &s.connections, circuit.limits.max_connections);
+        let full = || Failure::before(Reason::CircuitOpen).detail("too many connections (maxConnections)");
+        place.map(Some).ok_or_else(full)
     }
 }
