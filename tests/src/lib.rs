@@ -1,5 +1,6 @@
 //! The harness and the end-to-end suites.
 
+pub mod authority;
 pub mod lab;
 pub mod peers;
 pub mod process;

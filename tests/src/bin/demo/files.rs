@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
+use trama_tests::authority::Authority;
 
 use crate::failure::{Failure, Result};
 use crate::mesh::{EXPLICIT, MESH};
@@ -32,17 +32,17 @@ pub(crate) fn copy(program: &Path, folder: &Path) -> Result<PathBuf> {
 
 /// Everything that is there before the first process starts.
 pub(crate) fn write(folder: &Path, world: &World, pods: &[Pod]) -> Result<()> {
-    let authority = Authority::new()?;
-    put(&folder.join("ca.pem"), &authority.pem)?;
+    let authority = Authority::new().map_err(Failure::on("make", "the authority"))?;
+    put(&folder.join("ca.pem"), authority.pem())?;
     put(&folder.join("policy.yaml"), &policy(&world.service(), pods))?;
     for pod in pods {
         let own = folder.join(pod.name);
         fs::create_dir(&own).map_err(Failure::on("make", own.display()))?;
         // Application and sidecar write here, and in namespaces they are different users.
         mode(&own, 0o1777)?;
-        let (certificate, key) = authority.issue(&identity(pod))?;
-        put(&own.join("identity.pem"), &certificate)?;
-        put(&own.join("identity.key"), &key)?;
+        let issued = authority.issue(&identity(pod)).map_err(Failure::on("sign for", pod.name))?;
+        put(&own.join("identity.pem"), &issued.certificate)?;
+        put(&own.join("identity.key"), &issued.key)?;
         mode(&own.join("identity.key"), 0o600)?;
         if world.place() == Place::Namespaces {
             chown(own.join("identity.key"), Some(SIDECAR_USER), Some(SIDECAR_USER))
@@ -93,32 +93,6 @@ fn decision(entry: &serde_json::Value) -> String {
 
 fn identity(pod: &Pod) -> String {
     format!("spiffe://{TRUST_DOMAIN}/ns/shop/sa/{}", pod.account)
-}
-
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Result<Self> {
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        let key = KeyPair::generate().map_err(Failure::on("make", "the authority's key"))?;
-        let certificate = parameters.self_signed(&key).map_err(Failure::on("make", "the authority"))?;
-        Ok(Self { pem: certificate.pem(), issuer: Issuer::new(parameters, key) })
-    }
-
-    /// A certificate and its key, both PEM.
-    fn issue(&self, identity: &str) -> Result<(String, String)> {
-        let mut parameters = CertificateParams::default();
-        let uri = identity.try_into().map_err(Failure::on("write", identity))?;
-        parameters.subject_alt_names = vec![SanType::URI(uri)];
-        let key = KeyPair::generate().map_err(Failure::on("make", "a key"))?;
-        let certificate =
-            parameters.signed_by(&key, &self.issuer).map_err(Failure::on("sign for", identity))?;
-        Ok((certificate.pem(), key.serialize_pem()))
-    }
 }
 
 fn policy(service: &[IpAddr], pods: &[Pod]) -> String {
