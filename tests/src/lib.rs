@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod lab;
+pub mod mesh;
 pub mod peers;
 pub mod process;
 pub mod programs;

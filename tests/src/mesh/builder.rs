@@ -1,0 +1,278 @@
+//! Says what a mesh is made of, and starts it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+
+use super::application::Application;
+use super::net::{Net, SIDECAR_USER};
+use super::pod::{self, Pod, Sidecar};
+use super::policy::{Endpoint, Policy, TRUST_DOMAIN};
+use super::{EXPLICIT, MESH, Mesh};
+use crate::authority::{Authority, Issued};
+use crate::lab::Lab;
+
+/// Where a mesh runs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Where {
+    /// Sidecars in this process, on loopback addresses, with explicit listeners.
+    #[default]
+    InProcess,
+    /// The same as processes, which can be killed and measured.
+    Processes,
+    /// Processes in network namespaces, with captured traffic. It takes root.
+    Namespaces,
+}
+
+/// What a pod's certificate is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Certificate {
+    /// As it should be.
+    #[default]
+    Good,
+    /// Its time is over.
+    Expired,
+    /// Signed by another authority.
+    Foreign,
+}
+
+/// A pod, as a test wants it.
+#[derive(Debug)]
+pub struct PodSpec {
+    pub(super) name: String,
+    service: Option<String>,
+    region: String,
+    application: Option<Application>,
+    sidecar: bool,
+    identity: String,
+    record_identity: Option<String>,
+    certificate: Certificate,
+    config: String,
+    listeners: Vec<(String, String)>,
+}
+
+impl PodSpec {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            service: None,
+            region: String::new(),
+            application: None,
+            sidecar: true,
+            identity: format!("spiffe://{TRUST_DOMAIN}/ns/shop/sa/{name}"),
+            record_identity: None,
+            certificate: Certificate::default(),
+            config: "workers: 1\n".to_owned(),
+            listeners: vec![("explicit".to_owned(), "protocol: HTTP".to_owned())],
+        }
+    }
+
+    /// It is an endpoint of this service, `namespace/name`, whose port 80 is the application's 8080.
+    #[must_use]
+    pub fn serves(mut self, service: &str) -> Self {
+        self.service = Some(service.to_owned());
+        self
+    }
+
+    /// Its region.
+    #[must_use]
+    pub fn region(mut self, region: &str) -> Self {
+        self.region = region.to_owned();
+        self
+    }
+
+    /// What serves there.
+    #[must_use]
+    pub fn application(mut self, application: &Application) -> Self {
+        self.application = Some(application.clone());
+        self
+    }
+
+    /// It has no sidecar: its endpoint is reached in the clear.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.sidecar = false;
+        self
+    }
+
+    /// The identity in its certificate.
+    #[must_use]
+    pub fn identity(mut self, identity: &str) -> Self {
+        self.identity = identity.to_owned();
+        self
+    }
+
+    /// The identity in its endpoint's record, where it differs from the certificate's.
+    #[must_use]
+    pub fn recorded_as(mut self, identity: &str) -> Self {
+        self.record_identity = Some(identity.to_owned());
+        self
+    }
+
+    /// What is wrong with its certificate.
+    #[must_use]
+    pub fn certificate(mut self, certificate: Certificate) -> Self {
+        self.certificate = certificate;
+        self
+    }
+
+    /// More lines of its sidecar's configuration.
+    #[must_use]
+    pub fn config(mut self, lines: &str) -> Self {
+        self.config.push_str(lines.trim_end());
+        self.config.push('\n');
+        self
+    }
+
+    /// One more explicit listener: `name, address` are given, these fields come after them.
+    #[must_use]
+    pub fn listener(mut self, name: &str, fields: &str) -> Self {
+        self.listeners.push((name.to_owned(), fields.to_owned()));
+        self
+    }
+}
+
+/// Puts a mesh together.
+#[derive(Debug, Default)]
+pub struct MeshBuilder {
+    place: Where,
+    pods: Vec<PodSpec>,
+    policy: Policy,
+}
+
+impl MeshBuilder {
+    /// Where it runs.
+    #[must_use]
+    pub fn at(mut self, place: Where) -> Self {
+        self.place = place;
+        self
+    }
+
+    /// A pod.
+    #[must_use]
+    pub fn pod(mut self, name: &str, describe: impl FnOnce(PodSpec) -> PodSpec) -> Self {
+        self.pods.push(describe(PodSpec::new(name)));
+        self
+    }
+
+    /// What the policy says beyond the pods.
+    #[must_use]
+    pub fn policy(mut self, describe: impl FnOnce(&mut Policy)) -> Self {
+        describe(&mut self.policy);
+        self
+    }
+
+    /// Starts everything and waits until it serves.
+    pub async fn start(self) -> Mesh {
+        let folder = tempfile::Builder::new().prefix("trama-mesh-").tempdir().unwrap();
+        open(folder.path(), 0o755);
+        let lab = (self.place == Where::Namespaces).then(|| Lab::new().unwrap_or_else(|e| panic!("{e}")));
+        let nets: Vec<Net> = self.pods.iter().map(|spec| net(lab.as_ref(), spec)).collect();
+        let policy = self.complete_policy(&nets, lab.as_ref());
+        fs::write(folder.path().join("policy.yaml"), policy.text()).unwrap();
+        let authorities = [Authority::new().unwrap(), Authority::new().unwrap()];
+        fs::write(folder.path().join("ca.pem"), authorities[0].pem()).unwrap();
+        let mut pods = BTreeMap::new();
+        for (spec, net) in self.pods.into_iter().zip(nets) {
+            let own = folder.path().join(&spec.name);
+            fs::create_dir(&own).unwrap();
+            // Application and sidecar write here, and in namespaces they are different users.
+            open(&own, 0o777);
+            let issued = issue(&authorities, &spec);
+            put_identity(&own, &issued, self.place);
+            fs::write(own.join("sidecar.yaml"), configuration(&own, &spec, &net)).unwrap();
+            let application = spec.application.as_ref().map(|a| pod::start_application(a, &net, &spec.name));
+            let sidecar = match (spec.sidecar, self.place) {
+                (false, _) => None,
+                (true, Where::InProcess) => Some(Sidecar::in_process(&own)),
+                (true, Where::Processes) => Some(Sidecar::process(&own, None)),
+                (true, Where::Namespaces) => Some(Sidecar::process(&own, Some(&net))),
+            };
+            let pod = Pod::new(&spec.name, net, own, sidecar, application, spec.identity);
+            pods.insert(spec.name, pod);
+        }
+        for pod in pods.values() {
+            pod.ready().await;
+        }
+        let [authority, _] = authorities;
+        Mesh { pods, policy, authority, place: self.place, folder }
+    }
+
+    fn complete_policy(&self, nets: &[Net], lab: Option<&Lab>) -> Policy {
+        let mut policy = self.policy.clone();
+        for (spec, net) in self.pods.iter().zip(nets) {
+            let Some(service) = &spec.service else { continue };
+            policy.services.entry(service.clone()).or_default();
+            let identity = spec.record_identity.as_ref().unwrap_or(&spec.identity).clone();
+            policy.endpoints.push(Endpoint {
+                service: service.clone(),
+                address: net.ip(),
+                region: spec.region.clone(),
+                mesh: spec.sidecar.then(|| (identity, SocketAddr::new(net.ip(), MESH))),
+            });
+        }
+        for (number, service) in policy.services.values_mut().enumerate() {
+            let number = u8::try_from(number).unwrap() + 10;
+            service.addresses = lab.map(|lab| lab.service(number).to_vec()).unwrap_or_default();
+        }
+        policy
+    }
+}
+
+fn net(lab: Option<&Lab>, spec: &PodSpec) -> Net {
+    match lab {
+        None => Net::loopback(),
+        Some(lab) => Net::Lab(lab.pod(&spec.name, &spec.region).unwrap()),
+    }
+}
+
+fn issue([own, foreign]: &[Authority; 2], spec: &PodSpec) -> Issued {
+    let issued = match spec.certificate {
+        Certificate::Good => own.issue(&spec.identity),
+        Certificate::Expired => own.issue_expired(&spec.identity),
+        Certificate::Foreign => foreign.issue(&spec.identity),
+    };
+    issued.unwrap()
+}
+
+/// Writes an identity as a renewal does: whole files that replace the old ones.
+pub(super) fn put_identity(own: &Path, issued: &Issued, place: Where) {
+    for (name, text, mode) in
+        [("identity.pem", &issued.certificate, 0o644), ("identity.key", &issued.key, 0o600)]
+    {
+        let next = own.join(format!("{name}.next"));
+        fs::write(&next, text).unwrap();
+        open(&next, mode);
+        if place == Where::Namespaces {
+            chown(&next, Some(SIDECAR_USER), Some(SIDECAR_USER)).unwrap();
+        }
+        fs::rename(next, own.join(name)).unwrap();
+    }
+}
+
+fn open(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn configuration(own: &Path, spec: &PodSpec, net: &Net) -> String {
+    let (own, ip) = (own.display(), net.ip());
+    let service = spec.service.as_deref().unwrap_or(&spec.name);
+    let mut text = format!(
+        "node: {{ name: {name}, namespace: shop, service: {service}, region: \"{region}\" }}\n\
+         identity: {{ certificate: {own}/identity.pem, key: {own}/identity.key, bundle: {own}/../ca.pem }}\n\
+         telemetry: {{ accessLog: {own}/access.log }}\n",
+        name = spec.name,
+        region = spec.region,
+    );
+    if let Net::Loopback(_) = net {
+        let ways = "capture: { outbound: false, inbound: false }";
+        text.push_str(&format!("bindAddress: {ip}\nadmin: {{ address: {ip} }}\n{ways}\nlisteners:\n"));
+        for (number, (name, fields)) in (0..).zip(&spec.listeners) {
+            let address = SocketAddr::new(ip, EXPLICIT + number);
+            text.push_str(&format!("  - {{ name: {name}, address: \"{address}\", {fields} }}\n"));
+        }
+    }
+    text + &spec.config
+}

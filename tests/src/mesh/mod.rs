@@ -1,0 +1,110 @@
+//! A whole mesh for one test: pods with applications and sidecars, their identities, and the policy that joins them.
+//!
+//! ```text
+//! let (application, seen) = Application::recording("orders");
+//! let mesh = Mesh::builder()
+//!     .pod("orders-sp", |p| p.serves("shop/orders").region("sao-paulo").application(&application))
+//!     .pod("storefront", |p| p)
+//!     .start()
+//!     .await;
+//! let mut client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+//! assert_eq!(client.get("/").await.status, 200);
+//! ```
+//!
+//! By default everything runs in this process, on loopback addresses that no other mesh has; [`Where`] puts the sidecars
+//! in processes of their own, or in network namespaces with captured traffic. Everything goes with the value.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness makes its test fail by panicking")]
+
+mod application;
+mod body;
+mod builder;
+mod client;
+mod net;
+mod pod;
+mod policy;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+
+use tempfile::TempDir;
+
+pub use self::application::{Application, Record, Seen};
+pub use self::body::{BrokenOff, Feed, Payload};
+pub use self::builder::{Certificate, MeshBuilder, PodSpec, Where};
+pub use self::client::{Answer, Client, SharedClient, Speaks};
+pub use self::pod::{PATIENCE, Pod, until};
+pub use self::policy::Policy;
+use crate::authority::Authority;
+
+/// Where applications listen.
+pub const APPLICATION: u16 = 8080;
+/// The first explicit listener; further ones follow it.
+pub const EXPLICIT: u16 = 15080;
+/// The mesh port.
+pub const MESH: u16 = 15008;
+const METRICS: u16 = 15020;
+const HEALTH: u16 = 15021;
+
+/// A running mesh.
+#[derive(Debug)]
+pub struct Mesh {
+    // Dropped before the folder that its pods write to.
+    pods: BTreeMap<String, Pod>,
+    policy: Policy,
+    authority: Authority,
+    place: Where,
+    folder: TempDir,
+}
+
+impl Mesh {
+    /// An empty mesh, to be described.
+    #[must_use]
+    pub fn builder() -> MeshBuilder {
+        MeshBuilder::default()
+    }
+
+    /// A pod.
+    #[must_use]
+    pub fn pod(&self, name: &str) -> &Pod {
+        self.pods.get(name).unwrap_or_else(|| panic!("no pod {name}"))
+    }
+
+    /// A pod, to be changed.
+    pub fn pod_mut(&mut self, name: &str) -> &mut Pod {
+        self.pods.get_mut(name).unwrap_or_else(|| panic!("no pod {name}"))
+    }
+
+    /// The authority of its trust domain.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The address of a service that is dialled in namespaces.
+    #[must_use]
+    pub fn service(&self, label: &str) -> SocketAddr {
+        SocketAddr::new(self.policy.services[label].addresses[0], 80)
+    }
+
+    /// Changes the policy and publishes it.
+    pub fn publish(&mut self, change: impl FnOnce(&mut Policy)) {
+        change(&mut self.policy);
+        self.publish_text(&self.policy.text());
+    }
+
+    /// Publishes this text as the policy, whatever it is.
+    pub fn publish_text(&self, text: &str) {
+        let next = self.folder.path().join("policy.next");
+        fs::write(&next, text).unwrap();
+        fs::rename(next, self.folder.path().join("policy.yaml")).unwrap();
+    }
+
+    /// Gives a pod a fresh certificate.
+    pub fn renew(&self, name: &str) {
+        let pod = self.pod(name);
+        let issued = self.authority.issue(pod.identity()).unwrap();
+        builder::put_identity(pod.folder(), &issued, self.place);
+    }
+}

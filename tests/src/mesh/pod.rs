@@ -1,0 +1,327 @@
+//! A pod while it runs: its application, its sidecar, and what the sidecar tells of itself.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use trama_sidecar::app::App;
+use trama_sidecar::config::bootstrap::Config;
+use trama_sidecar::drain::Stage;
+
+use super::application::{Application, Kind, Serving, serve_http, serve_raw};
+use super::client::{Answer, Client, Speaks};
+use super::net::{Net, SIDECAR_USER, User};
+use super::{APPLICATION, EXPLICIT, HEALTH, MESH, METRICS};
+use crate::peers;
+use crate::process::Process;
+
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(5);
+
+/// A running pod.
+#[derive(Debug)]
+pub struct Pod {
+    name: String,
+    net: Net,
+    folder: PathBuf,
+    sidecar: Option<Sidecar>,
+    application: Option<Running>,
+    identity: String,
+}
+
+/// A sidecar of this process, or one of its own.
+pub(super) enum Sidecar {
+    App(Box<App>),
+    Process(Process),
+}
+
+impl std::fmt::Debug for Sidecar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sidecar")
+    }
+}
+
+/// What serves, and what has to live as long as it does.
+#[derive(Debug)]
+pub(super) enum Running {
+    Here(#[expect(dead_code, reason = "its drop ends it")] Serving),
+    Http(Box<peers::App>, #[expect(dead_code, reason = "its drop removes its files")] KeptPlace),
+    Tcp(peers::TcpApp, #[expect(dead_code, reason = "its drop removes its files")] KeptPlace),
+}
+
+/// The folder of a real peer's files.
+pub(super) struct KeptPlace(
+    #[expect(dead_code, reason = "its drop removes the folder")] Box<dyn peers::Place>,
+);
+
+impl std::fmt::Debug for KeptPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeptPlace")
+    }
+}
+
+pub(super) fn start_application(application: &Application, net: &Net, name: &str) -> Running {
+    let place = net.place();
+    let http = |app: Result<peers::App, _>| app.map(Box::new).unwrap_or_else(|e| panic!("{e}"));
+    let tcp = |app: Result<peers::TcpApp, _>| app.unwrap_or_else(|e| panic!("{e}"));
+    match &application.0 {
+        Kind::Http(handler) => Running::Here(serve_http(net.bind(APPLICATION), handler.clone())),
+        Kind::Raw(handler) => Running::Here(serve_raw(net.bind(APPLICATION), handler.clone())),
+        Kind::Python => Running::Http(http(peers::App::python(&*place, name, APPLICATION)), KeptPlace(place)),
+        Kind::Go => Running::Http(http(peers::App::go(&*place, name, APPLICATION)), KeptPlace(place)),
+        Kind::Banner => {
+            Running::Tcp(tcp(peers::TcpApp::banner(&*place, name, APPLICATION)), KeptPlace(place))
+        }
+        Kind::Echo => Running::Tcp(tcp(peers::TcpApp::echo(&*place, name, APPLICATION)), KeptPlace(place)),
+    }
+}
+
+impl Sidecar {
+    pub(super) fn in_process(own: &Path) -> Self {
+        let file = own.join("sidecar.yaml");
+        let config = Config::load(Some(&file), []).unwrap_or_else(|e| panic!("{e}"));
+        let policy = own.with_file_name("policy.yaml");
+        // Not on this thread: a runtime of its own may not end within another one.
+        let start = || App::start(config, Some(policy)).unwrap_or_else(|e| panic!("{e}"));
+        Self::App(std::thread::scope(|scope| scope.spawn(|| Box::new(start())).join().unwrap()))
+    }
+
+    pub(super) fn process(own: &Path, lab: Option<&Net>) -> Self {
+        let program = program();
+        let mut command = Command::new(&program);
+        command.arg("--config").arg(own.join("sidecar.yaml"));
+        command.arg("--policy").arg(own.with_file_name("policy.yaml"));
+        let Some(Net::Lab(pod)) = lab else {
+            return Self::Process(Process::start("sidecar", &mut command, &own.join("sidecar.log")).unwrap());
+        };
+        let mut redirect = Command::new(&program);
+        let output = pod.run(redirect.args(["redirect", "--apply"]), 0, PATIENCE).unwrap();
+        assert!(output.status.success(), "redirect: {}", String::from_utf8_lossy(&output.stderr));
+        Self::Process(pod.spawn(&command, SIDECAR_USER).unwrap())
+    }
+}
+
+/// The sidecar's program: of TRAMA_SIDECAR, or the one beside this test's own.
+fn program() -> PathBuf {
+    let beside = || {
+        let own = std::env::current_exe().unwrap();
+        own.ancestors().nth(2).unwrap().join("trama-sidecar")
+    };
+    let program = std::env::var_os("TRAMA_SIDECAR").map_or_else(beside, PathBuf::from);
+    let shown = program.display();
+    assert!(program.is_file(), "{shown} is missing: build it by `cargo build --workspace --bins`");
+    program
+}
+
+impl Pod {
+    pub(super) fn new(
+        name: &str,
+        net: Net,
+        folder: PathBuf,
+        sidecar: Option<Sidecar>,
+        application: Option<Running>,
+        identity: String,
+    ) -> Self {
+        Self { name: name.to_owned(), net, folder, sidecar, application, identity }
+    }
+
+    /// A port of it.
+    #[must_use]
+    pub fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.net.ip(), port)
+    }
+
+    /// Its mesh port.
+    #[must_use]
+    pub fn mesh(&self) -> SocketAddr {
+        self.at(MESH)
+    }
+
+    /// The identity in its certificate.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Its files: `identity.pem`, `identity.key`, `access.log`.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A TCP connection from its application.
+    pub async fn dial(&self, to: SocketAddr) -> std::io::Result<tokio::net::TcpStream> {
+        self.net.connect(to, User::Application).await
+    }
+
+    /// An HTTP connection from its application to its own sidecar's explicit listener, for a service's authority.
+    pub async fn http(&self, speaks: Speaks, authority: &str) -> Client {
+        self.http_to(self.at(EXPLICIT), speaks, authority).await
+    }
+
+    /// An HTTP connection from its application to any address.
+    pub async fn http_to(&self, to: SocketAddr, speaks: Speaks, authority: &str) -> Client {
+        let stream = self.dial(to).await.unwrap_or_else(|e| panic!("{} to {to}: {e}", self.name));
+        Client::begin(stream, speaks, authority).await.unwrap()
+    }
+
+    /// Where real peers run that are to be in this pod.
+    #[must_use]
+    pub fn place(&self) -> Box<dyn peers::Place> {
+        self.net.place()
+    }
+
+    /// Starts an application where none runs.
+    pub fn start_application(&mut self, application: &Application) {
+        self.application = None;
+        self.application = Some(start_application(application, &self.net, &self.name));
+    }
+
+    /// Ends the application and all its connections.
+    pub async fn kill_application(&mut self) {
+        self.application = None;
+        // What runs here ends at the runtime's next turn.
+        let gone = || async { self.net.connect(self.at(APPLICATION), User::Sidecar).await.is_err() };
+        until("the application's end", || async { gone().await.then_some(()) }).await;
+    }
+
+    /// The ids of the POSTs that a real HTTP application wrote down.
+    #[must_use]
+    pub fn posts(&self) -> Vec<String> {
+        match &self.application {
+            Some(Running::Http(app, _)) => app.posts(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A real TCP application's process.
+    pub fn tcp_process(&mut self) -> Option<&mut Process> {
+        match &mut self.application {
+            Some(Running::Tcp(app, _)) => Some(&mut app.process),
+            _ => None,
+        }
+    }
+
+    /// The sidecar's process, where it is one.
+    ///
+    /// # Panics
+    /// Where it is not.
+    pub fn process(&mut self) -> &mut Process {
+        match &mut self.sidecar {
+            Some(Sidecar::Process(process)) => process,
+            _ => panic!("{} has no sidecar process", self.name),
+        }
+    }
+
+    /// Begins its sidecar's drain.
+    pub fn drain(&self, stage: Stage) {
+        match &self.sidecar {
+            Some(Sidecar::App(app)) => app.drain().advance(stage),
+            _ => panic!("{} has no sidecar in this process", self.name),
+        }
+    }
+
+    /// Ends its sidecar; `false`: something was cut off.
+    pub async fn stop(&mut self) -> bool {
+        let Some(Sidecar::App(app)) = self.sidecar.take() else {
+            panic!("{} has no sidecar in this process", self.name)
+        };
+        tokio::task::spawn_blocking(move || app.stop()).await.unwrap()
+    }
+
+    /// Everything in the access log so far.
+    #[must_use]
+    pub fn log(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder.join("access.log")).unwrap_or_default();
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// The entry of the only request for a path, once it is there.
+    pub async fn logged(&self, path: &str) -> Value {
+        self.logged_where(path, |entry| entry["path"] == path).await
+    }
+
+    /// The only entry like this, once it is there.
+    pub async fn logged_where(&self, what: &str, like: impl Fn(&Value) -> bool) -> Value {
+        let awaited = format!("{} logs {what}", self.name);
+        let entry = || async {
+            let mut entries: Vec<Value> = self.log().into_iter().filter(&like).collect();
+            assert!(entries.len() <= 1, "{what}: more than one entry: {entries:#?}");
+            entries.pop()
+        };
+        until(&awaited, entry).await
+    }
+
+    /// The sum over all series of a metric that have these labels.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let series = self.series(name).await;
+        let like = |series: &&(BTreeMap<String, String>, f64)| {
+            labels.iter().all(|(label, value)| series.0.get(*label).is_some_and(|v| v == value))
+        };
+        series.iter().filter(like).map(|(_, value)| value).sum()
+    }
+
+    /// All series of a metric: labels and value.
+    pub async fn series(&self, name: &str) -> Vec<(BTreeMap<String, String>, f64)> {
+        let page =
+            self.ask(METRICS, "/metrics").await.unwrap_or_else(|| panic!("{} has no metrics", self.name));
+        let page = String::from_utf8_lossy(&page.body).into_owned();
+        page.lines().filter_map(|line| parse_series(line.strip_prefix(name)?)).collect()
+    }
+
+    /// Waits until a metric has reached a value.
+    pub async fn metric_reaches(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let what = format!("{} of {}, with {labels:?}, at {value}", name, self.name);
+        until(&what, || async { (self.metric(name, labels).await >= value).then_some(()) }).await;
+    }
+
+    /// A page of the sidecar's own; `None`: it does not answer.
+    pub async fn ask(&self, port: u16, path: &str) -> Option<Answer> {
+        let stream = self.net.connect(self.at(port), User::Sidecar).await.ok()?;
+        let mut client = Client::begin(stream, Speaks::Http1, "sidecar").await.ok()?;
+        let request = client.request("GET", path).body(super::Payload::empty()).ok()?;
+        client.call(request).await.ok()
+    }
+
+    pub(super) async fn ready(&self) {
+        if self.sidecar.is_some() {
+            let ready = || async {
+                let answer = self.ask(HEALTH, "/readyz").await?;
+                (answer.status == 200).then_some(())
+            };
+            until(&format!("{} is ready", self.name), ready).await;
+        }
+    }
+}
+
+/// `{a="b"} 1` or ` 1`. Label values of a mesh hold no quotes.
+fn parse_series(text: &str) -> Option<(BTreeMap<String, String>, f64)> {
+    let (labels, value) = match text.strip_prefix('{') {
+        Some(rest) => rest.rsplit_once("} ")?,
+        None => ("", text.strip_prefix(' ')?),
+    };
+    let labels = labels.split("\",").filter_map(|pair| pair.split_once("=\""));
+    let labels = labels.map(|(k, v)| (k.to_owned(), v.trim_end_matches('"').to_owned())).collect();
+    Some((labels, value.split(' ').next()?.parse().ok()?))
+}
+
+/// Looks again and again until there is something.
+///
+/// # Panics
+/// When patience ends first.
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
