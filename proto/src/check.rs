@@ -9,7 +9,10 @@ use crate::{
 };
 use regex::Regex;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 /// The definition whose strings are durations.
 const DURATION: &str = "#/$defs/Duration";
@@ -25,7 +28,7 @@ pub(crate) struct Finding {
 
 /// Checks `value` against a definition of `schema`, or against the whole schema if `definition` is empty.
 pub(crate) fn check(schema: &Value, definition: &str, value: &mut Value) -> Vec<Finding> {
-    let mut checker = Checker { root: schema, patterns: HashMap::new(), findings: Vec::new() };
+    let mut checker = Checker { root: schema, findings: Vec::new() };
     let start = if definition.is_empty() { schema } else { checker.definition(definition) };
     checker.visit(start, value, "");
     checker.findings
@@ -33,7 +36,6 @@ pub(crate) fn check(schema: &Value, definition: &str, value: &mut Value) -> Vec<
 
 struct Checker<'s> {
     root: &'s Value,
-    patterns: HashMap<&'s str, Option<Regex>>,
     findings: Vec<Finding>,
 }
 
@@ -112,8 +114,7 @@ impl<'s> Checker<'s> {
 
     fn string(&mut self, schema: &'s Value, text: &str, path: &str) {
         let Some(pattern) = schema["pattern"].as_str() else { return };
-        let compiled = self.patterns.entry(pattern).or_insert_with(|| Regex::new(pattern).ok());
-        if compiled.as_ref().is_some_and(|pattern| !pattern.is_match(text)) {
+        if compiled(pattern).is_some_and(|pattern| !pattern.is_match(text)) {
             self.add(path, quoted(text), "malformed", format!("write {}", expected(schema)));
         }
     }
@@ -293,6 +294,19 @@ fn shown(value: &Value) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
+}
+
+/// A pattern of a schema, compiled once in the life of the process: a policy has hundreds of documents, and compiling costs
+/// more than all the rest of reading one.
+fn compiled(pattern: &str) -> Option<Regex> {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Option<Regex>>>> = LazyLock::new(Mutex::default);
+    let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(compiled) = known.get(pattern) {
+        return compiled.clone();
+    }
+    let compiled = Regex::new(pattern).ok();
+    known.insert(pattern.to_owned(), compiled.clone());
+    compiled
 }
 
 #[cfg(test)]
