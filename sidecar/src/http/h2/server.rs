@@ -1,11 +1,12 @@
 //! The server side of an HTTP/2 connection.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::{Future, poll_fn},
     pin::pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use h2::{
 };
 use http::{Request, Response};
 use http_body::Body as _;
+use tokio::time::Instant;
 
 use super::pump;
 use crate::http::{
@@ -54,6 +56,7 @@ pub async fn serve<H: Handler>(
     let mut drain = pin!(drain);
     let mut draining = false;
     let mut quiet = Quiet::new(moved, limits.idle_timeout);
+    let resets = Rc::new(Resets::default());
     loop {
         let accepted = poll_fn(|cx| {
             if !draining && drain.as_mut().poll(cx).is_ready() {
@@ -63,11 +66,14 @@ pub async fn serve<H: Handler>(
             if quiet.poll(cx).is_ready() {
                 connection.abrupt_shutdown(Reason::NO_ERROR);
             }
+            if resets.in_second.get() > limits.resets_per_second {
+                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
             connection.poll_accept(cx)
         });
         match accepted.await {
             Some(Ok((request, respond))) => {
-                tokio::task::spawn_local(answer(Rc::clone(&handler), request, respond));
+                tokio::task::spawn_local(answer(Rc::clone(&handler), request, respond, Rc::clone(&resets)));
             }
             Some(Err(error)) => return ServeEnd::Failed(error),
             None => return ServeEnd::Closed,
@@ -88,7 +94,12 @@ fn builder(limits: &HttpLimits) -> Builder {
 }
 
 /// One stream: from its head to the last byte of its answer.
-async fn answer<H: Handler>(handler: Rc<H>, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>) {
+async fn answer<H: Handler>(
+    handler: Rc<H>,
+    request: Request<h2::RecvStream>,
+    respond: SendResponse<Bytes>,
+    resets: Rc<Resets>,
+) {
     let request = request.map(Body::http2);
     let respond = Rc::new(RefCell::new(respond));
     let answer = {
@@ -100,7 +111,7 @@ async fn answer<H: Handler>(handler: Rc<H>, request: Request<h2::RecvStream>, re
         Some(Err(Abort::Refused)) => respond.borrow_mut().send_reset(Reason::REFUSED_STREAM),
         Some(Err(Abort::Reset(reason))) => respond.borrow_mut().send_reset(reason),
         // The peer reset the stream: dropping the handler's future has already stopped all that was done for it.
-        None => {}
+        None => resets.count(),
     }
 }
 
@@ -127,5 +138,25 @@ async fn send(respond: &RefCell<SendResponse<Bytes>>, response: Response<Body>) 
         && !ends
     {
         pump(body, stream).await;
+    }
+}
+
+/// The streams that the peer has reset lately. Work is begun for each and thrown away, so their number in a second is
+/// limited (CVE-2023-44487).
+#[derive(Default)]
+struct Resets {
+    in_second: Cell<u32>,
+    since: Cell<Option<Instant>>,
+}
+
+impl Resets {
+    fn count(&self) {
+        let now = Instant::now();
+        let fresh = self.since.get().is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1));
+        if fresh {
+            self.since.set(Some(now));
+            self.in_second.set(0);
+        }
+        self.in_second.set(self.in_second.get() + 1);
     }
 }
