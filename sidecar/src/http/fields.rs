@@ -19,13 +19,15 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// `Transfer-Encoding` goes too: whoever writes the message on frames it anew. `TE` keeps `trailers`, its only value
 /// that means something from end to end (RFC 9110 section 10.1.4).
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // One look over the names: most messages have none of these, and each look-up would hash.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         strip_connection(headers);
     }
     for name in [header::TRANSFER_ENCODING, header::UPGRADE, KEEP_ALIVE, PROXY_CONNECTION] {
-        if headers.contains_key(&name) {
-            headers.remove(name);
-        }
+        headers.remove(name);
     }
     if let Entry::Occupied(mut te) = headers.entry(header::TE) {
         let trailers = te.iter().any(|v| lists(v, "trailers"));
@@ -36,6 +38,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
     }
 }
+
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TE,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+];
 
 /// Removes `Connection` and the fields that it names. A field named there that the message cannot do without (Host,
 /// content's own fields) stays: a peer could otherwise strip what the next hop's safety rests on.

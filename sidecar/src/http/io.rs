@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -153,6 +154,63 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
+/// Sends what is small as one buffer.
+///
+/// A message of a few hundred bytes comes as two or three slices, and the kernel's work for a vector of them costs more
+/// than copying them together. What is large passes untouched.
+#[derive(Debug)]
+pub struct Gathered<S>(pub S);
+
+/// Up to here copying is cheaper: measured with heads and answers of 100 to 4,000 bytes.
+const GATHER: usize = 2048;
+
+impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.0);
+        match bufs {
+            [one] => stream.poll_write(cx, one),
+            _ if bufs.iter().map(|b| b.len()).sum::<usize>() > GATHER => stream.poll_write_vectored(cx, bufs),
+            _ => {
+                let mut together: SmallVec<[u8; GATHER]> = SmallVec::new();
+                for buf in bufs {
+                    together.extend_from_slice(buf);
+                }
+                stream.poll_write(cx, &together)
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+}
+
 /// Ends when nothing moved for a time, within a quarter of it. One timer, set four times in that time.
 pub struct Quiet {
     moved: Moved,
@@ -179,5 +237,42 @@ impl Quiet {
             self.timer.as_mut().reset(next);
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn small_slices_are_sent_together_and_nothing_is_lost() {
+        let (mut reader, writer) = tokio::io::duplex(64 << 10);
+        let mut writer = Gathered(writer);
+        let large = vec![b'x'; GATHER];
+        let slices = [io::IoSlice::new(b"ab"), io::IoSlice::new(b""), io::IoSlice::new(b"cd")];
+        assert_eq!(writer.write_vectored(&slices).await.unwrap(), 4);
+        let slices = [io::IoSlice::new(b"ef"), io::IoSlice::new(&large)];
+        let mut written = writer.write_vectored(&slices).await.unwrap();
+        while written < 2 + GATHER {
+            written += writer.write(&large[written - 2..]).await.unwrap();
+        }
+        drop(writer);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, [b"abcdef".as_slice(), &large].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_quiet_when_nothing_moved_for_so_long() {
+        let (mut peer, stream) = tokio::io::duplex(64);
+        let (mut watched, moved) = Watched::new(stream);
+        let began = tokio::time::Instant::now();
+        let mut quiet = Quiet::new(moved, Duration::from_secs(40));
+        peer.write_all(b"x").await.unwrap();
+        watched.read_u8().await.unwrap();
+        std::future::poll_fn(|cx| quiet.poll(cx)).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(50));
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     http::{
         detect::{Detected, detect, detect_within},
         h1, h2,
-        io::{Prefixed, Stream},
+        io::{Gathered, Prefixed, Stream},
     },
     telemetry::{Direction, HandshakeFailure, Peer, Security},
     tls::{Carried, MeshPeer, MeshTarget},
@@ -143,7 +143,8 @@ impl Connection {
 }
 
 /// A plain connection whose target is known: HTTP or not?
-async fn plain(connection: Rc<Connection>, mut stream: TcpStream) {
+async fn plain(connection: Rc<Connection>, stream: TcpStream) {
+    let mut stream = Gathered(stream);
     let mut read = BytesMut::new();
     let detected = match connection.protocol {
         AppProtocol::Tcp => return Box::pin(opaque::carry(&connection, stream)).await,

@@ -23,7 +23,7 @@ use crate::{
     http::{
         detect::{Detected, detect, detect_within},
         h1, h2,
-        io::{Prefixed, Stream},
+        io::{Gathered, Prefixed, Stream},
     },
     telemetry::{Direction, External, HandshakeFailure, Peer, Security},
     worker::Worker,
@@ -58,7 +58,8 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         }
         Ok(Some(original)) => match protocol_at(&worker, original) {
             Ok(protocol) => {
-                serve(worker, stream, peer, Meant::Address(original), protocol, Security::Plain).await
+                serve(worker, Gathered(stream), peer, Meant::Address(original), protocol, Security::Plain)
+                    .await
             }
             Err(failure) => opaque::refuse(&worker, peer, &failure),
         },
@@ -77,7 +78,9 @@ pub async fn explicit(
     protocol: AppProtocol,
     tls: Option<Arc<rustls::ServerConfig>>,
 ) {
-    let Some(tls) = tls else { return serve(worker, stream, peer, meant, protocol, Security::Plain).await };
+    let Some(tls) = tls else {
+        return serve(worker, Gathered(stream), peer, meant, protocol, Security::Plain).await;
+    };
     let accepting = TlsAcceptor::from(tls).accept(stream);
     let failure = match tokio::time::timeout(worker.settings.handshake_timeout, accepting).await {
         Ok(Ok(stream)) => {

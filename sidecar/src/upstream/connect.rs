@@ -9,7 +9,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     error::{Failure, Reason},
-    http::io::Stream,
+    http::io::{Gathered, Stream},
     tls::VerifyIdentity,
 };
 
@@ -43,7 +43,7 @@ async fn connect(dial: Dial) -> Result<BoxStream, Failure> {
     // Without it small writes wait for the peer's acknowledgement; failing to set it only costs time.
     stream.set_nodelay(true).ok();
     let Some(secured) = dial.secured else {
-        return Ok(Box::new(stream));
+        return Ok(Box::new(Gathered(stream)));
     };
     let connector = TlsConnector::from(secured.config);
     match connector.connect(secured.server_name, stream).await {
