@@ -5,6 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashSet,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -15,13 +16,16 @@ use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 
 use crate::{
     balance::Loads,
-    config::snapshot::{Snapshot, SpiffeId},
+    config::snapshot::{AppProtocol, Snapshot, SpiffeId},
     drain::DrainWatch,
     http::{HttpLimits, h1, h2},
     telemetry::Telemetry,
     tls::Identity,
     upstream::{Upstream, UpstreamLimits},
 };
+
+/// Destinations that are remembered to speak first.
+const MOST_SERVER_FIRST: usize = 4096;
 
 /// What the bootstrap file says about a request's way.
 #[derive(Clone, Debug)]
@@ -88,6 +92,8 @@ pub struct Worker {
     pub telemetry: Telemetry,
     /// Words that records share.
     pub words: Words,
+    // Destinations whose server has spoken first: no client there is waited for again.
+    server_first: RefCell<HashSet<SocketAddr>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     random: Cell<u64>,
 }
@@ -101,6 +107,7 @@ impl Worker {
             loads: RefCell::default(),
             telemetry,
             words: Words { unknown: "unknown".into(), external: "external".into() },
+            server_first: RefCell::default(),
             snapshot: RefCell::new(Cache::new(Arc::clone(&shared.snapshot))),
             random: Cell::new(seed | 1),
             settings,
@@ -154,6 +161,20 @@ impl Worker {
     pub fn http2_ended(&self, end: &h2::ServeEnd) {
         if let h2::ServeEnd::Failed(error) = end {
             tracing::debug!(%error, "an HTTP/2 connection broke off");
+        }
+    }
+
+    /// What is spoken at this address: opaque where the server was seen to speak first and policy leaves it open.
+    pub fn as_known(&self, address: SocketAddr, protocol: AppProtocol) -> AppProtocol {
+        let opaque = protocol == AppProtocol::Auto && self.server_first.borrow().contains(&address);
+        if opaque { AppProtocol::Tcp } else { protocol }
+    }
+
+    /// Remembers that the server at this address speaks first. Bounded: beyond it each new one is found out anew.
+    pub fn speaks_first(&self, address: SocketAddr) {
+        let mut known = self.server_first.borrow_mut();
+        if known.len() < MOST_SERVER_FIRST {
+            known.insert(address);
         }
     }
 

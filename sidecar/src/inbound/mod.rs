@@ -138,6 +138,7 @@ impl Connection {
             Destination::Direct(direct) => direct.endpoint.protocol,
             _ => AppProtocol::Auto,
         };
+        let protocol = worker.as_known(application, protocol);
         Ok(Self { worker: Rc::clone(worker), peer: None, downstream, application, service, protocol })
     }
 }

@@ -136,9 +136,10 @@ async fn serve(
 fn protocol_at(worker: &Worker, address: SocketAddr) -> Result<AppProtocol, Failure> {
     let snapshot = worker.snapshot();
     match snapshot.destinations.of_address(address) {
-        Destination::Service(service) => Ok(service.protocol),
+        Destination::Service(service) => Ok(worker.as_known(address, service.protocol)),
         Destination::Direct(direct) => {
-            Ok(direct.owner.map_or(direct.endpoint.protocol, |owner| owner.protocol))
+            let protocol = direct.owner.map_or(direct.endpoint.protocol, |owner| owner.protocol);
+            Ok(worker.as_known(address, protocol))
         }
         Destination::External if snapshot.mesh.unknown == UnknownDestination::Refuse => {
             worker.telemetry.external(External::Refused);

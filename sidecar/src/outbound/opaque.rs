@@ -34,6 +34,9 @@ impl ServerFirst {
         if let Ok(mut stream) = dial(connection, &mut exchange).await {
             let mut read = BytesMut::new();
             if let Ok(1..) = stream.read_buf(&mut read).await {
+                if let Meant::Address(address) = connection.meant {
+                    connection.worker.speaks_first(address);
+                }
                 return Self { stream: Box::new(Prefixed::new(read.freeze(), stream)), exchange };
             }
         }
