@@ -119,10 +119,12 @@ fn reported_version(tool: Tool, program: &Path) -> Option<String> {
 }
 
 /// A program of cargo's as cargo would start it: with CARGO set and its own name as the first argument. Not by
-/// cargo, which prefers what the user has in ~/.cargo/bin in whatever version.
+/// cargo, which prefers what the user has in ~/.cargo/bin in whatever version. CARGO_PKG_NAME, which we have from
+/// `cargo run`, tells cargo-machete that it is no subcommand but under development: its name would be a path to it.
 fn as_subcommand(tool: Tool, program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.env("CARGO", process::cargo(&[]).get_program()).current_dir(process::root());
+    command.env("CARGO", process::cargo(&[]).get_program()).env_remove("CARGO_PKG_NAME");
+    command.current_dir(process::root());
     command.args(tool.program.strip_prefix("cargo-"));
     command
 }
@@ -154,12 +156,14 @@ pub(crate) fn is_root() -> bool {
 mod tests {
     use super::*;
 
+    /// Knows its version only as a subcommand of cargo's.
+    const FAKE: &str = "#!/bin/sh\n[ $1 = fake ] && [ -z \"$CARGO_PKG_NAME\" ] && echo cargo-fake 1.2.3\n";
+
     #[test]
     fn a_crate_of_another_version_is_not_there() {
         let bin = std::env::temp_dir().join(format!("trama-tools-{}", std::process::id()));
         std::fs::create_dir_all(&bin).unwrap();
-        std::fs::write(bin.join("cargo-fake"), "#!/bin/sh\n[ $1 = fake ] && echo cargo-fake 1.2.3\n")
-            .unwrap();
+        std::fs::write(bin.join("cargo-fake"), FAKE).unwrap();
         let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(bin.join("cargo-fake"), executable).unwrap();
         let path = bin.clone().into_os_string();
