@@ -84,7 +84,10 @@ pub async fn serve<H: Handler>(
         quiet.poll(cx).map(|()| ServeEnd::Closed)
     })
     .await;
-    let Some(violation) = handle.answer_due() else { return ended };
+    let Some(violation) = handle.answer_due() else {
+        // A body may break a rule when its request has long been served: that is no failure of the connection.
+        return handle.violation().map_or(ended, ServeEnd::Refused);
+    };
     let io = connection.into_parts().io.into_inner();
     // A peer that went away meanwhile does not want the answer.
     Box::pin(response::refuse(io.into_parts().0, &violation, LINGER)).await.ok();
