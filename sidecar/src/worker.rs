@@ -17,8 +17,8 @@ use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 use crate::{
     balance::Loads,
     config::snapshot::{AppProtocol, Snapshot, SpiffeId},
-    drain::DrainWatch,
-    http::{HttpLimits, h1, h2},
+    drain::{DrainWatch, Stage},
+    http::{Handler, HttpLimits, h1, h2, io::Stream},
     telemetry::Telemetry,
     tls::Identity,
     upstream::{Upstream, UpstreamLimits},
@@ -76,6 +76,12 @@ pub struct Words {
     pub unknown: Arc<str>,
     /// In no policy.
     pub external: Arc<str>,
+}
+
+/// A downstream connection of a worker.
+pub trait Served: Handler {
+    /// The worker that it is on.
+    fn worker(&self) -> &Rc<Worker>;
 }
 
 /// The world of one thread.
@@ -147,19 +153,25 @@ impl Worker {
         self.settings.trust_domain.as_deref().is_none_or(|domain| domain == id.trust_domain())
     }
 
-    /// Counts how an HTTP/1 connection ended.
-    pub fn http1_ended(&self, end: &h1::ServeEnd) {
-        match end {
-            h1::ServeEnd::Refused(violation) => self.telemetry.guard_refused(violation.name()),
-            h1::ServeEnd::HeadTimeout => self.telemetry.guard_refused("head_timeout"),
+    /// Serves HTTP/1 until the connection ends, or is drained at `stage`. Boxed: what comes before it is over by then.
+    pub async fn serve_http1<C: Served>(connection: Rc<C>, stream: impl Stream, stage: Stage) {
+        let worker = Rc::clone(connection.worker());
+        let drain = worker.shared.drain.clone().reach(stage);
+        match Box::pin(h1::serve(stream, &worker.settings.http, connection, drain)).await {
+            h1::ServeEnd::Refused(violation) => worker.telemetry.guard_refused(violation.name()),
+            h1::ServeEnd::HeadTimeout => worker.telemetry.guard_refused("head_timeout"),
             h1::ServeEnd::Failed(error) => tracing::debug!(%error, "an HTTP/1 connection broke off"),
             h1::ServeEnd::Closed => {}
         }
     }
 
-    /// Notes how an HTTP/2 connection ended.
-    pub fn http2_ended(&self, end: &h2::ServeEnd) {
-        if let h2::ServeEnd::Failed(error) = end {
+    /// Serves HTTP/2 until the connection ends, or is drained at `stage`.
+    pub async fn serve_http2<C: Served>(connection: Rc<C>, stream: impl Stream, stage: Stage) {
+        let worker = Rc::clone(connection.worker());
+        let drain = worker.shared.drain.clone().reach(stage);
+        if let h2::ServeEnd::Failed(error) =
+            Box::pin(h2::serve(stream, &worker.settings.http, connection, drain)).await
+        {
             tracing::debug!(%error, "an HTTP/2 connection broke off");
         }
     }

@@ -63,6 +63,30 @@ fn version_on_line(rest: &[u8]) -> Option<Detected> {
     (end.is_some() || line.len() > 8192).then_some(Detected::Opaque)
 }
 
+/// What becomes of a connection whose first bytes were read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Told {
+    /// It is served as HTTP. What is not HTTP on a port that policy calls HTTP goes to the guard, which answers it.
+    Http1,
+    /// It is served as HTTP/2.
+    Http2,
+    /// It is carried as it is.
+    Opaque,
+    /// The peer broke off before it said anything.
+    Gone,
+}
+
+/// Concludes from what detection found, how many bytes it read, and whether policy leaves the protocol open.
+pub fn conclude(detected: std::io::Result<Detected>, read: usize, open: bool) -> Told {
+    match detected {
+        Err(_) => Told::Gone,
+        Ok(Detected::Opaque) if read == 0 => Told::Gone,
+        Ok(Detected::Opaque) if open => Told::Opaque,
+        Ok(Detected::Opaque | Detected::Http1) => Told::Http1,
+        Ok(Detected::Http2) => Told::Http2,
+    }
+}
+
 /// Reads until the protocol is told. The bytes read come back with it; the caller owns the deadline.
 pub async fn detect(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> std::io::Result<Detected> {
     loop {
@@ -116,6 +140,15 @@ mod tests {
         for (bytes, expected) in cases {
             assert_eq!(judge(bytes), *expected, "{:?}", String::from_utf8_lossy(bytes));
         }
+    }
+
+    #[test]
+    fn only_an_open_port_carries_what_is_not_http() {
+        assert_eq!(conclude(Ok(Detected::Opaque), 9, true), Told::Opaque);
+        assert_eq!(conclude(Ok(Detected::Opaque), 9, false), Told::Http1);
+        assert_eq!(conclude(Ok(Detected::Opaque), 0, true), Told::Gone);
+        assert_eq!(conclude(Ok(Detected::Http2), 24, false), Told::Http2);
+        assert_eq!(conclude(Err(std::io::ErrorKind::ConnectionReset.into()), 0, true), Told::Gone);
     }
 
     #[tokio::test]

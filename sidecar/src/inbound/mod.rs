@@ -18,13 +18,12 @@ use crate::{
     drain::Stage,
     error::{Failure, Reason},
     http::{
-        detect::{Detected, detect, detect_within},
-        h1, h2,
-        io::{Gathered, Prefixed, Stream},
+        detect::{Told, conclude, detect, detect_within},
+        io::{Gathered, Prefixed},
     },
     telemetry::{Direction, HandshakeFailure, Peer, Security},
     tls::{Carried, MeshPeer, MeshTarget},
-    worker::Worker,
+    worker::{Served, Worker},
 };
 
 /// One downstream connection and the application's port that it means.
@@ -65,7 +64,7 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
         Ok(connection) => {
             let connection = Rc::new(Connection { peer: Some(peer.id), ..connection });
             match peer.carried {
-                Carried::Http2 => http(connection, stream, Detected::Http2).await,
+                Carried::Http2 => Worker::serve_http2(connection, stream, Stage::Inbound).await,
                 Carried::Tcp => Box::pin(opaque::carry(&connection, stream)).await,
             }
         }
@@ -117,6 +116,12 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
     }
 }
 
+impl Served for Connection {
+    fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+}
+
 impl Connection {
     /// Finds the application behind a port of this pod. Only ports of the application, never one of ours: the mesh port
     /// would otherwise be an open proxy into the pod.
@@ -158,31 +163,12 @@ async fn plain(connection: Rc<Connection>, stream: TcpStream) {
             detect_within(connection.worker.settings.http.idle_timeout, &mut stream, &mut read).await
         }
     };
-    let prefix = read.freeze();
-    match detected {
-        Ok(Detected::Opaque) if prefix.is_empty() => {}
-        Ok(Detected::Opaque) if connection.protocol == AppProtocol::Auto => {
-            Box::pin(opaque::carry(&connection, Prefixed::new(prefix, stream))).await;
-        }
-        Ok(Detected::Http2) => http(connection, Prefixed::new(prefix, stream), Detected::Http2).await,
-        // On a port that is said to be HTTP the guard answers what is not.
-        Ok(_) => http(connection, Prefixed::new(prefix, stream), Detected::Http1).await,
-        // The peer broke off before it said anything.
-        Err(_) => {}
-    }
-}
-
-async fn http(connection: Rc<Connection>, stream: impl Stream, version: Detected) {
-    let worker = Rc::clone(&connection.worker);
-    let drain = worker.shared.drain.clone().reach(Stage::Inbound);
-    match version {
-        Detected::Http2 => {
-            let end = Box::pin(h2::serve(stream, &worker.settings.http, connection, drain)).await;
-            worker.http2_ended(&end);
-        }
-        Detected::Http1 | Detected::Opaque => {
-            let end = Box::pin(h1::serve(stream, &worker.settings.http, connection, drain)).await;
-            worker.http1_ended(&end);
-        }
+    let told = conclude(detected, read.len(), connection.protocol == AppProtocol::Auto);
+    let stream = Prefixed::new(read.freeze(), stream);
+    match told {
+        Told::Http1 => Worker::serve_http1(connection, stream, Stage::Inbound).await,
+        Told::Http2 => Worker::serve_http2(connection, stream, Stage::Inbound).await,
+        Told::Opaque => Box::pin(opaque::carry(&connection, stream)).await,
+        Told::Gone => {}
     }
 }

@@ -21,12 +21,11 @@ use crate::{
     drain::Stage,
     error::{Failure, Reason},
     http::{
-        detect::{Detected, detect, detect_within},
-        h1, h2,
+        detect::{Told, conclude, detect, detect_within},
         io::{Gathered, Prefixed, Stream},
     },
     telemetry::{Direction, External, HandshakeFailure, Peer, Security},
-    worker::Worker,
+    worker::{Served, Worker},
 };
 
 /// How a connection says whom it means.
@@ -45,6 +44,12 @@ pub struct Connection {
     worker: Rc<Worker>,
     meant: Meant,
     downstream: SocketAddr,
+}
+
+impl Served for Connection {
+    fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
 }
 
 /// A captured connection: where did it want to go?
@@ -118,17 +123,13 @@ async fn serve(
             detect_within(connection.worker.settings.http.idle_timeout, &mut stream, &mut read).await
         }
     };
-    let prefix = read.freeze();
-    match detected {
-        Ok(Detected::Opaque) if prefix.is_empty() => {}
-        Ok(Detected::Opaque) if protocol == AppProtocol::Auto => {
-            Box::pin(opaque::carry(&connection, Prefixed::new(prefix, stream), None)).await;
-        }
-        Ok(Detected::Http2) => http(connection, Prefixed::new(prefix, stream), Detected::Http2).await,
-        // On a port that is said to be HTTP the guard answers what is not.
-        Ok(_) => http(connection, Prefixed::new(prefix, stream), Detected::Http1).await,
-        // The peer broke off before it said anything.
-        Err(_) => {}
+    let told = conclude(detected, read.len(), protocol == AppProtocol::Auto);
+    let stream = Prefixed::new(read.freeze(), stream);
+    match told {
+        Told::Http1 => Worker::serve_http1(connection, stream, Stage::All).await,
+        Told::Http2 => Worker::serve_http2(connection, stream, Stage::All).await,
+        Told::Opaque => Box::pin(opaque::carry(&connection, stream, None)).await,
+        Told::Gone => {}
     }
 }
 
@@ -150,21 +151,6 @@ fn protocol_at(worker: &Worker, address: SocketAddr) -> Result<AppProtocol, Fail
             let pending = snapshot.revision.number == 0;
             worker.telemetry.external(if pending { External::Pending } else { External::Passed });
             Ok(AppProtocol::Tcp)
-        }
-    }
-}
-
-async fn http(connection: Rc<Connection>, stream: impl Stream, version: Detected) {
-    let worker = Rc::clone(&connection.worker);
-    let drain = worker.shared.drain.clone().reach(Stage::All);
-    match version {
-        Detected::Http2 => {
-            let end = Box::pin(h2::serve(stream, &worker.settings.http, connection, drain)).await;
-            worker.http2_ended(&end);
-        }
-        Detected::Http1 | Detected::Opaque => {
-            let end = Box::pin(h1::serve(stream, &worker.settings.http, connection, drain)).await;
-            worker.http1_ended(&end);
         }
     }
 }
