@@ -27,6 +27,8 @@ struct Source {
     limit: usize,
     trailers: Option<HeaderMap>,
     ended: bool,
+    /// It broke off: what was kept is not the whole, and must never be sent as if it were.
+    broken: bool,
     /// The attempt that may read. An earlier one whose task still lives must not take bytes from it.
     attempt: u32,
 }
@@ -34,15 +36,23 @@ struct Source {
 impl Replay {
     /// Keeps up to `limit` bytes of `body`.
     pub fn new(body: Body, limit: usize) -> Self {
-        let source =
-            Source { body, kept: Vec::new(), kept_bytes: 0, limit, trailers: None, ended: false, attempt: 0 };
+        let source = Source {
+            body,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            limit,
+            trailers: None,
+            ended: false,
+            broken: false,
+            attempt: 0,
+        };
         Self(Rc::new(RefCell::new(source)))
     }
 
     /// Whether the body can be sent once more from its beginning.
     pub fn possible(&self) -> bool {
         let source = self.0.borrow();
-        source.kept_bytes <= source.limit
+        source.kept_bytes <= source.limit && !source.broken
     }
 
     /// The body, from its beginning. Takes it away from the attempt before.
@@ -92,6 +102,7 @@ impl HttpBody for Attempt {
             source.keep(frame);
             this.next = source.kept.len();
         }
+        source.broken |= matches!(&frame, Some(Err(_)));
         if matches!(&frame, None | Some(Err(_))) || source.ended {
             source.ended = true;
             this.done = true;
@@ -128,12 +139,13 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::stream;
     use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
 
     fn body_of(frames: Vec<Frame<Bytes>>) -> Body {
-        Body::boxed(StreamBody::new(futures_util::stream::iter(frames.into_iter().map(Ok))))
+        Body::boxed(StreamBody::new(stream::iter(frames.into_iter().map(Ok))))
     }
 
     fn data(text: &'static str) -> Frame<Bytes> {
@@ -165,6 +177,14 @@ mod tests {
         assert_eq!(replay.body().collect().await.unwrap().to_bytes(), "abcdefghi");
         assert!(!replay.possible());
         assert!(replay.0.borrow().kept.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_broke_off_is_not_sent_again() {
+        let broken = stream::iter([Ok(data("ab")), Err(BodyError::Own(Reason::FilterResponse))]);
+        let replay = Replay::new(Body::boxed(StreamBody::new(broken)), 16);
+        assert!(replay.body().collect().await.is_err());
+        assert!(!replay.possible());
     }
 
     #[tokio::test]

@@ -14,7 +14,8 @@ pub(super) fn http1(error: &hyper::Error) -> Failure {
     let reason = if error.is_parse() || error.is_parse_too_large() {
         Reason::UpstreamMalformed
     } else if error.is_user() {
-        body_reason(error).unwrap_or(Reason::DownstreamBody)
+        let broken = error.source().and_then(|source| source.downcast_ref::<BodyError>());
+        broken.map_or(Reason::DownstreamBody, body_reason)
     } else {
         Reason::UpstreamClosed
     };
@@ -22,11 +23,16 @@ pub(super) fn http1(error: &hyper::Error) -> Failure {
     Failure::after(reason).detail(format_args!("{error}{cause}"))
 }
 
-/// Our own body broke off while it was sent: whose doing was that?
-fn body_reason(error: &hyper::Error) -> Option<Reason> {
-    match error.source()?.downcast_ref::<BodyError>()? {
-        BodyError::Own(reason) => Some(*reason),
-        BodyError::Http1(_) | BodyError::Http2(_) => Some(Reason::DownstreamBody),
+/// The request's body broke off while it was sent.
+pub(super) fn body(error: &BodyError) -> Failure {
+    Failure::after(body_reason(error)).detail(error)
+}
+
+/// Whose doing was it?
+const fn body_reason(error: &BodyError) -> Reason {
+    match error {
+        BodyError::Own(reason) => *reason,
+        BodyError::Http1(_) | BodyError::Http2(_) => Reason::DownstreamBody,
     }
 }
 

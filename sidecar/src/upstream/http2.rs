@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{Request, Response};
 use http_body::Body as _;
-use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
+use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
 use super::{
     SendFailure, UpstreamLimits, Way,
@@ -24,8 +24,8 @@ use crate::{
     config::snapshot::state::Counted,
     error::{Failure, Reason},
     http::{
-        body::{Body, End, Held},
-        h2::pump,
+        body::{Body, BodyError, End, Held},
+        h2::{PumpEnd, pump},
         interim::Interim,
     },
 };
@@ -127,12 +127,15 @@ pub(super) async fn send(
         Err(error) => return Err(SendFailure { failure: failure::http2(&error), unsent: None }),
     };
     if !ends {
-        let upload = tokio::task::spawn_local(async move { drop(pump(body, stream).await) });
-        stream_held.upload = Some(upload.abort_handle());
+        stream_held.upload = Some(tokio::task::spawn_local(pump(body, stream)));
     }
     match answer(response, interim).await {
         Ok(response) => Ok(response.map(|stream| Body::http2(stream).holding(Rc::new(stream_held)))),
-        Err(error) => Err(SendFailure { failure: failure::http2(&error), unsent: None }),
+        Err(error) => {
+            let broken = stream_held.broken_body().await;
+            let failure = broken.as_ref().map_or_else(|| failure::http2(&error), failure::body);
+            Err(SendFailure { failure, unsent: None })
+        }
     }
 }
 
@@ -165,7 +168,7 @@ enum Head {
 /// One of our streams: counted while it lives; its upload is stopped when nobody waits for the answer any more.
 struct StreamHeld {
     active: Rc<Cell<usize>>,
-    upload: Option<AbortHandle>,
+    upload: Option<JoinHandle<PumpEnd>>,
 }
 
 impl StreamHeld {
@@ -174,6 +177,15 @@ impl StreamHeld {
         active.set(active.get() + 1);
         connection.last_used.set(Instant::now());
         Self { active, upload: None }
+    }
+
+    /// Why the request's body broke off, if it did: then the stream was reset by us, not by the peer.
+    async fn broken_body(&mut self) -> Option<BodyError> {
+        let upload = self.upload.take_if(|upload| upload.is_finished())?;
+        match upload.await {
+            Ok(PumpEnd::Source(error)) => Some(error),
+            _ => None,
+        }
     }
 }
 
