@@ -9,8 +9,9 @@ use http::{HeaderMap, Response, Version, header, request};
 
 use crate::{
     balance::Event,
-    config::snapshot::{Endpoint, Snapshot, TelemetrySettings, Transport, state::Counted},
+    config::snapshot::{Endpoint, Rule, Snapshot, TelemetrySettings, Transport, state::Counted},
     error::{Failure, Reason},
+    filter::{self, Context, Run},
     http::body::{Body, BodyError, End, Observer},
     telemetry::{Direction, Protocol, Record, Security},
     upstream::{RelayEnd, Relayed},
@@ -25,7 +26,15 @@ pub struct Exchange {
     record: Option<Box<Record>>,
     received: Option<Rc<Cell<u64>>>,
     serving: Option<Arc<Endpoint>>,
+    filters: Option<Box<Filters>>,
     _counted: Option<Counted>,
+}
+
+/// The filters that a request goes through. Boxed, because most requests have none.
+struct Filters {
+    run: Run,
+    /// What one of them answers while it sees the request's body.
+    answer: filter::Answer,
 }
 
 impl Exchange {
@@ -45,6 +54,7 @@ impl Exchange {
             record: Some(record),
             received: None,
             serving: None,
+            filters: None,
             _counted: None,
         }
     }
@@ -141,6 +151,52 @@ impl Exchange {
         self.worker.telemetry.retried(attempt);
     }
 
+    /// The rule's filters see the request from here to its end.
+    pub fn filter_by(&mut self, rule: &Arc<Rule>) {
+        if rule.filters.is_empty() {
+            return;
+        }
+        let (chain, stream) = (self.worker.chains.borrow_mut().of(rule), self.worker.stream());
+        let Record { direction, downstream, .. } = *self.record();
+        let run = Run::new(chain, Context { stream, direction, downstream, identity: None });
+        self.filters = Some(Box::new(Filters { run, answer: filter::Answer::default() }));
+    }
+
+    /// The request's head goes through the filters. `Some`: one of them answers in the application's place.
+    pub async fn filter_request(&mut self, head: &mut request::Parts) -> Option<Response<Body>> {
+        let answer = self.filters.as_mut()?.run.request_headers(head).await?;
+        self.record().reason = Some(Reason::FilterResponse);
+        Some(answer)
+    }
+
+    /// The request's body as the filters let it through.
+    pub fn filter_request_body(&mut self, body: Body) -> Body {
+        let Some(filters) = &mut self.filters else { return body };
+        let (body, answer) = filters.run.request_body(body);
+        filters.answer = answer;
+        body
+    }
+
+    /// What a filter answered when it saw the request's body, which broke off there.
+    pub fn filters_answer(&mut self) -> Option<Response<Body>> {
+        let answer = self.filters.as_ref()?.answer.take()?;
+        self.record().reason = Some(Reason::FilterResponse);
+        Some(answer)
+    }
+
+    /// The answer goes back through the filters that saw the request, its body too; or one of them gives another.
+    pub async fn filter_response(&mut self, response: Response<Body>) -> Response<Body> {
+        let Some(filters) = &self.filters else { return response };
+        let (mut head, body) = response.into_parts();
+        match filters.run.response_headers(&mut head).await {
+            None => Response::from_parts(head, filters.run.response_body(body)),
+            Some(answer) => {
+                self.record().reason = Some(Reason::FilterResponse);
+                answer
+            }
+        }
+    }
+
     /// Keeps a place among the service's requests until the end.
     pub fn hold(&mut self, place: Counted) {
         self._counted = Some(place);
@@ -200,6 +256,9 @@ impl Exchange {
         record.duration = (self.worker.shared.started + now).saturating_duration_since(record.started);
         record.bytes_received += self.received.as_ref().map_or(0, |r| r.get());
         self.release(now);
+        if let Some(filters) = self.filters.take() {
+            filters.run.log(&record);
+        }
         self.worker.telemetry.finish(*record, &self.settings);
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     balance::Loads,
     config::snapshot::{AppProtocol, Snapshot, SpiffeId},
     drain::{DrainWatch, Stage},
+    filter::{Chains, StreamId},
     http::{Handler, HttpLimits, h1, h2, io::Stream},
     telemetry::Telemetry,
     tls::Identity,
@@ -94,6 +95,8 @@ pub struct Worker {
     pub upstream: Rc<Upstream>,
     /// How endpoints do, as this worker sees it.
     pub loads: RefCell<Loads>,
+    /// The filters of the rules that requests took.
+    pub chains: RefCell<Chains>,
     /// Counters, log and spans.
     pub telemetry: Telemetry,
     /// Words that records share.
@@ -102,6 +105,7 @@ pub struct Worker {
     server_first: RefCell<HashSet<SocketAddr>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     random: Cell<u64>,
+    streams: Cell<u64>,
 }
 
 impl Worker {
@@ -111,11 +115,13 @@ impl Worker {
         Rc::new(Self {
             upstream: Upstream::new(settings.upstream, identity),
             loads: RefCell::default(),
+            chains: RefCell::default(),
             telemetry,
             words: Words { unknown: "unknown".into(), external: "external".into() },
             server_first: RefCell::default(),
             snapshot: RefCell::new(Cache::new(Arc::clone(&shared.snapshot))),
             random: Cell::new(seed | 1),
+            streams: Cell::new(0),
             settings,
             shared,
         })
@@ -141,11 +147,20 @@ impl Worker {
         x.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// What falls due from time to time: idle connections are closed, state of endpoints that are gone is forgotten.
+    /// A number for a request that filters keep state for.
+    pub fn stream(&self) -> StreamId {
+        let number = self.streams.get();
+        self.streams.set(number + 1);
+        StreamId(number)
+    }
+
+    /// What falls due from time to time: idle connections are closed, filters told the time, state of endpoints and
+    /// rules that are gone is forgotten.
     pub fn tick(&self) {
         self.telemetry.beat();
         self.upstream.sweep();
         self.loads.borrow_mut().sweep();
+        self.chains.borrow_mut().tick(self.now());
     }
 
     /// Whether a workload belongs to the trust domain that callers must come from.

@@ -67,6 +67,7 @@ fn a_route_is_found_without_the_heap() {
     let mut table = RouteTable::default();
     let rule = Rule {
         name: "shop/orders/0".into(),
+        rewrite: None,
         filters: Vec::new(),
         action: RuleAction::Forward(Vec::new()),
         timeouts: RuleTimeouts::default(),

@@ -82,6 +82,7 @@ fn snapshot() -> Snapshot {
     });
     let rule = Rule {
         name: "shop/orders/0".into(),
+        rewrite: None,
         filters: Vec::new(),
         action: RuleAction::Forward(vec![Backend { weight: 1, cluster: Arc::clone(&cluster) }]),
         timeouts: Default::default(),

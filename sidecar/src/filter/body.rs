@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{Action, Context, Filter, Phases, WINDOW};
+use super::{Action, Context, Filter, Phases, WINDOW, framing};
 use crate::{
     error::Reason,
     http::body::{Body, BodyError},
@@ -27,7 +27,7 @@ type Slot = Cell<Option<Box<Response<Body>>>>;
 impl Answer {
     /// The answer, once.
     pub fn take(&self) -> Option<Response<Body>> {
-        self.0.as_ref().and_then(|cell| cell.take()).map(|answer| *answer)
+        self.0.as_ref().and_then(|cell| cell.take()).map(|answer| framing::own(*answer))
     }
 
     /// Room for an answer; without it none is kept.

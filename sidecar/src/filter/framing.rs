@@ -3,10 +3,12 @@
 //! The head is written by us and the body is framed by us, but the next parser believes the head. So what it says
 //! about framing is kept from before the filters and put back after them.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request, response};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, request, response,
+};
 use smallvec::SmallVec;
 
-use crate::config::snapshot::is_framing;
+use crate::{config::snapshot::is_framing, http::body::Body};
 
 type Fields = SmallVec<[(HeaderName, HeaderValue); 4]>;
 
@@ -51,6 +53,14 @@ impl OfResponse {
         parts.version = self.version;
         restore(self.fields, &mut parts.headers, open_length);
     }
+}
+
+/// An answer that a filter made. Whoever writes it frames it; what the filter says about that is dropped.
+pub(super) fn own(mut answer: Response<Body>) -> Response<Body> {
+    for (name, _) in fields(answer.headers()) {
+        answer.headers_mut().remove(name);
+    }
+    answer
 }
 
 fn has_no_body(status: StatusCode) -> bool {

@@ -9,19 +9,23 @@
 //! end       on_log        beside all of them: on_tick; for what is not HTTP: on_connection
 //! ```
 //!
+//! A rule's chain is made once on each worker ([`Chains`]). An [`Exchange`](crate::exchange::Exchange) takes its request
+//! through it; a rule without filters costs nothing there.
+//!
 //! Filters belong to one worker and are not `Send`. They hold the state of a request themselves, under its
 //! [`StreamId`], and drop it in `on_log`, which every stream comes to exactly once. Whatever a filter does to headers,
 //! the framing of the message stays as it came ([`run`]).
 
 mod action;
 mod body;
+mod chains;
 mod framing;
 pub mod headers;
 mod phases;
 mod run;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{fmt, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -31,6 +35,7 @@ use http::{HeaderMap, request, response};
 pub use self::{
     action::Action,
     body::Answer,
+    chains::Chains,
     phases::Phases,
     run::{Run, StreamId},
 };

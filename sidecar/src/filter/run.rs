@@ -1,4 +1,4 @@
-//! One request's way through a chain. Nothing is allocated for it, unless a filter waits or has a body phase.
+//! One request's way through a chain. No phase allocates, unless a filter waits or has a body phase.
 
 use std::rc::Rc;
 
@@ -37,10 +37,11 @@ impl Run {
         let framing = framing::OfRequest::of(parts);
         let mut answer = None;
         while let (None, Some(filter)) = (&answer, self.chain.filters.get(self.entered)) {
+            // Counted before it is asked: it may wait, and a peer that goes away meanwhile ends the request there.
+            self.entered += 1;
             if filter.phases().has(Phases::REQUEST_HEADERS) {
                 answer = settle(|| filter.on_request_headers(&self.cx, parts)).await;
             }
-            self.entered += 1;
         }
         framing.restore(parts, phases.has(Phases::CHANGES_REQUEST_BODY));
         answer
@@ -114,7 +115,7 @@ async fn settle(mut enter: impl FnMut() -> Action) -> Option<Response<Body>> {
     loop {
         action = match action {
             Action::Continue => return None,
-            Action::Respond(answer) => return Some(*answer),
+            Action::Respond(answer) => return Some(framing::own(*answer)),
             Action::Wait(future) => future.await,
             Action::Again => enter(),
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, request, response};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt, StreamBody};
@@ -19,22 +20,23 @@ use crate::{
     telemetry::{self, Direction, Record},
 };
 
-type Log = Rc<RefCell<Vec<String>>>;
-type OnHead = Box<dyn Fn(&mut HeaderMap, u32) -> Action>;
-type OnData = Box<dyn Fn(&mut Bytes, bool) -> Action>;
+pub(crate) type Log = Rc<RefCell<Vec<String>>>;
+pub(crate) type OnHead = Box<dyn Fn(&mut HeaderMap, u32) -> Action>;
+pub(crate) type OnData = Box<dyn Fn(&mut Bytes, bool) -> Action>;
 
 /// Says what it sees, and does as it is told.
-struct Told {
+pub(crate) struct Told {
     name: &'static str,
     phases: Phases,
     log: Log,
     entries: Cell<u32>,
-    on_head: OnHead,
-    on_data: OnData,
+    /// For every head and all trailers; it is told how many came before.
+    pub(crate) on_head: OnHead,
+    pub(crate) on_data: OnData,
 }
 
 impl Told {
-    fn new(name: &'static str, phases: Phases, log: &Log) -> Self {
+    pub(crate) fn new(name: &'static str, phases: Phases, log: &Log) -> Self {
         Self {
             name,
             phases,
@@ -122,7 +124,7 @@ fn answer(headers: &[(&'static str, &'static str)]) -> response::Parts {
     parts
 }
 
-fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+pub(crate) fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
     let pair = |&(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v));
     pairs.iter().map(pair).collect()
 }
@@ -132,7 +134,7 @@ fn record(status: u16) -> Record {
 }
 
 /// A body of these pieces, and trailers if there are any.
-fn body(pieces: &[usize], trailers: Option<HeaderMap>) -> Body {
+pub(crate) fn body(pieces: &[usize], trailers: Option<HeaderMap>) -> Body {
     let data = pieces.iter().map(|&len| Frame::data(Bytes::from(vec![b'x'; len])));
     let frames: Vec<_> = data.chain(trailers.map(Frame::trailers)).map(Ok::<_, BodyError>).collect();
     Body::boxed(StreamBody::new(futures_util::stream::iter(frames)))
@@ -418,6 +420,29 @@ async fn a_connection_can_be_refused() {
     assert_eq!(run.connection().await, Err(Reason::FilterResponse));
     run.log(&record(0));
     assert_eq!(*log.borrow(), ["a connection", "b connection", "a log 0"]);
+}
+
+#[tokio::test]
+async fn a_request_given_up_while_a_filter_waits_ends_in_that_filter() {
+    let log = Log::default();
+    let mut told = Told::new("a", heads(), &log);
+    told.on_head = Box::new(|_, _| Action::Wait(Box::pin(std::future::pending())));
+    let mut run = run(vec![told, Told::new("b", heads(), &log)]);
+    assert!(run.request_headers(&mut request(&[])).now_or_never().is_none());
+    run.log(&record(0));
+    assert_eq!(*log.borrow(), ["a request headers", "a log 0"]);
+}
+
+#[tokio::test]
+async fn an_answer_of_a_filter_says_nothing_about_framing() {
+    let mut told = Told::new("a", heads(), &Log::default());
+    told.on_head = Box::new(|_, _| {
+        let mut own = Response::new(Body::full("four"));
+        *own.headers_mut() = map(&[("content-length", "3"), ("connection", "x"), ("x-kept", "1")]);
+        Action::respond(own)
+    });
+    let own = run(vec![told]).request_headers(&mut request(&[])).await.unwrap();
+    assert_eq!(*own.headers(), map(&[("x-kept", "1")]));
 }
 
 #[tokio::test]

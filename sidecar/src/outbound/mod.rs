@@ -8,6 +8,9 @@ mod opaque;
 mod request;
 mod source;
 
+#[cfg(test)]
+mod tests;
+
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use bytes::BytesMut;

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     config::snapshot::{
-        Cluster, Destination, Endpoint, Redirect, RetryPolicy, RouteFilter, Rule, RuleAction, RuleTimeouts,
-        ServicePort, Snapshot,
+        Cluster, Destination, Endpoint, Redirect, RetryPolicy, Rule, RuleAction, RuleTimeouts, ServicePort,
+        Snapshot,
     },
     error::{Failure, Reason},
     exchange::Exchange,
@@ -78,8 +78,17 @@ impl Connection {
             if let RuleAction::Redirect(redirect) = &rule.action {
                 return redirected(redirect, &head, service);
             }
-            filter_request(rule, &mut head)?;
+            if let Some(change) = &rule.rewrite {
+                rewrite(change, &mut head).map_err(Failure::before)?;
+            }
+            exchange.filter_by(rule);
         }
+
+        // Filters, on the way in: one of them may answer in the application's place.
+        if let Some(answer) = exchange.filter_request(&mut head).await {
+            return Ok(exchange.filter_response(answer).await);
+        }
+        let body = exchange.filter_request_body(body);
 
         // Attempts: region, endpoint, connection, the request itself; again where that is allowed.
         let backend = match (&plan, rule) {
@@ -94,13 +103,11 @@ impl Connection {
         };
         let (retry, timeouts) = rule.map_or_else(without_a_rule, |rule| (&rule.retry, rule.timeouts));
         let attempts = Attempts { connection: self, exchange, interim, whom, retry, timeouts };
-        let mut response = attempts.run(head, body).await?;
+        let answered = attempts.run(head, body).await;
 
-        // Filters, on the way out.
-        if let Some(rule) = rule {
-            filter_response(rule, &mut response);
-        }
-        Ok(response)
+        // Filters, on the way out. One that saw the body may have broken it off with an answer of its own.
+        let response = answered.or_else(|failure| exchange.filters_answer().ok_or(failure))?;
+        Ok(exchange.filter_response(response).await)
     }
 
     fn plan(&self, snapshot: &Snapshot, head: &request::Parts) -> Result<Plan, Failure> {
@@ -150,7 +157,7 @@ fn unknown_authority() -> Failure {
 }
 
 /// The rule for a request; none where the service has no routes at all.
-fn find_rule<'s>(service: &'s ServicePort, head: &request::Parts) -> Result<Option<&'s Rule>, Failure> {
+fn find_rule<'s>(service: &'s ServicePort, head: &request::Parts) -> Result<Option<&'s Arc<Rule>>, Failure> {
     if service.routes.is_empty() {
         return Ok(None);
     }
@@ -162,8 +169,7 @@ fn find_rule<'s>(service: &'s ServicePort, head: &request::Parts) -> Result<Opti
         method: &head.method,
         headers: &head.headers,
     };
-    let rule = route::find(&service.routes, &inquiry).ok_or_else(|| Failure::before(Reason::NoRoute))?;
-    Ok(Some(rule))
+    route::find(&service.routes, &inquiry).map(Some).ok_or_else(|| Failure::before(Reason::NoRoute))
 }
 
 fn redirected(
@@ -175,25 +181,6 @@ fn redirected(
     let origin = Origin { scheme: "http", host, port: service.map_or(80, |s| s.port) };
     let response = redirect(rule, &origin, &head.uri).map_err(Failure::before)?;
     Ok(response.map(|()| Body::empty()))
-}
-
-fn filter_request(rule: &Rule, head: &mut request::Parts) -> Result<(), Failure> {
-    for filter in &rule.filters {
-        match filter {
-            RouteFilter::RequestHeaders(modifier) => modifier.apply(&mut head.headers),
-            RouteFilter::UrlRewrite(rule) => rewrite(rule, head).map_err(Failure::before)?,
-            RouteFilter::ResponseHeaders(_) => {}
-        }
-    }
-    Ok(())
-}
-
-fn filter_response(rule: &Rule, response: &mut Response<Body>) {
-    for filter in rule.filters.iter().rev() {
-        if let RouteFilter::ResponseHeaders(modifier) = filter {
-            modifier.apply(response.headers_mut());
-        }
-    }
 }
 
 /// What holds for a service without routes.

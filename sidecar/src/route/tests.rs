@@ -14,6 +14,7 @@ use crate::config::snapshot::{
 fn rule(name: &str) -> Arc<Rule> {
     Arc::new(Rule {
         name: name.into(),
+        rewrite: None,
         filters: Vec::new(),
         action: RuleAction::Forward(Vec::new()),
         timeouts: RuleTimeouts::default(),

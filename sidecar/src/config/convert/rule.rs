@@ -59,6 +59,7 @@ impl Compiler<'_, '_> {
     pub(super) fn compile(&self, context: &Context<'_>, findings: &mut Findings) -> Arc<Rule> {
         let mut filters = Vec::new();
         let mut redirect = None;
+        let mut rewrite = None;
         let mut rewrites = 0;
         for (at, filter) in self.message.filters.iter().enumerate() {
             let field = format!("{}.filters[{at}]", self.field);
@@ -73,7 +74,7 @@ impl Compiler<'_, '_> {
                 }
                 Some(Filter::UrlRewrite(it)) => {
                     rewrites += 1;
-                    filters.push(RouteFilter::UrlRewrite(self.rewrite(&field, it, context, findings)));
+                    rewrite = Some(self.rewrite(&field, it, context, findings));
                 }
                 Some(Filter::RequestRedirect(it)) => {
                     if redirect.is_some() {
@@ -95,6 +96,7 @@ impl Compiler<'_, '_> {
         };
         Arc::new(Rule {
             name: Arc::clone(&self.name),
+            rewrite,
             filters,
             action,
             timeouts: self.timeouts(findings),

@@ -3,9 +3,7 @@
 use std::fmt::Write;
 
 use super::*;
-use crate::config::snapshot::{
-    Cluster, Destination, PathMatch, PathRewrite, RouteFilter, RuleAction, Transport,
-};
+use crate::config::snapshot::{Cluster, Destination, PathMatch, PathRewrite, RuleAction, Transport};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/policy-problems.txt");
 
@@ -193,9 +191,7 @@ fn a_replaced_prefix_is_the_one_that_matched() {
     let snapshot = compile(&text);
     let table = &snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap().routes.any_host;
     for prefix in ["/a", "/b"] {
-        let RouteFilter::UrlRewrite(rewrite) = &table.prefix[prefix][0].rule.filters[0] else {
-            panic!("a rewrite")
-        };
+        let rewrite = table.prefix[prefix][0].rule.rewrite.as_ref().expect("a rewrite");
         let Some(PathRewrite::Prefix { matched, replacement }) = &rewrite.path else { panic!("of a prefix") };
         assert_eq!((&**matched, &**replacement), (prefix, "/c"));
     }

@@ -11,7 +11,9 @@ use super::cluster::Cluster;
 pub struct Rule {
     /// `namespace/route/rule`, as metrics and logs say it.
     pub name: Arc<str>,
-    /// Changes, in the order of the policy.
+    /// A new host or path. It comes before the filters: they see the request as it is sent.
+    pub rewrite: Option<UrlRewrite>,
+    /// Other changes, in the order of the policy.
     pub filters: Vec<RouteFilter>,
     /// Where it leads.
     pub action: RuleAction,
@@ -104,12 +106,10 @@ pub enum RouteFilter {
     RequestHeaders(HeaderModifier),
     /// Headers of the answer.
     ResponseHeaders(HeaderModifier),
-    /// Host and path of the request.
-    UrlRewrite(UrlRewrite),
 }
 
 /// Changes to headers, in this order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HeaderModifier {
     /// Set, replacing what is there.
     pub set: Vec<HeaderChange>,
@@ -154,7 +154,7 @@ pub fn is_framing(name: &HeaderName) -> bool {
 }
 
 /// A header and its value.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct HeaderChange {
     /// The name.
     pub name: HeaderName,

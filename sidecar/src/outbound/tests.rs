@@ -1,0 +1,313 @@
+//! Requests on their whole way through a worker, with filters that do as a test tells them, to a server that answers
+//! with what it got.
+
+use std::{cell::RefCell, future::pending, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Collected, StreamBody};
+use tokio::{net::TcpListener, task::LocalSet};
+use trama_proto::document::Document;
+
+use super::{Connection, Meant};
+use crate::{
+    config::{
+        convert::{Local, convert},
+        snapshot::{Rule, Snapshot, state::Registry},
+    },
+    drain::Drain,
+    filter::{
+        Action, Chain, Phases, StreamId,
+        tests::{Log, Told, body, map},
+    },
+    http::{Answer, Handler, HttpLimits, body::Body, h1, h2, interim::Interim},
+    telemetry::{Format, LogOutput, TelemetryConfig, TelemetryHub},
+    upstream::UpstreamLimits,
+    worker::{Settings, Shared, Worker},
+};
+
+/// Answers with what it got, once it has all of it, and writes down what it got.
+#[derive(Default)]
+struct Application {
+    heads: RefCell<Vec<HeaderMap>>,
+    whole: RefCell<u32>,
+}
+
+impl Handler for Application {
+    async fn handle(self: Rc<Self>, request: Request<Body>, _: Interim) -> Answer {
+        self.heads.borrow_mut().push(request.headers().clone());
+        let Ok(whole) = request.into_body().collect().await else { return pending().await };
+        *self.whole.borrow_mut() += 1;
+        let trailers = whole.trailers().cloned().map(Frame::trailers);
+        let frames = [Some(Frame::data(whole.to_bytes())), trailers].into_iter().flatten().map(Ok);
+        Ok(Response::new(Body::boxed(StreamBody::new(futures_util::stream::iter(frames)))))
+    }
+}
+
+/// A worker, its application behind a service with one rule, and the connection of a client.
+struct World {
+    application: Rc<Application>,
+    connection: Rc<Connection>,
+    hub: TelemetryHub,
+    rule: Arc<Rule>,
+}
+
+impl World {
+    /// Runs on a [`LocalSet`]. `protocol`: what the application speaks; `filters`: the rule's.
+    async fn new(protocol: &str, filters: &str) -> Self {
+        let application = Rc::<Application>::default();
+        let port = serve(protocol, &application).await;
+        let snapshot = Arc::new(snapshot(port, protocol, filters));
+        let service = snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap();
+        let rule = Arc::clone(&service.routes.any_host.prefix[""][0].rule);
+        let config = TelemetryConfig { access_log: LogOutput::None, ..Default::default() };
+        let hub = TelemetryHub::start(config).unwrap();
+        let shared = Shared {
+            snapshot: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
+            identity: Arc::new(ArcSwapOption::empty()),
+            drain: Drain::new().1,
+            started: Instant::now(),
+        };
+        let connection = Rc::new(Connection {
+            worker: Worker::new(settings(), shared, hub.worker(), 1),
+            meant: Meant::Service("shop/orders".into(), 80),
+            downstream: SocketAddr::from(([127, 0, 0, 1], 4)),
+        });
+        Self { application, connection, hub, rule }
+    }
+
+    /// The same with this filter on the rule.
+    async fn filtered(protocol: &str, filter: Told) -> Self {
+        let world = Self::new(protocol, "[{requestHeaderModifier: {}}]").await;
+        let chain = Chain::new(vec![Rc::new(filter)]);
+        world.connection.worker.chains.borrow_mut().put(&world.rule, chain);
+        world
+    }
+
+    /// A request of four bytes and a trailer, and its whole answer.
+    async fn put(&self) -> (StatusCode, HeaderMap, Collected<bytes::Bytes>) {
+        let request = Request::put("/").header("host", "orders.shop").header("te", "trailers");
+        let request = request.body(body(&[4], Some(map(&[("t", "1")])))).unwrap();
+        let answer = Rc::clone(&self.connection).handle(request, Interim::Nowhere).await.unwrap();
+        let (head, body) = answer.into_parts();
+        (head.status, head.headers, body.collect().await.unwrap())
+    }
+
+    /// How many requests ended for this reason.
+    fn ended(&self, reason: &str) -> usize {
+        let text = self.hub.scrape(Format::OpenMetrics);
+        text.lines()
+            .filter(|l| l.contains("_requests_total{") && l.contains(&format!("reason=\"{reason}\"")))
+            .count()
+    }
+}
+
+async fn serve(protocol: &str, application: &Rc<Application>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (application, http2) = (Rc::clone(application), protocol == "HTTP2");
+    tokio::task::spawn_local(async move {
+        let limits = HttpLimits::default();
+        while let Ok((stream, _)) = listener.accept().await {
+            let application = Rc::clone(&application);
+            tokio::task::spawn_local(async move {
+                if http2 {
+                    h2::serve(stream, &limits, application, pending()).await;
+                } else {
+                    h1::serve(stream, &limits, application, pending()).await;
+                }
+            });
+        }
+    });
+    port
+}
+
+fn snapshot(port: u16, protocol: &str, filters: &str) -> Snapshot {
+    let text = format!(
+        "
+kind: Service
+metadata: {{ name: orders, namespace: shop }}
+spec: {{ ports: [{{ port: 80, targetPort: {port}, appProtocol: {protocol} }}] }}
+---
+kind: EndpointSet
+metadata: {{ name: orders, namespace: shop }}
+spec: {{ service: orders, endpoints: [{{ address: 127.0.0.1 }}] }}
+---
+kind: Route
+metadata: {{ name: r, namespace: shop }}
+spec: {{ parentRefs: [{{ service: orders }}], rules: [{{ filters: {filters} }}] }}
+"
+    );
+    let documents = Document::parse("p.yaml", &text).unwrap();
+    let local = Local { namespace: "shop".to_owned(), region: String::new() };
+    convert(&documents, &local, &mut Registry::default(), 1).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn settings() -> Settings {
+    let limits = HttpLimits::default();
+    Settings {
+        http: limits,
+        upstream: UpstreamLimits::default(),
+        handshake_timeout: limits.head_timeout,
+        tcp_idle_timeout: limits.idle_timeout,
+        server_first_after: limits.head_timeout,
+        replay_bytes: 1 << 16,
+        connections: 1,
+        application: None,
+        own_ports: Vec::new(),
+        application_ports: Vec::new(),
+        trust_domain: None,
+        service: "shop/storefront".into(),
+    }
+}
+
+fn all() -> Phases {
+    let request = Phases::REQUEST_HEADERS | Phases::REQUEST_BODY | Phases::REQUEST_TRAILERS;
+    let response = Phases::RESPONSE_HEADERS | Phases::RESPONSE_BODY | Phases::RESPONSE_TRAILERS;
+    request | response | Phases::LOG
+}
+
+#[tokio::test]
+async fn a_filter_sees_every_phase_of_a_request_in_order() {
+    LocalSet::new()
+        .run_until(async {
+            let log = Log::default();
+            let world = World::filtered("HTTP2", Told::new("a", all(), &log)).await;
+            let (status, _, whole) = world.put().await;
+            assert_eq!((status, whole.trailers()), (StatusCode::OK, Some(&map(&[("t", "1")]))));
+            assert_eq!(whole.to_bytes(), "xxxx");
+            let wanted = [
+                "a request headers",
+                "a request body 4 false",
+                "a request body 0 true",
+                "a request trailers",
+                "a response headers",
+                "a response body 4 false",
+                "a response body 0 true",
+                "a response trailers",
+                "a log 200",
+            ];
+            assert_eq!(*log.borrow(), wanted);
+        })
+        .await;
+}
+
+/// A filter that answers with 418 when it is asked for the `at`-th time; trailers count.
+fn teapot(at: u32, log: &Log) -> Told {
+    let mut told = Told::new("a", all(), log);
+    told.on_head =
+        Box::new(move |_, entries| if entries == at { Action::respond(own()) } else { Action::Continue });
+    told
+}
+
+fn own() -> Response<Body> {
+    let mut response = Response::new(Body::full("short and stout"));
+    *response.status_mut() = StatusCode::IM_A_TEAPOT;
+    response
+}
+
+#[tokio::test]
+async fn a_filter_answers_in_the_applications_place() {
+    LocalSet::new()
+        .run_until(async {
+            let log = Log::default();
+            let world = World::filtered("HTTP2", teapot(1, &log)).await;
+            let (status, _, whole) = world.put().await;
+            assert_eq!((status, &whole.to_bytes()[..]), (StatusCode::IM_A_TEAPOT, &b"short and stout"[..]));
+            assert!(world.application.heads.borrow().is_empty());
+            let wanted = ["a request headers", "a response headers", "a response body 15 true", "a log 418"];
+            assert_eq!(*log.borrow(), wanted);
+            assert_eq!(world.ended("filter_response"), 1);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_filter_replaces_the_applications_answer() {
+    LocalSet::new()
+        .run_until(async {
+            // Request headers, request trailers, response headers.
+            let log = Log::default();
+            let world = World::filtered("HTTP2", teapot(3, &log)).await;
+            assert_eq!(world.put().await.0, StatusCode::IM_A_TEAPOT);
+            assert_eq!(*world.application.whole.borrow(), 1);
+            assert_eq!(log.borrow().last().unwrap(), "a log 418");
+            assert_eq!(world.ended("filter_response"), 1);
+        })
+        .await;
+}
+
+/// PUT could be tried again, and its body could be replayed: but what a filter refused must not be.
+#[tokio::test]
+async fn a_filter_that_answers_to_the_body_ends_the_request_for_good() {
+    LocalSet::new()
+        .run_until(async {
+            for protocol in ["HTTP", "HTTP2"] {
+                let log = Log::default();
+                let mut told = Told::new("a", all(), &log);
+                // The end of the request's body, which is told alone; not that of the answer's.
+                told.on_data =
+                    Box::new(
+                        |data, end| {
+                            if end && data.is_empty() { Action::respond(own()) } else { Action::Continue }
+                        },
+                    );
+                let world = World::filtered(protocol, told).await;
+                let (status, _, whole) = world.put().await;
+                assert_eq!(status, StatusCode::IM_A_TEAPOT, "{protocol}");
+                assert!(whole.trailers().is_none());
+                assert!(world.application.heads.borrow().len() <= 1, "{protocol}");
+                assert_eq!(
+                    *world.application.whole.borrow(),
+                    0,
+                    "{protocol}: what broke off arrived as if whole"
+                );
+                assert_eq!(log.borrow().last().unwrap(), "a log 418", "{protocol}");
+                assert_eq!(world.ended("filter_response"), 1, "{protocol}");
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_rules_own_filters_change_headers_both_ways() {
+    LocalSet::new()
+        .run_until(async {
+            let filters = "[{requestHeaderModifier: {set: [{name: x-asked, value: '1'}]}}, \
+                            {responseHeaderModifier: {set: [{name: x-answered, value: '2'}]}}]";
+            let world = World::new("HTTP", filters).await;
+            let (_, headers, _) = world.put().await;
+            assert_eq!(headers["x-answered"], "2");
+            assert_eq!(world.application.heads.borrow()[0]["x-asked"], "1");
+        })
+        .await;
+}
+
+/// A request given up leaves nothing in a filter: the end comes there too.
+#[tokio::test]
+async fn a_request_that_is_given_up_still_ends_in_its_filters() {
+    LocalSet::new()
+        .run_until(async {
+            let log = Log::default();
+            let mut told = Told::new("a", all(), &log);
+            told.on_head = Box::new(|_, _| Action::Wait(Box::pin(pending())));
+            let world = World::filtered("HTTP", told).await;
+            let mut asking = Box::pin(world.put());
+            assert!(futures_util::poll!(&mut asking).is_pending());
+            drop(asking);
+            assert_eq!(*log.borrow(), ["a request headers", "a log 0"]);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_rule_without_filters_asks_for_no_chain() {
+    LocalSet::new()
+        .run_until(async {
+            let world = World::new("HTTP", "[]").await;
+            assert_eq!(world.put().await.0, StatusCode::OK);
+            assert_eq!(world.connection.worker.stream(), StreamId(0), "no number was drawn for filters");
+        })
+        .await;
+}
