@@ -44,8 +44,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     // cargo-deny looks at the crates of every system, where a build fetched those of this one.
     process::loud(&mut process::cargo(&["fetch", "--locked", "--quiet"]))?;
+    let own = std::env::current_exe();
+    let own = own.map_err(|source| Error::Start { command: "cargo xtask".to_owned(), source })?;
     let mut progress = Progress::new(&suites);
-    let results = suites.iter().map(|suite| runner::run(suite, &mut progress)).collect::<Result<Vec<_>>>()?;
+    let run = |suite: &&'static Suite| runner::run(suite, &own, &mut progress);
+    let results = suites.iter().map(run).collect::<Result<Vec<_>>>()?;
     Ok(if report::summary(&results) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

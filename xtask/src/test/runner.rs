@@ -23,7 +23,9 @@ pub(crate) struct Outcome {
     pub(crate) failures: Vec<String>,
 }
 
-pub(crate) fn run(suite: &'static Suite, progress: &mut Progress) -> Result<Outcome> {
+/// `own` is the program that runs now. It is asked for before any suite runs: one of them builds it anew, and what is
+/// at its path is then no longer what the kernel says that we are.
+pub(crate) fn run(suite: &'static Suite, own: &Path, progress: &mut Progress) -> Result<Outcome> {
     let log_path = log_path(suite.name)?;
     let mut log = File::create(&log_path).map_err(Error::file("create", &log_path))?;
     progress.begin(suite.name);
@@ -31,7 +33,9 @@ pub(crate) fn run(suite: &'static Suite, progress: &mut Progress) -> Result<Outc
     let mut outcome =
         Outcome { name: suite.name, counts: Counts::default(), took: Duration::ZERO, failures: Vec::new() };
     for step in suite.steps {
-        run_step(step, &mut log, &mut outcome, progress)?;
+        if let Err(error) = run_step(step, own, &mut log, &mut outcome, progress) {
+            outcome.fail(error.to_string());
+        }
         if matches!(step, Step::Build(_)) && outcome.counts.failed > 0 {
             break;
         }
@@ -51,8 +55,14 @@ impl Outcome {
     }
 }
 
-fn run_step(step: &Step, log: &mut File, outcome: &mut Outcome, progress: &mut Progress) -> Result<()> {
-    let mut command = command(step)?;
+fn run_step(
+    step: &Step,
+    own: &Path,
+    log: &mut File,
+    outcome: &mut Outcome,
+    progress: &mut Progress,
+) -> Result<()> {
+    let mut command = command(step, own)?;
     tools::with_path(&mut command);
     let spelled = process::spell(&command);
     writeln!(log, "$ {spelled}").map_err(Error::file("write", Path::new("the log")))?;
@@ -91,15 +101,13 @@ fn judge(step: &Step, status: ExitStatus, counts: Counts, spelled: String, outco
     }
 }
 
-fn command(step: &Step) -> Result<Command> {
+fn command(step: &Step, own: &Path) -> Result<Command> {
     match step {
         Step::Build(arguments) | Step::Tests(arguments) | Step::Check(arguments) => {
             Ok(process::cargo(arguments))
         }
         Step::Tool(tool, arguments) => tools::command(*tool, arguments),
         Step::Xtask(arguments) => {
-            let own = std::env::current_exe()
-                .map_err(|source| Error::Start { command: "cargo xtask".to_owned(), source })?;
             let mut command = Command::new(own);
             command.args(*arguments).current_dir(process::root());
             Ok(command)
@@ -138,6 +146,16 @@ mod tests {
     fn failed_tests_are_not_counted_again_for_the_exit_code() {
         let counts = Counts { passed: 3, failed: 2 };
         assert_eq!(judged(&TESTS, 101, counts), counts);
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_a_failure_and_not_the_end() {
+        static SUITE: Suite =
+            Suite { name: "own-tests", about: "", needs: &[], steps: &[Step::Xtask(&["demo"])] };
+        let mut progress = Progress::new(&[&SUITE]);
+        let outcome = run(&SUITE, Path::new("/no/such/xtask"), &mut progress).unwrap();
+        assert_eq!(outcome.counts, Counts { passed: 0, failed: 1 });
+        assert!(outcome.failures[0].contains("`xtask demo`"), "{:?}", outcome.failures);
     }
 
     #[test]
