@@ -43,7 +43,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         tools::ensure(suite.needs)?;
     }
     // cargo-deny looks at the crates of every system, where a build fetched those of this one.
-    process::loud(&mut process::cargo(&["fetch", "--locked", "--quiet"]))?;
+    for manifest in ["Cargo.toml", suites::FUZZ] {
+        process::loud(&mut process::cargo(&["fetch", "--locked", "--quiet", "--manifest-path", manifest]))?;
+    }
     let own = std::env::current_exe();
     let own = own.map_err(|source| Error::Start { command: "cargo xtask".to_owned(), source })?;
     let mut progress = Progress::new(&suites);

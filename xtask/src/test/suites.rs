@@ -29,6 +29,9 @@ pub(crate) enum Step {
 /// features of dependencies once, and builds none of them twice.
 const PROGRAMS: Step = Step::Build(&["build", "--workspace", "--bins", "--lib", "--tests"]);
 
+/// The fuzz targets' own workspace.
+pub(crate) const FUZZ: &str = "tests/fuzz/Cargo.toml";
+
 pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "format",
@@ -46,7 +49,23 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "deny",
         about: "licences, banned crates and sources of the dependencies (cargo-deny)",
         needs: &[tools::CARGO_DENY],
-        steps: &[Step::Tool(tools::CARGO_DENY, &["--offline", "check", "bans", "licenses", "sources"])],
+        steps: &[
+            Step::Tool(tools::CARGO_DENY, &["--offline", "check", "bans", "licenses", "sources"]),
+            Step::Tool(
+                tools::CARGO_DENY,
+                &[
+                    "--offline",
+                    "--manifest-path",
+                    FUZZ,
+                    "--config",
+                    "deny.toml",
+                    "check",
+                    "bans",
+                    "licenses",
+                    "sources",
+                ],
+            ),
+        ],
     },
     Suite {
         name: "unused-deps",
