@@ -47,11 +47,10 @@ pub(crate) async fn tell(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Res
     stage.check("the preferred region serves it all", share >= 100.0, format!("{share:.1} % {PREFERRED}"));
     let answer = mesh.ask_mesh_port_plainly().await;
     let refused = !answer.contains("HTTP/") && !answer.contains("cannot connect");
-    stage.check(
-        "the mesh port speaks to nobody without a certificate",
-        refused,
-        answer.escape_debug().to_string(),
-    );
+    // Record type 21, then the version (RFC 8446 section 5.1).
+    let alert = answer.starts_with("\u{15}\u{3}");
+    let shown = if alert { "a TLS alert".to_owned() } else { answer.escape_debug().to_string() };
+    stage.check("the mesh port speaks to nobody without a certificate", refused, shown);
 
     stage.act("application and sidecar of sao-paulo are killed");
     mesh.kill(PREFERRED).await?;
