@@ -6,3 +6,4 @@ pub mod mesh;
 pub mod peers;
 pub mod process;
 pub mod programs;
+pub mod tls;

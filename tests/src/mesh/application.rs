@@ -134,6 +134,12 @@ impl Application {
         Self::recording(served_by).0
     }
 
+    /// Returns each request's body as it comes, and its answer's head before it.
+    #[must_use]
+    pub fn streaming_echo() -> Self {
+        Self::http(|request| async { Response::new(Payload::relayed(request.into_body())) })
+    }
+
     /// A real server in Python: HTTP/1.1.
     #[must_use]
     pub fn python() -> Self {

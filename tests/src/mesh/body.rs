@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 /// A body that breaks off on purpose.
@@ -22,6 +23,7 @@ enum Kind {
     Whole(Option<Bytes>, Option<HeaderMap>),
     Stream(mpsc::Receiver<Result<Frame<Bytes>, BrokenOff>>),
     Repeat { chunk: Bytes, left: u64 },
+    Relayed(Incoming),
 }
 
 /// Feeds a body. Dropped, the body ends.
@@ -52,6 +54,12 @@ impl Payload {
     #[must_use]
     pub fn repeated(chunk: Bytes, length: u64) -> Self {
         Self(Kind::Repeat { chunk, left: length })
+    }
+
+    /// The bytes of another body, as they come. Breaks off where that one does.
+    #[must_use]
+    pub fn relayed(body: Incoming) -> Self {
+        Self(Kind::Relayed(body))
     }
 
     /// A body that is fed from elsewhere.
@@ -89,6 +97,9 @@ impl Body for Payload {
     ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut self.0 {
             Kind::Stream(frames) => frames.poll_recv(cx),
+            Kind::Relayed(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|f| f.map_err(|_| BrokenOff)))
+            }
             Kind::Repeat { left: 0, .. } => Poll::Ready(None),
             Kind::Repeat { chunk, left } => {
                 let length = usize::try_from(*left).map_or(chunk.len(), |left| left.min(chunk.len()));
@@ -107,6 +118,7 @@ impl Body for Payload {
         match &self.0 {
             Kind::Whole(bytes, trailers) => bytes.is_none() && trailers.is_none(),
             Kind::Stream(_) => false,
+            Kind::Relayed(body) => body.is_end_stream(),
             Kind::Repeat { left, .. } => *left == 0,
         }
     }
