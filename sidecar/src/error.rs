@@ -91,7 +91,7 @@ reasons! {
     IdentityMismatch = "identity_mismatch", SERVICE_UNAVAILABLE, Upstream;
     /// We have no usable certificate of our own.
     NoIdentity = "no_identity", SERVICE_UNAVAILABLE, Sidecar;
-    /// The endpoint answered REFUSED_STREAM or GOAWAY: it has not touched the request.
+    /// The endpoint answered GOAWAY: it has not touched the request.
     UpstreamRefused = "upstream_refused", SERVICE_UNAVAILABLE, Upstream;
     /// The endpoint closed or reset before its answer was whole.
     UpstreamClosed = "upstream_closed", BAD_GATEWAY, Upstream;
@@ -111,7 +111,7 @@ reasons! {
     Denied = "denied", FORBIDDEN, Policy;
     /// The port is one of the sidecar's own, or not one that this pod serves.
     PortRefused = "port_refused", FORBIDDEN, Policy;
-    /// The application did not accept the connection: it never saw the request.
+    /// The application did not accept the connection, or its sidecar said so by REFUSED_STREAM: it never saw the request.
     ApplicationUnreachable = "application_unreachable", SERVICE_UNAVAILABLE, Upstream;
     /// The request would have come back to this sidecar.
     LoopDetected = "loop_detected", LOOP_DETECTED, Downstream;

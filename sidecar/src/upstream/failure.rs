@@ -39,11 +39,12 @@ const fn body_reason(error: &BodyError) -> Reason {
 /// A failure of an HTTP/2 exchange.
 ///
 /// REFUSED_STREAM, and a GOAWAY that names an earlier stream as the last one processed, mean that the request was not
-/// touched (RFC 9113 sections 6.8 and 8.7).
+/// touched (RFC 9113 sections 6.8 and 8.7). They are told apart: who drains says GOAWAY and does as it should, while a
+/// sidecar whose application is gone refuses stream after stream, and that counts against the endpoint.
 pub(super) fn http2(error: &h2::Error) -> Failure {
-    let untouched = error.is_reset() && error.reason() == Some(Code::REFUSED_STREAM)
-        || error.is_go_away() && error.is_remote();
-    let failure = if untouched {
+    let failure = if error.is_reset() && error.reason() == Some(Code::REFUSED_STREAM) {
+        Failure::before(Reason::ApplicationUnreachable)
+    } else if error.is_go_away() && error.is_remote() {
         Failure::before(Reason::UpstreamRefused)
     } else if error.is_library() && error.reason().is_some() {
         Failure::after(Reason::UpstreamMalformed)
