@@ -200,6 +200,7 @@ fn serve(listener: TcpListener, handle: impl Fn(TcpStream) -> Boxed<()> + Send +
     Serving(tokio::spawn(async move {
         let mut connections = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).ok();
             connections.spawn(handle(stream));
         }
     }))

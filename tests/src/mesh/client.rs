@@ -178,11 +178,21 @@ pub struct SharedClient {
 }
 
 impl SharedClient {
-    /// Sends a request and reads the whole answer.
-    pub async fn call(&mut self, method: &str, path: &str, body: Payload) -> hyper::Result<Answer> {
+    /// Sends a request and waits for the answer's head.
+    pub async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Payload,
+    ) -> hyper::Result<Response<Incoming>> {
         let uri = format!("http://{}{path}", self.authority);
         let request = Request::builder().method(method).uri(uri).body(body).unwrap();
         self.sender.ready().await?;
-        Answer::read(self.sender.send_request(request).await?).await
+        self.sender.send_request(request).await
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub async fn call(&mut self, method: &str, path: &str, body: Payload) -> hyper::Result<Answer> {
+        Answer::read(self.send(method, path, body).await?).await
     }
 }

@@ -61,7 +61,11 @@ impl Net {
     }
 
     pub(super) async fn connect(&self, to: SocketAddr, user: User) -> io::Result<TcpStream> {
-        let Self::Lab(pod) = self else { return TcpStream::connect(to).await };
+        let Self::Lab(pod) = self else {
+            let stream = TcpStream::connect(to).await?;
+            stream.set_nodelay(true)?;
+            return Ok(stream);
+        };
         let uid = match user {
             User::Application => APPLICATION_USER,
             User::Sidecar => SIDECAR_USER,
@@ -69,6 +73,7 @@ impl Net {
         let dialled = pod.inside_as(uid, || std::net::TcpStream::connect_timeout(&to, PATIENCE));
         let stream = dialled.unwrap()?;
         stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
         TcpStream::from_std(stream)
     }
 
