@@ -25,7 +25,7 @@ use crate::{
     error::{Failure, Reason},
     http::{
         body::{Body, BodyError, End, Held},
-        h2::{PumpEnd, pump},
+        h2::{PumpEnd, data_frame_budget, pump},
         interim::Interim,
     },
 };
@@ -248,6 +248,7 @@ async fn open(dial: Dial, limits: &UpstreamLimits, counted: Option<Counted>) -> 
     let handshake = Builder::new()
         .initial_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
+        .data_frame_budget(data_frame_budget(limits.connection_window))
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(limits.send_buffer)
         .enable_push(false)

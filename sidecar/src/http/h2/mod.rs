@@ -7,3 +7,11 @@ pub use self::{
     pump::{PumpEnd, pump},
     server::{ServeEnd, serve},
 };
+
+/// What small DATA frames that nobody has read yet may cost, in h2's measure (256 bytes less the payload, each).
+///
+/// Its default, half of the connection's window, kills honest streams of small messages whose reader stalls: a window full
+/// of frames of 64 bytes costs three times its own size. So much is granted, and no more.
+pub fn data_frame_budget(connection_window: u32) -> usize {
+    (connection_window as usize).saturating_mul(3)
+}

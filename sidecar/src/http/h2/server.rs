@@ -18,7 +18,7 @@ use http::{Request, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::pump;
+use super::{data_frame_budget, pump};
 use crate::http::{
     Abort, Answer, Handler, HttpLimits,
     body::Body,
@@ -86,6 +86,7 @@ fn builder(limits: &HttpLimits) -> Builder {
     builder
         .initial_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
+        .data_frame_budget(data_frame_budget(limits.connection_window))
         .max_concurrent_streams(limits.concurrent_streams)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS)
