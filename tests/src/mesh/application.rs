@@ -219,7 +219,7 @@ async fn http_connection(stream: TcpStream, handler: HttpHandler) {
     // Its errors are what tests provoke; they look at the other side.
     if &first == b"PRI" {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-        builder.initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);
+        builder.initial_stream_window_size(1 << 20).initial_connection_window_size(16 << 20);
         builder.serve_connection(TokioIo::new(stream), service).await.ok();
     } else {
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.ok();

@@ -86,7 +86,7 @@ impl Client {
             }
             Speaks::Http2 => {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
-                builder.initial_stream_window_size(1 << 20).initial_connection_window_size(4 << 20);
+                builder.initial_stream_window_size(1 << 20).initial_connection_window_size(16 << 20);
                 let (sender, connection) = builder.handshake(io).await?;
                 (Sender::Http2(sender), tokio::spawn(connection))
             }
