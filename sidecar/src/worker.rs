@@ -163,9 +163,16 @@ impl Worker {
         self.chains.borrow_mut().tick(self.now());
     }
 
-    /// Whether a workload belongs to the trust domain that callers must come from.
+    /// Whether a workload belongs to the trust domain that callers must come from: the configured one, or else that of
+    /// our own certificate. One authority may sign for several domains.
     pub fn trusts(&self, id: &SpiffeId) -> bool {
-        self.settings.trust_domain.as_deref().is_none_or(|domain| domain == id.trust_domain())
+        match self.settings.trust_domain.as_deref() {
+            Some(domain) => domain == id.trust_domain(),
+            None => {
+                let own = self.shared.identity.load();
+                own.as_ref().is_some_and(|own| own.id.trust_domain() == id.trust_domain())
+            }
+        }
     }
 
     /// Serves HTTP/1 until the connection ends, or is drained at `stage`. Boxed: what comes before it is over by then.
