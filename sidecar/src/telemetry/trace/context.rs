@@ -66,12 +66,14 @@ impl Incoming {
 }
 
 /// Whether a header of this version may go on like this after the flags.
+#[inline(always)]
 fn is_known(version: [u8; 2], rest: &[u8]) -> bool {
-    match &version {
-        b"00" => rest.is_empty(),
-        b"ff" => false,
-        _ => hex::all_digits(&version) && rest.first().is_none_or(|b| *b == b'-'),
-    }
+    if version == *b"00" { rest.is_empty() } else { is_later(version, rest) }
+}
+
+#[cold]
+fn is_later(version: [u8; 2], rest: &[u8]) -> bool {
+    version != *b"ff" && hex::all_digits(&version) && rest.first().is_none_or(|b| *b == b'-')
 }
 
 /// The flags that are known: both are in the last digit. What others mean, and those of later versions, is not.
