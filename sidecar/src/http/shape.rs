@@ -13,7 +13,7 @@ use crate::error::{Failure, Reason};
 pub enum Misshapen {
     /// CONNECT: a tunnel, which only policy may open.
     Tunnel,
-    /// An HTTP/2 request without `:authority` and without Host.
+    /// An HTTP/2 request without an authority, with several, or with one that names a user.
     NoAuthority,
 }
 
@@ -21,7 +21,7 @@ impl From<Misshapen> for Failure {
     fn from(misshapen: Misshapen) -> Self {
         match misshapen {
             Misshapen::Tunnel => Self::before(Reason::UpgradeRefused).detail("CONNECT"),
-            Misshapen::NoAuthority => Self::before(Reason::MalformedRequest).detail("no authority"),
+            Misshapen::NoAuthority => Self::before(Reason::MalformedRequest).detail("not one authority"),
         }
     }
 }
@@ -38,10 +38,14 @@ pub fn inner(head: &mut request::Parts) -> Result<(), Misshapen> {
         head.headers.insert(header::HOST, host);
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.uri = Uri::from(path);
-    } else if head.version == Version::HTTP_2 && !head.headers.contains_key(header::HOST) {
-        return Err(Misshapen::NoAuthority);
     }
-    Ok(())
+    // The guard saw to this on HTTP/1; what HTTP/2 lets through must not become two readings of one HTTP/1 request.
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if !host.as_bytes().contains(&b'@') => Ok(()),
+        (None, None) if head.version != Version::HTTP_2 => Ok(()),
+        _ => Err(Misshapen::NoAuthority),
+    }
 }
 
 /// Gives a request the shape of HTTP/1.1.
@@ -121,5 +125,10 @@ mod tests {
         assert_eq!(inner(&mut connect), Err(Misshapen::Tunnel));
         let mut none = head(Version::HTTP_2, "/", None);
         assert_eq!(inner(&mut none), Err(Misshapen::NoAuthority));
+        let mut two = head(Version::HTTP_2, "/", Some("a"));
+        two.headers.append(header::HOST, HeaderValue::from_static("b"));
+        assert_eq!(inner(&mut two), Err(Misshapen::NoAuthority));
+        let mut userinfo = head(Version::HTTP_2, "http://a:x@b/", None);
+        assert_eq!(inner(&mut userinfo), Err(Misshapen::NoAuthority));
     }
 }
