@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
+use http_body::Body as _;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{sync::oneshot, time::Instant};
@@ -124,6 +125,7 @@ pub(super) async fn send(
     way: &Way<'_>,
     mut request: Request<Body>,
 ) -> Result<Response<Body>, SendFailure> {
+    frame(&mut request);
     let mut fresh = false;
     loop {
         let pooled = pool.borrow_mut().checkout();
@@ -145,6 +147,11 @@ pub(super) async fn send(
         };
         let sending = connection.sender.borrow_mut().try_send_request(request);
         match sending.await {
+            Ok(response) if framed_twice(&response) => {
+                let failure = Failure::after(Reason::UpstreamMalformed);
+                let failure = failure.detail("the answer has Content-Length and Transfer-Encoding");
+                return Err(SendFailure { failure, unsent: None });
+            }
             Ok(response) => return Ok(response.map(|b| Body::http1(b).holding(connection))),
             Err(mut error) => match error.take_message() {
                 // The peer had closed the connection before a byte was written: the next one, then a fresh one.
@@ -153,6 +160,21 @@ pub(super) async fn send(
             },
         }
     }
+}
+
+/// Says that a body of unknown length follows. hyper does so by itself for methods that usually have one, and would send
+/// a GET without its body.
+fn frame(request: &mut Request<Body>) {
+    let unknown = !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    if unknown && !request.headers().contains_key(header::CONTENT_LENGTH) {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// An answer that two readers could end at different places (RFC 9112 section 6.3).
+fn framed_twice<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
 }
 
 /// A fresh connection, or one that somebody returns meanwhile where no more may be opened.
