@@ -14,11 +14,11 @@ use h2::{
     Reason,
     server::{Builder, SendResponse},
 };
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::{data_frame_budget, pump};
+use super::{PumpEnd, data_frame_budget, pump};
 use crate::http::{
     Abort, Answer, Handler, HttpLimits,
     body::Body,
@@ -101,6 +101,7 @@ async fn answer<H: Handler>(
     respond: SendResponse<Bytes>,
     resets: Rc<Resets>,
 ) {
+    let bodiless = request.method() == Method::HEAD;
     let request = request.map(Body::http2);
     let respond = Rc::new(RefCell::new(respond));
     let answer = {
@@ -108,7 +109,11 @@ async fn answer<H: Handler>(
         poll_fn(|cx| poll_answer(handling.as_mut(), &respond, cx)).await
     };
     match answer {
-        Some(Ok(response)) => send(&respond, response).await,
+        Some(Ok(response)) => {
+            if let Some(PumpEnd::Peer(_)) = send(&respond, response, bodiless).await {
+                resets.count();
+            }
+        }
         Some(Err(Abort::Refused)) => respond.borrow_mut().send_reset(Reason::REFUSED_STREAM),
         Some(Err(Abort::Reset(reason))) => respond.borrow_mut().send_reset(reason),
         // The peer reset the stream: dropping the handler's future has already stopped all that was done for it.
@@ -130,15 +135,19 @@ fn poll_answer(
     }
 }
 
-async fn send(respond: &RefCell<SendResponse<Bytes>>, response: Response<Body>) {
+/// Sends the answer; to a HEAD without its body, whoever made it (RFC 9110 section 9.3.2).
+async fn send(
+    respond: &RefCell<SendResponse<Bytes>>,
+    response: Response<Body>,
+    bodiless: bool,
+) -> Option<PumpEnd> {
     let (head, body) = response.into_parts();
-    let ends = body.is_end_stream();
+    let ends = bodiless || body.is_end_stream();
     let sent = respond.borrow_mut().send_response(Response::from_parts(head, ()), ends);
-    // An error here means that the peer or the connection is gone; the body's observer sees it abandoned.
-    if let Ok(stream) = sent
-        && !ends
-    {
-        pump(body, stream).await;
+    match sent {
+        Ok(stream) if !ends => Some(pump(body, stream).await),
+        // An error here means that the peer or the connection is gone; the body's observer sees it abandoned.
+        _ => None,
     }
 }
 
