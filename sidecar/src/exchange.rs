@@ -132,10 +132,10 @@ impl Exchange {
         record.upstream_protocol = Some(protocol);
         record.peer_region = Arc::clone(&endpoint.region);
         record.peer_service = Arc::clone(&record.service);
-        if let Transport::Mesh(mesh) = &endpoint.transport {
-            record.security = Security::MutualTls;
-            record.peer_identity = Some(mesh.identity.shared());
-        }
+        (record.security, record.peer_identity) = match &endpoint.transport {
+            Transport::Mesh(mesh) => (Security::MutualTls, Some(mesh.identity.shared())),
+            Transport::Plain => (Security::Plain, None),
+        };
         now
     }
 

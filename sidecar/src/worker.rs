@@ -198,6 +198,13 @@ impl Worker {
         }
     }
 
+    /// The end of the patience with a connection on which neither side says anything: the idle time-out, or the drain.
+    pub async fn silence_ends(&self) {
+        let drained = self.shared.drain.clone().reach(Stage::All);
+        // A time-out and a drain mean the same here.
+        tokio::time::timeout(self.settings.http.idle_timeout, drained).await.ok();
+    }
+
     /// What is spoken at this address: opaque where the server was seen to speak first and policy leaves it open.
     pub fn as_known(&self, address: SocketAddr, protocol: AppProtocol) -> AppProtocol {
         let opaque = protocol == AppProtocol::Auto && self.server_first.borrow().contains(&address);
@@ -205,7 +212,11 @@ impl Worker {
     }
 
     /// Remembers that the server at this address speaks first. Bounded: beyond it each new one is found out anew.
-    pub fn speaks_first(&self, address: SocketAddr) {
+    pub fn speaks_first(&self, address: SocketAddr, first: &[u8]) {
+        // An HTTP server that is too eager or has lost patience: SETTINGS of HTTP/2 (RFC 9113 section 6.5), or a 408.
+        if first.starts_with(b"HTTP/") || first.get(3..5) == Some(&[4, 0]) {
+            return;
+        }
         let mut known = self.server_first.borrow_mut();
         if known.len() < MOST_SERVER_FIRST {
             known.insert(address);

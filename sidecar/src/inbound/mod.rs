@@ -158,6 +158,7 @@ async fn plain(connection: Rc<Connection>, stream: TcpStream) {
             biased;
             detected = detect(&mut stream, &mut read) => detected,
             spoke = Box::pin(opaque::server_first(&connection)) => return Box::pin(opaque::carry_on(&connection, stream, spoke)).await,
+            () = connection.worker.silence_ends() => return,
         },
         AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
             detect_within(connection.worker.settings.http.idle_timeout, &mut stream, &mut read).await

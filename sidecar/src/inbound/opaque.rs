@@ -39,7 +39,7 @@ pub(super) async fn server_first(connection: &Connection) -> BoxStream {
     if let Ok(mut stream) = dial(connection).await {
         let mut read = BytesMut::new();
         if let Ok(1..) = stream.read_buf(&mut read).await {
-            connection.worker.speaks_first(connection.application);
+            connection.worker.speaks_first(connection.application, &read);
             return Box::new(Prefixed::new(read.freeze(), stream));
         }
     }

@@ -121,6 +121,7 @@ async fn serve(
             biased;
             detected = detect(&mut stream, &mut read) => detected,
             spoke = Box::pin(ServerFirst::listen(&connection)) => return Box::pin(opaque::carry(&connection, stream, Some(spoke))).await,
+            () = connection.worker.silence_ends() => return,
         },
         AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
             detect_within(connection.worker.settings.http.idle_timeout, &mut stream, &mut read).await

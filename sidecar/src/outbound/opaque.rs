@@ -26,21 +26,36 @@ pub(super) struct ServerFirst {
     exchange: Exchange,
 }
 
+/// An exchange that has not happened unless it is taken out: the client may still speak first, and then the connection is
+/// HTTP's.
+struct Pending(Option<Exchange>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.0.take() {
+            exchange.forget();
+        }
+    }
+}
+
 impl ServerFirst {
     /// Waits a moment for the client, then dials; never ready if the server is silent too.
     pub(super) async fn listen(connection: &Connection) -> Self {
         tokio::time::sleep(connection.worker.settings.server_first_after).await;
-        let mut exchange = begin(connection);
-        if let Ok(mut stream) = dial(connection, &mut exchange).await {
+        let mut pending = Pending(Some(begin(connection)));
+        let Some(exchange) = &mut pending.0 else { return std::future::pending().await };
+        if let Ok(mut stream) = dial(connection, exchange).await {
             let mut read = BytesMut::new();
             if let Ok(1..) = stream.read_buf(&mut read).await {
                 if let Meant::Address(address) = connection.meant {
-                    connection.worker.speaks_first(address);
+                    connection.worker.speaks_first(address, &read);
                 }
-                return Self { stream: Box::new(Prefixed::new(read.freeze(), stream)), exchange };
+                if let Some(exchange) = pending.0.take() {
+                    return Self { stream: Box::new(Prefixed::new(read.freeze(), stream)), exchange };
+                }
             }
         }
-        exchange.forget();
+        drop(pending);
         std::future::pending().await
     }
 }
