@@ -245,3 +245,39 @@ async fn handshake(stream: BoxStream, limits: &UpstreamLimits) -> Result<SendReq
     });
     Ok(sender)
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    fn streaming() -> Body {
+        Body::boxed(StreamBody::new(futures_util::stream::pending()))
+    }
+
+    #[test]
+    fn a_get_whose_body_has_no_length_says_that_one_follows() {
+        let mut request = Request::new(streaming());
+        frame(&mut request);
+        assert_eq!(request.headers()[header::TRANSFER_ENCODING], "chunked");
+        for body in [Body::empty(), Body::full("known")] {
+            let mut request = Request::new(body);
+            frame(&mut request);
+            assert!(request.headers().is_empty());
+        }
+        let mut told = Request::new(streaming());
+        told.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+        frame(&mut told);
+        assert!(!told.headers().contains_key(header::TRANSFER_ENCODING));
+    }
+
+    #[test]
+    fn an_answer_that_could_end_at_two_places_is_found() {
+        let mut response = Response::new(());
+        response.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        assert!(!framed_twice(&response));
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+        assert!(framed_twice(&response));
+    }
+}
