@@ -11,7 +11,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use smallvec::SmallVec;
 
@@ -229,11 +228,6 @@ impl fmt::Debug for Body {
         };
         f.debug_tuple("Body").field(&kind).finish()
     }
-}
-
-/// Trailers of a frame, if it carries them.
-pub fn trailers_of(frame: Frame<Bytes>) -> Option<HeaderMap> {
-    frame.into_trailers().ok()
 }
 
 #[cfg(test)]

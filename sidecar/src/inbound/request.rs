@@ -74,7 +74,7 @@ impl Connection {
         record.upstream_protocol = Some(protocol_of(head.version));
         let request = Request::from_parts(head, body);
         let sent = self.worker.upstream.send(&target, None, request, interim).await;
-        let mut response = sent.map_err(|e| unreachable_application(e.failure))?;
+        let mut response = sent.map_err(unreachable_application)?;
 
         // Hygiene on the way back. Only a sidecar may name a reason.
         fields::strip_hop_by_hop(response.headers_mut());

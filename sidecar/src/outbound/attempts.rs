@@ -121,9 +121,9 @@ impl Attempts<'_> {
         let sending = worker.upstream.send(&target, circuit, Request::from_parts(head, body), self.interim);
         let mut sending = pin!(sending);
         let sent = match self.timeouts.backend_request {
-            None => sending.await.map_err(|e| e.failure),
+            None => sending.await,
             Some(limit) => match tokio::time::timeout(limit, sending.as_mut()).await {
-                Ok(sent) => sent.map_err(|e| e.failure),
+                Ok(sent) => sent,
                 Err(_) => {
                     Err(Failure::after(Reason::BackendRequestTimeout).detail(format_args!("{limit:?}")))
                 }

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    SendFailure, UpstreamLimits, Way,
+    UpstreamLimits, Way,
     connect::{self, BoxStream},
     failure,
 };
@@ -124,7 +124,7 @@ pub(super) async fn send(
     pool: &Rc<RefCell<Http1Pool>>,
     way: &Way<'_>,
     mut request: Request<Body>,
-) -> Result<Response<Body>, SendFailure> {
+) -> Result<Response<Body>, Failure> {
     frame(&mut request);
     let mut fresh = false;
     loop {
@@ -134,14 +134,14 @@ pub(super) async fn send(
             None if fresh => {
                 let failure =
                     Failure::before(Reason::UpstreamClosed).detail("a fresh connection closed at once");
-                return Err(SendFailure { failure, unsent: Some(Box::new(request)) });
+                return Err(failure);
             }
             None => {
                 fresh = true;
                 // Boxed, here and where TLS is: most requests find a connection.
                 match Box::pin(open(pool, way)).await {
                     Ok(connection) => connection,
-                    Err(failure) => return Err(SendFailure { failure, unsent: Some(Box::new(request)) }),
+                    Err(failure) => return Err(failure),
                 }
             }
         };
@@ -150,13 +150,13 @@ pub(super) async fn send(
             Ok(response) if framed_twice(&response) => {
                 let failure = Failure::after(Reason::UpstreamMalformed);
                 let failure = failure.detail("the answer has Content-Length and Transfer-Encoding");
-                return Err(SendFailure { failure, unsent: None });
+                return Err(failure);
             }
             Ok(response) => return Ok(response.map(|b| Body::http1(b).holding(connection))),
             Err(mut error) => match error.take_message() {
                 // The peer had closed the connection before a byte was written: the next one, then a fresh one.
                 Some(unsent) => request = unsent,
-                None => return Err(SendFailure { failure: failure::http1(error.error()), unsent: None }),
+                None => return Err(failure::http1(error.error())),
             },
         }
     }

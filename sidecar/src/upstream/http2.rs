@@ -16,7 +16,7 @@ use http_body::Body as _;
 use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
 
 use super::{
-    SendFailure, UpstreamLimits, Way,
+    UpstreamLimits, Way,
     connect::{self, Dial},
     failure,
 };
@@ -106,11 +106,10 @@ pub(super) async fn send(
     way: &Way<'_>,
     request: Request<Body>,
     interim: &Interim,
-) -> Result<Response<Body>, SendFailure> {
-    let unsent = |failure, request| Err(SendFailure { failure, unsent: Some(Box::new(request)) });
+) -> Result<Response<Body>, Failure> {
     let connection = match connection(pool, way).await {
         Ok(connection) => connection,
-        Err(failure) => return unsent(failure, request),
+        Err(failure) => return Err(failure),
     };
     let mut stream_held = StreamHeld::on(&connection);
     let mut sender = connection.sender.clone();
@@ -118,13 +117,13 @@ pub(super) async fn send(
     if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
         let mut failure = failure::http2(&error);
         failure.reached = crate::error::Reached::No;
-        return unsent(failure, request);
+        return Err(failure);
     }
     let (head, body) = request.into_parts();
     let ends = body.is_end_stream();
     let (response, stream) = match sender.send_request(Request::from_parts(head, ()), ends) {
         Ok(sent) => sent,
-        Err(error) => return Err(SendFailure { failure: failure::http2(&error), unsent: None }),
+        Err(error) => return Err(failure::http2(&error)),
     };
     if !ends {
         stream_held.upload = Some(tokio::task::spawn_local(pump(body, stream)));
@@ -134,7 +133,7 @@ pub(super) async fn send(
         Err(error) => {
             let broken = stream_held.broken_body().await;
             let failure = broken.as_ref().map_or_else(|| failure::http2(&error), failure::body);
-            Err(SendFailure { failure, unsent: None })
+            Err(failure)
         }
     }
 }

@@ -116,15 +116,6 @@ pub struct Circuit {
     pub state: Arc<ClusterState>,
 }
 
-/// A failed attempt; the request comes back if nothing of it was sent.
-#[derive(Debug)]
-pub struct SendFailure {
-    /// Why.
-    pub failure: Failure,
-    /// The request, unsent.
-    pub unsent: Option<Box<Request<Body>>>,
-}
-
 /// The upstream side of one worker.
 pub struct Upstream {
     pools: RefCell<Pools>,
@@ -145,7 +136,7 @@ impl Upstream {
         circuit: Option<&Circuit>,
         request: Request<Body>,
         interim: &Interim,
-    ) -> Result<Response<Body>, SendFailure> {
+    ) -> Result<Response<Body>, Failure> {
         // Connections are kept apart by our certificate's revision, so that a new one is used from then on.
         let revision = match target.leg {
             Leg::Mesh(_) => self.identity.load().as_ref().map_or(0, |identity| identity.revision),

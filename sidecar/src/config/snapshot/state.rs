@@ -50,8 +50,6 @@ pub struct EndpointHealth {
 pub struct ClusterState {
     /// Connections open to all endpoints.
     pub connections: AtomicU32,
-    /// Requests that wait for a connection.
-    pub pending: AtomicU32,
     /// Requests in flight.
     pub requests: AtomicU32,
     /// Retries in flight.
