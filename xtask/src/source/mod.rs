@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::process::root;
 
 /// The folders with code that ships or that people run; tests/tests and tests/benches are tests from end to end.
-const FOLDERS: &[&str] = &["proto/src", "sidecar/src", "tests/src", "xtask/src"];
+const FOLDERS: &[&str] = &["proto/src", "sidecar/src", "control-plane/src", "tests/src", "xtask/src"];
 
 /// A parsed source file.
 pub(crate) struct Source {

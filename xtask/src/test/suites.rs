@@ -129,6 +129,12 @@ pub(crate) const SUITES: &[Suite] = &[
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "lab_*"])],
     },
     Suite {
+        name: "store",
+        about: "the control plane's store, killed while it writes",
+        needs: &[],
+        steps: &[Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "store_*"])],
+    },
+    Suite {
         name: "docs",
         about: "links lead somewhere; the configurations and policies in the book are valid",
         needs: &[],

@@ -1,0 +1,6 @@
+//! The control plane: what people say about the mesh, given to every sidecar that it concerns.
+//!
+//! It is stateless over a [`store`]: what must outlive the process is there, and everything else is built from it.
+
+// What must outlive the process: keys, values, revisions.
+pub mod store;
