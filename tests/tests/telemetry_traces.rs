@@ -26,6 +26,7 @@ use trama_sidecar::{
         Direction, Format, LogOutput, Protocol, Record, Security, TelemetryConfig, TelemetryHub, TraceContext,
     },
 };
+use trama_tests::mesh::{Application, Mesh, Payload, Speaks, Where, until};
 
 #[derive(Clone, Default)]
 struct Receiver(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
@@ -185,4 +186,66 @@ async fn spans_that_nobody_takes_are_lost_and_counted() {
     assert!(
         text.contains("trama_spans_dropped_total 2\n") && text.contains("trama_spans_exported_total 0\n")
     );
+}
+
+/// Two sidecars as processes of their own, one of which fails: the spans of one request.
+#[tokio::test]
+async fn a_request_through_running_sidecars_is_one_trace() {
+    let (receiver, address) = receive();
+    let (application, seen) = Application::recording("orders");
+    let telemetry =
+        "kind: Telemetry\nmetadata: { name: mesh }\nspec: { tracing: { samplingPercent: 100 } }\n";
+    let mesh = Mesh::builder()
+        .at(Where::Processes)
+        // Its sidecar finds no application: the first attempt fails, and may be made again elsewhere.
+        .pod("empty", |p| p.serves("shop/orders").region("rio").spans_to(address))
+        .pod("orders", |p| {
+            p.serves("shop/orders").region("frankfurt").application(&application).spans_to(address)
+        })
+        .pod("storefront", |p| p.region("rio").spans_to(address))
+        .policy(|p| {
+            p.order(&["rio", "frankfurt"]);
+            p.more(telemetry);
+        })
+        .start()
+        .await;
+    let mut client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = client.request("GET", "/traced").header("traceparent", parent);
+    assert_eq!(client.call(request.body(Payload::empty()).unwrap()).await.unwrap().status.as_u16(), 200);
+    let spans =
+        until("four spans", || async { Some(spans(&receiver)).filter(|spans| spans.len() >= 4) }).await;
+    assert_eq!(spans.len(), 4, "{spans:#?}");
+    let trace = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128.to_be_bytes();
+    assert!(spans.iter().all(|span| span.trace_id == trace), "{spans:#?}");
+
+    let of = |kind: SpanKind| -> Vec<&Span> { spans.iter().filter(|span| span.kind() == kind).collect() };
+    let attribute = |span: &Span, name: &str| texts(&span.attributes).get(name).cloned();
+    let [mut failed, mut served] = of(SpanKind::Client)[..] else { panic!("{spans:#?}") };
+    if attribute(failed, "error.type").is_none() {
+        std::mem::swap(&mut failed, &mut served);
+    }
+    assert_eq!(attribute(failed, "error.type").as_deref(), Some("application_unreachable"));
+    assert_eq!(
+        (attribute(failed, "trama.region").as_deref(), attribute(served, "trama.region").as_deref()),
+        (Some("rio"), Some("frankfurt"))
+    );
+    assert_eq!(
+        (attribute(served, "trama.attempt"), attribute(served, "error.type")),
+        (Some("2".to_owned()), None)
+    );
+    // Each attempt is a child of what the application said; each server's span one of the attempt that reached it.
+    let caller = 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes();
+    assert!([failed, served].iter().all(|span| span.parent_span_id == caller), "{spans:#?}");
+    assert_ne!(failed.span_id, served.span_id);
+    for attempt in [failed, served] {
+        let children = of(SpanKind::Server).into_iter().filter(|span| span.parent_span_id == attempt.span_id);
+        let [server] = children.collect::<Vec<_>>()[..] else { panic!("{spans:#?}") };
+        assert_eq!(attribute(server, "error.type").is_some(), attempt.span_id == failed.span_id);
+        if attempt.span_id == served.span_id {
+            let arrived = seen.of("/traced")[0].values("traceparent")[0].to_owned();
+            let id = u64::from_be_bytes(server.span_id[..].try_into().unwrap());
+            assert_eq!(arrived.split('-').nth(2), Some(&*format!("{id:016x}")), "the application's parent");
+        }
+    }
 }

@@ -50,6 +50,7 @@ pub struct PodSpec {
     record_identity: Option<String>,
     certificate: Certificate,
     config: String,
+    spans_to: Option<SocketAddr>,
     listeners: Vec<(String, String)>,
 }
 
@@ -65,6 +66,7 @@ impl PodSpec {
             record_identity: None,
             certificate: Certificate::default(),
             config: "workers: 1\n".to_owned(),
+            spans_to: None,
             listeners: vec![("explicit".to_owned(), "protocol: HTTP".to_owned())],
         }
     }
@@ -123,6 +125,13 @@ impl PodSpec {
     pub fn config(mut self, lines: &str) -> Self {
         self.config.push_str(lines.trim_end());
         self.config.push('\n');
+        self
+    }
+
+    /// Who receives its sidecar's spans, by OTLP over gRPC.
+    #[must_use]
+    pub fn spans_to(mut self, receiver: SocketAddr) -> Self {
+        self.spans_to = Some(receiver);
         self
     }
 
@@ -259,10 +268,11 @@ fn open(path: &Path, mode: u32) {
 fn configuration(own: &Path, spec: &PodSpec, net: &Net) -> String {
     let (own, ip) = (own.display(), net.ip());
     let service = spec.service.as_deref().unwrap_or(&spec.name);
+    let spans = spec.spans_to.map(|to| format!(", otlpEndpoint: \"http://{to}\"")).unwrap_or_default();
     let mut text = format!(
         "node: {{ name: {name}, namespace: shop, service: {service}, region: \"{region}\" }}\n\
          identity: {{ certificate: {own}/identity.pem, key: {own}/identity.key, bundle: {own}/../ca.pem }}\n\
-         telemetry: {{ accessLog: {own}/access.log }}\n",
+         telemetry: {{ accessLog: {own}/access.log{spans} }}\n",
         name = spec.name,
         region = spec.region,
     );
