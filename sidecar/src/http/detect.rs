@@ -114,6 +114,8 @@ pub async fn detect_within(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -161,5 +163,18 @@ mod tests {
         assert_eq!(detect(&mut server, &mut read).await.unwrap(), Detected::Http2);
         assert_eq!(&read[..], PREFACE);
         write.await.unwrap().unwrap();
+    }
+
+    proptest! {
+        /// However the network cuts the bytes, they mean the same, and what once was told is not taken back.
+        #[test]
+        fn more_bytes_never_change_what_was_told(
+            start in prop::sample::select(vec!["", "GET ", "GET /", "PRI * HTTP/2.0\r\n\r\nSM", "\r\nPUT a", "A-B "]),
+            rest in prop::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let bytes = [start.as_bytes(), &rest].concat();
+            let told: Vec<_> = (0..=bytes.len()).filter_map(|end| judge(&bytes[..end])).collect();
+            prop_assert!(told.windows(2).all(|pair| pair[0] == pair[1]), "{told:?}");
+        }
     }
 }

@@ -100,6 +100,8 @@ impl MeshTarget {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -111,6 +113,26 @@ mod tests {
             ["", "8080", "0.orders.shop", "x.orders.shop", "80.orders", "80..shop", "80.orders.", "70000.a.b"]
         {
             assert_eq!(MeshTarget::parse(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_sni_means_just_what_it_says(
+            sni in prop_oneof!["[0-9]{0,6}[.][a-z.]{0,12}", "[0-9]{1,5}[.]direct", ".{0,20}"],
+        ) {
+            if let Some(MeshTarget { port, service }) = MeshTarget::parse(&sni) {
+                let (digits, rest) = sni.split_once('.').unwrap();
+                prop_assert!(port != 0 && digits.parse() == Ok(port));
+                match service {
+                    None => prop_assert_eq!(rest, "direct"),
+                    Some(label) => {
+                        let (namespace, name) = label.split_once('/').unwrap();
+                        prop_assert!(!name.is_empty() && !name.contains('.') && !namespace.is_empty());
+                        prop_assert_eq!(rest, format!("{name}.{namespace}"));
+                    }
+                }
+            }
         }
     }
 }

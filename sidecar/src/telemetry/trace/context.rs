@@ -120,6 +120,8 @@ impl TraceContext {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -201,5 +203,25 @@ mod tests {
         assert!(matches!(Incoming::of(&headers), Incoming::Kept(_)));
         headers.append(&TRACEPARENT, HeaderValue::from_static(GOOD));
         assert_eq!(Incoming::of(&headers), Incoming::Invalid);
+    }
+
+    proptest! {
+        /// A good header, spoiled in a few places or not at all.
+        #[test]
+        fn what_is_kept_is_what_the_header_says(
+            spoils in prop::collection::vec((0..GOOD.len(), any::<u8>()), 0..3),
+            cut in 0..=GOOD.len(),
+            more in prop::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let mut bytes = GOOD.as_bytes().to_vec();
+            spoils.into_iter().for_each(|(at, byte)| bytes[at] = byte);
+            prop_assert!(Incoming::parse(&bytes[..cut.min(GOOD.len() - 1)]).is_none());
+            bytes.extend(more);
+            if let Some(Incoming::Kept(context)) = Incoming::parse(&bytes) {
+                let sent = TraceContext { span_id: context.parent_id, ..context }.render();
+                prop_assert_eq!(&sent[3..53], &bytes[3..53], "the ids");
+                prop_assert_eq!(sent[54] & 1, 1, "the flag");
+            }
+        }
     }
 }

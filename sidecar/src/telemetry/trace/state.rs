@@ -44,6 +44,8 @@ fn combined(headers: &HeaderMap) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn bounded(values: &[&str]) -> Vec<String> {
@@ -83,5 +85,34 @@ mod tests {
     fn the_33rd_member_goes() {
         let members: Vec<String> = (0..40).map(|n| format!("k{n}=1")).collect();
         assert_eq!(bounded(&[&members.join(",")]), [members[..32].join(",")]);
+    }
+
+    proptest! {
+        /// Whatever comes: in bounds, made of members that came, in their order, and not touched a second time.
+        #[test]
+        fn what_is_passed_on_is_in_bounds(
+            values in prop::collection::vec("[a-z0-9=, \t\u{e9}]{0,400}", 0..6),
+        ) {
+            let mut headers = HeaderMap::new();
+            for value in &values {
+                headers.append(&TRACESTATE, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            }
+            bound(&mut headers);
+            let kept: Vec<_> = headers.get_all(&TRACESTATE).iter().cloned().collect();
+            prop_assert!(kept.len() <= 1);
+            if let Some(kept) = kept.first() {
+                prop_assert!(is_bounded(kept.as_bytes()), "{} bytes", kept.len());
+                let members = |text: &[u8]| -> Vec<Vec<u8>> {
+                    let members = text.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+                    members.filter(|m| !m.is_empty()).map(<[u8]>::to_vec).collect()
+                };
+                let came = members(values.join(",").as_bytes());
+                let mut came = came.iter();
+                prop_assert!(members(kept.as_bytes()).iter().all(|member| came.any(|one| one == member)));
+            }
+            let once = headers.clone();
+            bound(&mut headers);
+            prop_assert_eq!(headers, once);
+        }
     }
 }
