@@ -1,6 +1,7 @@
 //! The command line.
 //!
-//! Exit codes: 0 well; 1 the configuration, policy or identity is refused, or the sidecar could not start; 2 the command
+//! Exit codes: 0 well; 1 the configuration or identity is refused (by `--validate` the policy too), or the sidecar could not
+//! start; 2 the command
 //! line is wrong; 3 the drain's deadline passed and something was cut off. `redirect` has its own, see its help.
 
 use std::{
@@ -17,7 +18,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 use trama_sidecar::{
-    app::App,
+    app::Starting,
     config::bootstrap::Config,
     drain::Stage,
     redirect::{self, RedirectArgs},
@@ -86,27 +87,33 @@ pub(crate) fn validate(arguments: &Start) -> ExitCode {
 }
 
 pub(crate) fn run(arguments: &Start) -> ExitCode {
-    let started =
-        load(arguments).and_then(|(config, policy)| App::start(config, policy).map_err(|e| e.to_string()));
-    let app = match started {
-        Ok(app) => app,
-        Err(problem) => return failed(&problem),
-    };
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => return failed(&format!("signals: {error}")),
-    };
+    match try_run(arguments) {
+        Ok(code) => code,
+        Err(problem) => failed(&problem),
+    }
+}
+
+fn try_run(arguments: &Start) -> Result<ExitCode, String> {
+    let (config, policy) = load(arguments)?;
+    let mut signals = Signals::listen().map_err(|error| format!("signals: {error}"))?;
+    let starting = Starting::begin(config, policy).map_err(|e| e.to_string())?;
+    if signals.wait_or(starting.opened()) != Some(true) {
+        tracing::info!("stopped before there was a policy");
+        starting.stop();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let app = starting.open().map_err(|e| e.to_string())?;
     signals.wait_or(app.watch().reach(Stage::All));
     tracing::info!("draining; a second signal stops at once");
     let second = std::thread::Builder::new().name("second-signal".into()).spawn(move || {
-        signals.wait_or(std::future::pending());
+        signals.wait_or(std::future::pending::<()>());
         tracing::warn!("stopped at the second signal");
         std::process::exit(3);
     });
     if let Err(error) = second {
         tracing::warn!(%error, "a second signal will not be heard");
     }
-    if app.stop() { ExitCode::SUCCESS } else { ExitCode::from(3) }
+    Ok(if app.stop() { ExitCode::SUCCESS } else { ExitCode::from(3) })
 }
 
 pub(crate) fn redirect(arguments: RedirectArgs) -> ExitCode {
@@ -169,16 +176,16 @@ impl Signals {
         Ok(Self { runtime, terminate, interrupt })
     }
 
-    /// Waits for one of them, or for the other thing.
-    fn wait_or(&mut self, other: impl Future<Output = ()>) {
+    /// Waits for one of them (`None`), or for the other thing.
+    fn wait_or<T>(&mut self, other: impl Future<Output = T>) -> Option<T> {
         let Self { runtime, terminate, interrupt } = self;
         runtime.block_on(async {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                () = other => {}
+                _ = terminate.recv() => None,
+                _ = interrupt.recv() => None,
+                done = other => Some(done),
             }
-        });
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::snapshot::{
 #[derive(Serialize)]
 pub(super) struct PolicyDump {
     revision: String,
+    origin: &'static str,
     sampling: f64,
     access_log: bool,
     unknown_destinations: String,
@@ -82,6 +83,7 @@ pub(super) fn dump(snapshot: &Snapshot, now: Duration) -> PolicyDump {
     services.sort_by(|a, b| (&a.service, a.port).cmp(&(&b.service, b.port)));
     PolicyDump {
         revision: snapshot.revision.to_string(),
+        origin: snapshot.origin.name(),
         sampling: snapshot.telemetry.sampling,
         access_log: snapshot.telemetry.access_log,
         unknown_destinations: format!("{:?}", snapshot.mesh.unknown),

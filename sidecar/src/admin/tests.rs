@@ -12,7 +12,7 @@ use std::{
 use super::*;
 use crate::{
     config::snapshot::{
-        AppProtocol, Backend, Cluster, Destination, DestinationIndex, Endpoint, Match, MeshSettings,
+        AppProtocol, Backend, Cluster, Destination, DestinationIndex, Endpoint, Match, MeshSettings, Origin,
         PathMatch, RegionGroup, Revision, RouteTable, Rule, RuleAction, ServiceName, ServicePort,
         SkippedRegion, TelemetrySettings, Transport,
         state::{EndpointHealth, EndpointId},
@@ -99,6 +99,7 @@ fn snapshot() -> Snapshot {
     assert!(matches!(destinations.of_authority("x", None), Destination::External));
     Snapshot {
         revision: Revision { number: 7, digest: 0xab },
+        origin: Origin::LastGood,
         destinations,
         mesh: MeshSettings::default(),
         telemetry: TelemetrySettings::default(),
@@ -153,6 +154,7 @@ fn operators_read_policy_revision_and_configuration() {
     let (status, body) = ask(served.admin, "GET /policy", LOCAL);
     let policy: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!((status, &policy["revision"]), (200, &"7-00000000000000ab".into()));
+    assert_eq!(policy["origin"], "last_good");
     let service = &policy["services"][0];
     assert_eq!(service["service"], "shop/orders");
     assert_eq!(service["skipped"][0]["why"], "residency");

@@ -11,20 +11,22 @@ use std::{
     time::Duration,
 };
 
-use tokio::{runtime, sync::oneshot};
+use tokio::{
+    runtime,
+    sync::{oneshot, watch},
+};
 
-use super::{Addresses, StartError};
+use super::{Addresses, StartError, policy};
 use crate::{
     accept::listener::bind,
     admin,
     config::{
-        bootstrap::{AccessLogTarget, Config, WithoutPolicy},
-        convert::Local,
-        snapshot::{Snapshot, UnknownDestination},
+        bootstrap::{AccessLogTarget, Config},
+        snapshot::Snapshot,
     },
     discovery::{self, PolicyFile},
     drain::{Drain, Stage},
-    telemetry::{LogOutput, PolicyUpdate, TelemetryConfig, TelemetryHub},
+    telemetry::{LogOutput, TelemetryConfig, TelemetryHub},
     tls::{Identity, IdentityFiles},
     worker::Shared,
 };
@@ -37,15 +39,16 @@ pub(super) struct Control {
     telemetry: TelemetryHub,
     addresses: Addresses,
     state: Arc<State>,
+    opened: watch::Receiver<bool>,
     end: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Control {
-    /// Loads identity and policy, and starts the thread that keeps them current.
+    /// Loads the identity, and starts the thread that keeps it and the policy current.
     pub(super) fn start(
         config: &Config,
-        policy: Option<PathBuf>,
+        path: Option<PathBuf>,
         shared: &Shared,
         drain: Drain,
     ) -> Result<Self, StartError> {
@@ -63,18 +66,7 @@ impl Control {
                 shared.identity.store(Some(new))
             }));
         }
-        match policy {
-            None => shared.snapshot.store(Arc::new(without_policy(config))),
-            Some(path) => {
-                let mut file = PolicyFile::new(path, local(config));
-                take(shared, &telemetry, file.read().map_err(StartError::Policy)?);
-                let (shared, telemetry) = (shared.clone(), telemetry.clone());
-                runtime.spawn(file.watch(move |read| match read {
-                    Ok(snapshot) => take(&shared, &telemetry, snapshot),
-                    Err(_) => refuse(&shared, &telemetry),
-                }));
-            }
-        }
+        let opened = policy::follow(config, path, shared, &telemetry);
 
         let state = Arc::new(State {
             configuration: serde_json::to_value(config).unwrap_or_default(),
@@ -99,7 +91,7 @@ impl Control {
         };
         let thread =
             std::thread::Builder::new().name("control".into()).spawn(run).map_err(system("a thread"))?;
-        Ok(Self { telemetry, addresses, state, end, thread })
+        Ok(Self { telemetry, addresses, state, opened, end, thread })
     }
 
     /// Where the workers' telemetry comes from.
@@ -110,6 +102,11 @@ impl Control {
     /// Where admin, metrics and health are asked.
     pub(super) fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Turns true when the listeners may open.
+    pub(super) fn opened(&self) -> watch::Receiver<bool> {
+        self.opened.clone()
     }
 
     /// The listeners are open.
@@ -132,7 +129,7 @@ pub(super) fn check(config: &Config, policy: Option<&Path>) -> Result<(), StartE
         Identity::load(&files, 1)?;
     }
     let Some(path) = policy else { return Ok(()) };
-    PolicyFile::new(path.into(), local(config)).read().map(drop).map_err(StartError::Policy)
+    PolicyFile::new(path.into(), policy::local(config), None).read().map(drop).map_err(StartError::Policy)
 }
 
 /// What the admin side is shown and may ask.
@@ -170,30 +167,6 @@ impl admin::State for State {
             admin::Drain::All => Stage::All,
         });
     }
-}
-
-fn take(shared: &Shared, telemetry: &TelemetryHub, snapshot: Snapshot) {
-    let revision = snapshot.revision;
-    shared.snapshot.store(Arc::new(snapshot));
-    telemetry.process().policy_update(PolicyUpdate::Accepted, revision);
-}
-
-fn refuse(shared: &Shared, telemetry: &TelemetryHub) {
-    telemetry.process().policy_update(PolicyUpdate::Refused, shared.snapshot.load().revision);
-}
-
-fn local(config: &Config) -> Local {
-    Local { namespace: config.node.namespace.clone(), region: config.node.region.clone() }
-}
-
-/// What holds while there is no policy at all.
-fn without_policy(config: &Config) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    snapshot.mesh.unknown = match config.startup.without_policy {
-        WithoutPolicy::PassThrough => UnknownDestination::PassThrough,
-        WithoutPolicy::Refuse => UnknownDestination::Refuse,
-    };
-    snapshot
 }
 
 fn sockets(config: &Config) -> Result<admin::Sockets, StartError> {

@@ -4,6 +4,7 @@
 //! policy and identity, serves admin, metrics and health, and sends spans. A worker never waits for the control thread.
 
 mod control;
+mod policy;
 mod settings;
 mod sockets;
 mod workers;
@@ -40,7 +41,7 @@ pub enum StartError {
     /// The identity.
     #[error("identity: {0}")]
     Identity(#[from] crate::tls::IdentityError),
-    /// The policy.
+    /// The policy, when it is only checked.
     #[error("{0}")]
     Policy(trama_proto::Problems),
     /// A thread, a runtime, an output.
@@ -58,6 +59,55 @@ pub fn validate(config: &Config, policy: Option<PathBuf>) -> Result<(), StartErr
     control::check(config, policy.as_deref())
 }
 
+/// A sidecar that waits for its first policy: admin, metrics and health answer, and nothing carries traffic.
+pub struct Starting {
+    config: Config,
+    shared: Shared,
+    drain: Drain,
+    control: Control,
+}
+
+impl Starting {
+    /// Loads the identity and looks for a policy. One that is missing or bad is waited for.
+    pub fn begin(config: Config, policy: Option<PathBuf>) -> Result<Self, StartError> {
+        let (drain, watch) = Drain::new();
+        let shared = Shared {
+            snapshot: Arc::new(ArcSwap::default()),
+            identity: Arc::new(ArcSwapOption::empty()),
+            drain: watch,
+            started: Instant::now(),
+        };
+        let control = Control::start(&config, policy, &shared, drain.clone())?;
+        Ok(Self { config, shared, drain, control })
+    }
+
+    /// Waits for the first policy, or until it was waited for long enough. `false`: it was told to drain before that.
+    pub async fn opened(&self) -> bool {
+        let mut opened = self.control.opened();
+        tokio::select! {
+            opened = opened.wait_for(|open| *open) => opened.is_ok(),
+            () = self.shared.drain.clone().reach(Stage::All) => false,
+        }
+    }
+
+    /// Opens the listeners.
+    pub fn open(self) -> Result<App, StartError> {
+        let Self { config, shared, drain, control } = self;
+        let sockets = Sockets::bind(&config)?;
+        let addresses = sockets.addresses(control.addresses());
+        let settings = settings::of(&config, &addresses);
+        let workers = Workers::start(sockets, &settings, &shared, control.telemetry())?;
+        control.serving();
+        let drain_deadline = config.timeouts.drain;
+        Ok(App { addresses, drain, watch: shared.drain, drain_deadline, workers, control })
+    }
+
+    /// Ends it before it carried anything.
+    pub fn stop(self) {
+        self.control.stop();
+    }
+}
+
 /// A running sidecar. Dropped without [`App::stop`] it is cut off at once.
 pub struct App {
     addresses: Addresses,
@@ -69,25 +119,6 @@ pub struct App {
 }
 
 impl App {
-    /// Starts a sidecar: identity and policy first, listeners after them, so that nothing is ever served by an empty
-    /// policy.
-    pub fn start(config: Config, policy: Option<PathBuf>) -> Result<Self, StartError> {
-        let (drain, watch) = Drain::new();
-        let shared = Shared {
-            snapshot: Arc::new(ArcSwap::default()),
-            identity: Arc::new(ArcSwapOption::empty()),
-            drain: watch.clone(),
-            started: Instant::now(),
-        };
-        let control = Control::start(&config, policy, &shared, drain.clone())?;
-        let sockets = Sockets::bind(&config)?;
-        let addresses = sockets.addresses(control.addresses());
-        let settings = settings::of(&config, &addresses);
-        let workers = Workers::start(sockets, &settings, &shared, control.telemetry())?;
-        control.serving();
-        Ok(Self { addresses, drain, watch, drain_deadline: config.timeouts.drain, workers, control })
-    }
-
     /// Where it listens.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses

@@ -2,4 +2,7 @@
 
 pub mod bootstrap;
 pub mod convert;
+mod digest;
 pub mod snapshot;
+
+pub(crate) use self::digest::fnv1a;

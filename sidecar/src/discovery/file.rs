@@ -13,13 +13,16 @@ use std::{
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{sync::mpsc, time};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use trama_proto::{Problem, Problems, document::Document};
 
-use super::fingerprint::{self, Fingerprint};
+use super::{
+    fingerprint::{self, Fingerprint},
+    last_good::Kept,
+};
 use crate::config::{
     convert::{self, Local},
-    snapshot::{Snapshot, state::Registry},
+    snapshot::{Origin, Snapshot, state::Registry},
 };
 
 /// A file that did not change for this long is whole: who writes in place writes several times.
@@ -31,6 +34,15 @@ const LOOK: Duration = Duration::from_secs(2);
 /// A policy of 1,000 services has about 4 MB.
 const LARGEST: u64 = 256 * 1024 * 1024;
 
+/// A policy that was taken: compiled, and as it was written.
+#[derive(Debug)]
+pub struct Accepted {
+    /// What holds now.
+    pub snapshot: Snapshot,
+    /// What is kept for a start without it.
+    pub content: Vec<u8>,
+}
+
 /// A policy file and what it last said.
 #[derive(Debug)]
 pub struct PolicyFile {
@@ -39,61 +51,89 @@ pub struct PolicyFile {
     registry: Registry,
     revision: u64,
     seen: Option<Fingerprint>,
+    /// What holds if the file is not good at the start.
+    last_good: Option<Kept>,
     /// The digest of the policy in use, unless the last version was refused.
     digest: Option<u64>,
 }
 
 impl PolicyFile {
-    /// A policy file, not yet read.
-    pub fn new(path: PathBuf, local: Local) -> Self {
-        Self { path, local, registry: Registry::default(), revision: 0, seen: None, digest: None }
+    /// A policy file, not yet read. Revisions are numbered from that of the last good one.
+    pub fn new(path: PathBuf, local: Local, last_good: Option<Kept>) -> Self {
+        let revision = last_good.as_ref().map_or(0, |kept| kept.revision.number);
+        Self { path, local, registry: Registry::default(), revision, seen: None, last_good, digest: None }
     }
 
-    /// Reads the file now: the snapshot that it compiles to, or all that is wrong with it.
-    pub fn read(&mut self) -> Result<Snapshot, Problems> {
+    /// Reads the file now: what it compiles to, or all that is wrong with it.
+    pub fn read(&mut self) -> Result<Accepted, Problems> {
         // First the fingerprint: what changes after it is noticed as another change.
         self.seen = fingerprint::of(&self.path);
         self.digest = None;
-        let documents = self.documents()?;
-        let snapshot = convert::convert(&documents, &self.local, &mut self.registry, self.revision + 1)?;
+        let content = self.content()?;
+        let snapshot = self.compile(&self.path.display().to_string(), &content, self.revision + 1)?;
         self.revision += 1;
         self.digest = Some(snapshot.revision.digest);
-        Ok(snapshot)
+        Ok(Accepted { snapshot, content })
     }
 
-    /// Watches the file for ever. `sink` gets each new snapshot, and the problems of each version that is refused; the
-    /// snapshot before it stays. A file that was not read yet is read at once.
-    pub async fn watch(mut self, mut sink: impl FnMut(Result<Snapshot, Problems>)) {
+    /// Reads the file, and then watches it for ever. `sink` gets each new policy, and the problems of each version that
+    /// is refused; what held before it stays. If the first one is refused, the last good one follows.
+    pub async fn watch(mut self, mut sink: impl FnMut(Result<Accepted, Problems>)) {
         let (events, mut changed) = mpsc::channel(1);
         let _watcher = watcher(&self.path, events);
-        let mut first = self.seen.is_none();
+        self.report(&mut sink);
+        if self.digest.is_none()
+            && let Some(kept) = self.last_good.take()
+        {
+            self.restore(kept, &mut sink);
+        }
         loop {
-            if first || self.changed().await {
-                self.report(&mut sink);
-            }
-            first = false;
             tokio::select! {
                 Some(()) = changed.recv() => {}
                 () = time::sleep(LOOK) => {}
             }
+            if self.changed().await {
+                self.report(&mut sink);
+            }
         }
     }
 
-    fn report(&mut self, sink: &mut impl FnMut(Result<Snapshot, Problems>)) {
+    fn report(&mut self, sink: &mut impl FnMut(Result<Accepted, Problems>)) {
         let before = self.digest;
         match self.read() {
             // Written again with the same content.
-            Ok(snapshot) if before == Some(snapshot.revision.digest) => self.revision -= 1,
-            Ok(snapshot) => {
-                info!(file = %self.path.display(), revision = %snapshot.revision, "policy in use");
-                sink(Ok(snapshot));
+            Ok(accepted) if before == Some(accepted.snapshot.revision.digest) => self.revision -= 1,
+            Ok(accepted) => {
+                info!(file = %self.path.display(), revision = %accepted.snapshot.revision, "policy in use");
+                sink(Ok(accepted));
             }
             Err(problems) => {
-                warn!(file = %self.path.display(), "policy refused, the one before it stays:\n{problems}");
+                warn!(file = %self.path.display(), "policy refused, what held before it stays:\n{problems}");
                 sink(Err(problems));
             }
         }
         self.registry.sweep();
+    }
+
+    /// Takes the last good one, under the number that it had. This version, or this configuration, may have a problem
+    /// with it that its writer had not.
+    fn restore(&mut self, kept: Kept, sink: &mut impl FnMut(Result<Accepted, Problems>)) {
+        match self.compile("the last good policy", &kept.content, kept.revision.number) {
+            Ok(snapshot) => {
+                let snapshot = Snapshot { origin: Origin::LastGood, ..snapshot };
+                warn!(revision = %snapshot.revision, "the last good policy, from disk, is in use");
+                sink(Ok(Accepted { snapshot, content: kept.content }));
+            }
+            Err(problems) => {
+                error!("the last good policy, from disk, cannot be used:\n{problems}");
+                sink(Err(problems));
+            }
+        }
+    }
+
+    fn compile(&mut self, name: &str, content: &[u8], number: u64) -> Result<Snapshot, Problems> {
+        let documents = documents(name, content)?;
+        convert::convert(&documents, &self.local, &mut self.registry, number)
     }
 
     /// Whether the file is another one than was read, once it is whole.
@@ -112,26 +152,31 @@ impl PolicyFile {
         now != self.seen
     }
 
-    fn documents(&self) -> Result<Vec<Document>, Problems> {
+    fn content(&self) -> Result<Vec<u8>, Problems> {
         let name = self.path.display().to_string();
-        let refused =
-            |problem: String, remedy: &str| Problems(vec![Problem::of_source(&name, problem, remedy)]);
         if self.seen.is_some_and(|seen| seen.length > LARGEST) {
-            return Err(refused(
-                format!("larger than {LARGEST} bytes"),
-                "split the mesh, or use a control plane",
-            ));
+            let problem = format!("larger than {LARGEST} bytes");
+            return Err(refused(&name, problem, "split the mesh, or use a control plane"));
         }
-        let text = fs::read_to_string(&self.path).map_err(|error| {
-            refused(format!("cannot be read: {error}"), "name a readable file by --policy")
-        })?;
-        let documents = Document::parse(&name, &text).map_err(Problems)?;
-        if documents.is_empty() {
-            // More likely a file that is just being written than the wish to have no service at all.
-            return Err(refused("no resource in it".to_owned(), "write at least one resource"));
-        }
-        Ok(documents)
+        fs::read(&self.path).map_err(|error| {
+            refused(&name, format!("cannot be read: {error}"), "name a readable file by --policy")
+        })
     }
+}
+
+fn documents(name: &str, content: &[u8]) -> Result<Vec<Document>, Problems> {
+    let text = std::str::from_utf8(content)
+        .map_err(|error| refused(name, format!("not UTF-8: {error}"), "save it as UTF-8"))?;
+    let documents = Document::parse(name, text).map_err(Problems)?;
+    if documents.is_empty() {
+        // More likely a file that is just being written than the wish to have no service at all.
+        return Err(refused(name, "no resource in it".to_owned(), "write at least one resource"));
+    }
+    Ok(documents)
+}
+
+fn refused(name: &str, problem: String, remedy: &str) -> Problems {
+    Problems(vec![Problem::of_source(name, problem, remedy)])
 }
 
 /// Watches the folder of the file. Without it changes are only noticed by looking.
@@ -161,12 +206,13 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::config::snapshot::Revision;
 
     /// A watched file in a folder of its own, and what the sink got.
     struct Watched {
         folder: TempDir,
         path: PathBuf,
-        reports: mpsc::UnboundedReceiver<Result<Snapshot, Problems>>,
+        reports: mpsc::UnboundedReceiver<Result<Accepted, Problems>>,
         task: JoinHandle<()>,
     }
 
@@ -182,7 +228,7 @@ mod tests {
             let folder = TempDir::new().unwrap();
             let path = prepare(folder.path());
             let (sender, reports) = mpsc::unbounded_channel();
-            let file = PolicyFile::new(path.clone(), Local::default());
+            let file = PolicyFile::new(path.clone(), Local::default(), None);
             let task = tokio::spawn(file.watch(move |report| drop(sender.send(report))));
             Self { folder, path, reports, task }
         }
@@ -191,14 +237,14 @@ mod tests {
             self.folder.path().join(name)
         }
 
-        async fn next(&mut self) -> Result<Snapshot, Problems> {
+        async fn next(&mut self) -> Result<Accepted, Problems> {
             let report = time::timeout(Duration::from_secs(20), self.reports.recv()).await;
             report.expect("the change is noticed in time").expect("the watch goes on")
         }
 
         /// The port of the only service of the next snapshot, and its revision.
         async fn next_port(&mut self) -> (u16, u64) {
-            let snapshot = self.next().await.unwrap_or_else(|problems| panic!("{problems}"));
+            let Accepted { snapshot, .. } = self.next().await.unwrap_or_else(|problems| panic!("{problems}"));
             let ports: Vec<_> = snapshot.destinations.by_name.keys().map(|(_, port)| *port).collect();
             let [port] = ports[..] else { panic!("one port: {ports:?}") };
             (port, snapshot.revision.number)
@@ -281,14 +327,50 @@ mod tests {
         assert_eq!(watched.next_port().await, (1, 1));
     }
 
+    #[tokio::test]
+    async fn without_a_good_file_the_last_good_one_holds_until_there_is_one() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("policy.yaml");
+        for (bad, revision) in [(None, 8), (Some("kind: [\n"), 8)] {
+            fs::remove_file(&path).ok();
+            bad.into_iter().for_each(|text| fs::write(&path, text).unwrap());
+            let revision_then = Revision { number: 7, digest: 1 };
+            let kept = Kept { revision: revision_then, content: policy(1).into_bytes() };
+            let (sender, mut reports) = mpsc::unbounded_channel();
+            let file = PolicyFile::new(path.clone(), Local::default(), Some(kept));
+            let task = tokio::spawn(file.watch(move |report| drop(sender.send(report))));
+            assert!(reports.recv().await.unwrap().is_err(), "{bad:?}");
+            let restored = reports.recv().await.unwrap().unwrap().snapshot;
+            assert_eq!((restored.origin, restored.revision.number), (Origin::LastGood, 7));
+            assert!(restored.destinations.by_name.keys().all(|(_, port)| *port == 1));
+            fs::write(&path, policy(2)).unwrap();
+            let taken = reports.recv().await.unwrap().unwrap();
+            assert_eq!((taken.snapshot.origin, taken.snapshot.revision.number), (Origin::Source, revision));
+            assert_eq!(taken.content, policy(2).into_bytes());
+            task.abort();
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_judged_like_a_file() {
+        let revision = Revision { number: 7, digest: 1 };
+        let kept = Kept { revision, content: b"kind: Nonsense\nmetadata: { name: a }\n".to_vec() };
+        let mut file = PolicyFile::new("policy.yaml".into(), Local::default(), Some(kept.clone()));
+        let mut reports = Vec::new();
+        file.restore(kept, &mut |report| reports.push(report.unwrap_err().to_string()));
+        assert!(reports[0].starts_with("the last good policy:1:7: "), "{reports:?}");
+    }
+
     #[test]
     fn the_same_content_is_no_change() {
         let folder = TempDir::new().unwrap();
-        let mut file = PolicyFile::new(plain(folder.path()), Local::default());
+        let mut file = PolicyFile::new(plain(folder.path()), Local::default(), None);
         let mut revisions = Vec::new();
         for text in [policy(1), format!("# again\n{}", policy(1)), policy(2)] {
             fs::write(&file.path, text).unwrap();
-            file.report(&mut |report| revisions.extend(report.map(|snapshot| snapshot.revision.number)));
+            file.report(&mut |report| {
+                revisions.extend(report.map(|accepted| accepted.snapshot.revision.number))
+            });
         }
         assert_eq!(revisions, [1, 2]);
     }

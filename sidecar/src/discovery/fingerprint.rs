@@ -8,6 +8,8 @@ pub(super) struct Fingerprint {
     inode: u64,
     pub(super) length: u64,
     modified: (i64, i64),
+    /// Rights too: a file that could not be read, and now can, is another one.
+    changed: (i64, i64),
 }
 
 /// The fingerprint of a file; `None`: it cannot be seen.
@@ -18,5 +20,6 @@ pub(super) fn of(path: &Path) -> Option<Fingerprint> {
         inode: data.ino(),
         length: data.len(),
         modified: (data.mtime(), data.mtime_nsec()),
+        changed: (data.ctime(), data.ctime_nsec()),
     })
 }

@@ -4,5 +4,12 @@
 mod file;
 mod fingerprint;
 mod identity;
+mod keeper;
+mod last_good;
 
-pub use self::{file::PolicyFile, identity::watch_identity};
+pub use self::{
+    file::{Accepted, PolicyFile},
+    identity::watch_identity,
+    keeper::keep,
+    last_good::{Kept, LastGood, Torn},
+};

@@ -101,7 +101,8 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
     let _open = worker.telemetry.connection_opened(Direction::Inbound, Peer::Downstream, Security::Plain);
     let snapshot = worker.snapshot();
     if snapshot.mesh.refuses_plain(original.port()) {
-        let failure = Failure::before(Reason::PlainRefused).detail(format_args!("port {}", original.port()));
+        let reason = snapshot.refusal(Reason::PlainRefused);
+        let failure = Failure::before(reason).detail(format_args!("port {}", original.port()));
         return opaque::refuse(&worker, downstream, &failure);
     }
     let service = match snapshot.destinations.of_address(original) {

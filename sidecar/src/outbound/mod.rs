@@ -148,7 +148,7 @@ fn protocol_at(worker: &Worker, address: SocketAddr) -> Result<AppProtocol, Fail
         }
         Destination::External if snapshot.mesh.unknown == UnknownDestination::Refuse => {
             worker.telemetry.external(External::Refused);
-            Err(Failure::before(Reason::DestinationRefused).detail(address))
+            Err(Failure::before(snapshot.refusal(Reason::DestinationRefused)).detail(address))
         }
         // Passed through unchanged: not one byte is looked at.
         Destination::External => {

@@ -117,13 +117,13 @@ async fn dial(connection: &Connection, exchange: &mut Exchange) -> Result<BoxStr
         }
         (Destination::External, Meant::Address(address)) => {
             if snapshot.mesh.unknown == UnknownDestination::Refuse {
-                return Err(Failure::before(Reason::DestinationRefused).detail(address));
+                return Err(Failure::before(snapshot.refusal(Reason::DestinationRefused)).detail(address));
             }
             exchange.to_external(*address);
             let target = Target { who: Who::Address(*address), address: *address, leg: Leg::Http1 };
             worker.upstream.tunnel(&target).await
         }
-        (Destination::External, _) => Err(Failure::before(Reason::UnknownAuthority)),
+        (Destination::External, _) => Err(Failure::before(snapshot.refusal(Reason::UnknownAuthority))),
     }
 }
 

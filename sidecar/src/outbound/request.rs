@@ -129,7 +129,9 @@ impl Connection {
             (Destination::External, Meant::Address(address)) => {
                 Err(Failure::before(Reason::DestinationRefused).detail(address))
             }
-            (Destination::External, _) => Err(unknown_authority()),
+            (Destination::External, _) => {
+                Err(Failure { reason: snapshot.refusal(Reason::UnknownAuthority), ..unknown_authority() })
+            }
         }
     }
 

@@ -101,6 +101,25 @@ impl Mesh {
         fs::rename(next, self.folder.path().join("policy.yaml")).unwrap();
     }
 
+    /// Puts this text in the policy's place, or nothing at all; not as a change to those that watch it, but for a start.
+    pub fn spoil_policy(&self, text: Option<&str>) {
+        let path = self.folder.path().join("policy.yaml");
+        match text {
+            Some(text) => fs::write(path, text).unwrap(),
+            None => fs::remove_file(path).unwrap(),
+        }
+    }
+
+    /// Kills a pod's sidecar process.
+    pub fn stop_sidecar(&mut self, name: &str) {
+        self.pod_mut(name).process().kill_hard();
+    }
+
+    /// Starts a pod's sidecar process again. It need not be ready.
+    pub fn start_sidecar(&mut self, name: &str) {
+        self.pod_mut(name).start_process();
+    }
+
     /// Gives a pod a fresh certificate.
     pub fn renew(&self, name: &str) {
         let pod = self.pod(name);

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use trama_sidecar::app::App;
+use trama_sidecar::app::{App, Starting};
 use trama_sidecar::config::bootstrap::Config;
 use trama_sidecar::drain::Stage;
 
@@ -88,7 +88,12 @@ impl Sidecar {
         let config = Config::load(Some(&file), []).unwrap_or_else(|e| panic!("{e}"));
         let policy = own.with_file_name("policy.yaml");
         // Not on this thread: a runtime of its own may not end within another one.
-        let start = || App::start(config, Some(policy)).unwrap_or_else(|e| panic!("{e}"));
+        let start = || {
+            let starting = Starting::begin(config, Some(policy)).unwrap_or_else(|e| panic!("{e}"));
+            let waiting = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            assert!(waiting.block_on(starting.opened()), "told to drain before it served");
+            starting.open().unwrap_or_else(|e| panic!("{e}"))
+        };
         Self::App(std::thread::scope(|scope| scope.spawn(|| Box::new(start())).join().unwrap()))
     }
 
@@ -225,6 +230,14 @@ impl Pod {
             Some(Sidecar::Process(process)) => process,
             _ => panic!("{} has no sidecar process", self.name),
         }
+    }
+
+    /// Starts its sidecar's process anew, with a log of its own.
+    pub(super) fn start_process(&mut self) {
+        self.sidecar = None;
+        fs::remove_file(self.folder.join("sidecar.log")).ok();
+        let net = matches!(self.net, Net::Lab(_)).then_some(&self.net);
+        self.sidecar = Some(Sidecar::process(&self.folder, net));
     }
 
     /// Begins its sidecar's drain.

@@ -54,6 +54,9 @@ pub struct Config {
     pub identity: Option<Identity>,
     /// The policy file. It is watched. The command line's `--policy` comes first.
     pub policy_file: Option<PathBuf>,
+    /// A folder of this sidecar's own, where the last good policy is kept for a start whose policy is missing or bad.
+    /// Left out: such a start has none.
+    pub state_directory: Option<PathBuf>,
     /// The most of everything.
     pub limits: Limits,
     /// The longest of everything.

@@ -126,20 +126,26 @@ pub struct Startup {
     pub wait_for_policy: Duration,
     /// What becomes of outbound traffic after that.
     pub without_policy: WithoutPolicy,
+    /// What becomes of plain inbound traffic after that, where there is an `identity`: the policy may be one that
+    /// demands mutual TLS.
+    pub plain_inbound: WithoutPolicy,
 }
 
 impl Default for Startup {
     fn default() -> Self {
-        Self { wait_for_policy: Duration::from_secs(30), without_policy: WithoutPolicy::default() }
+        Self {
+            wait_for_policy: Duration::from_secs(30),
+            without_policy: WithoutPolicy::PassThrough,
+            plain_inbound: WithoutPolicy::Refuse,
+        }
     }
 }
 
-/// What becomes of outbound traffic without a policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What becomes of traffic without a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum WithoutPolicy {
-    /// It is passed on plainly, and counted.
-    #[default]
+    /// It is passed on plainly.
     PassThrough,
     /// It is refused.
     Refuse,

@@ -96,6 +96,12 @@ c.yaml:6:22: timeouts.connect: too short, got \"0s\"; write at least `1ms`; noth
 }
 
 #[test]
+fn spans_go_to_no_receiver_that_wants_tls() {
+    let refused = refused("telemetry: { otlpEndpoint: \"https://collector:4317\" }\n", &[]);
+    assert!(refused.starts_with("c.yaml:1:28: telemetry.otlpEndpoint: malformed, got \"https://collector:4317\"; write an address of the form `http://host:port`"), "{refused}");
+}
+
+#[test]
 fn variables_come_before_the_file() {
     let variables = [
         ("TRAMA_PORTS_MESH", "16008"),

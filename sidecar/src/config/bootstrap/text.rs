@@ -30,12 +30,12 @@ pub(super) struct SocketAddressText(String);
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) struct LabelText(String);
 
-/// The schema of an HTTP address without path.
+/// The schema of an HTTP address without path. Spans are sent without TLS.
 #[derive(schemars::JsonSchema)]
 #[schemars(
     rename = "HttpUrl",
-    title = "an address of the form `http://host:port` or `https://host:port`",
-    extend("pattern" = r"^https?://[^/?#\s]+/?$")
+    title = "an address of the form `http://host:port`; for a receiver that wants TLS, a collector beside the sidecar",
+    extend("pattern" = r"^http://[^/?#\s]+/?$")
 )]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) struct HttpUrlText(String);

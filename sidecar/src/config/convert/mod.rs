@@ -20,7 +20,10 @@ mod unsupported;
 use trama_proto::{Problems, document::Document};
 
 use self::{findings::Findings, index::Index};
-use super::snapshot::{Revision, Snapshot, state::Registry};
+use super::{
+    fnv1a,
+    snapshot::{Origin, Revision, Snapshot, state::Registry},
+};
 
 /// What a sidecar is to policy: services without a namespace and regions are seen from here.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +55,7 @@ pub fn convert(
 
     let snapshot = Snapshot {
         revision: Revision { number, digest: digest(documents) },
+        origin: Origin::Source,
         destinations,
         mesh: settings::mesh(&index, &topology, &endpoints, local),
         telemetry: settings::telemetry(&index),
@@ -64,8 +68,7 @@ pub fn convert(
 fn digest(documents: &[Document]) -> u64 {
     let mut sorted: Vec<_> = documents.iter().collect();
     sorted.sort_by(|a, b| a.id.cmp(&b.id));
-    let bytes = sorted.into_iter().flat_map(|document| document.encode());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    fnv1a(sorted.into_iter().flat_map(|document| document.encode()))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ pub use self::{
         CircuitLimits, Cluster, Endpoint, MeshRecord, OutlierPolicy, RegionGroup, SkippedRegion, Transport,
     },
     destination::{Destination, DestinationIndex, Direct, ServicePort},
-    names::{AppProtocol, Revision, ServiceName, SpiffeId},
+    names::{AppProtocol, Origin, Revision, ServiceName, SpiffeId},
     route::{
         Backend, HeaderChange, HeaderMatch, HeaderModifier, Match, PathMatch, PathRewrite, QueryMatch,
         Redirect, RetryPolicy, RouteFilter, Rule, RuleAction, RuleTimeouts, UrlRewrite, ValueMatch,
@@ -28,15 +28,26 @@ pub use self::{
     settings::{MeshSettings, RetryBudgetPolicy, TelemetrySettings, UnknownDestination},
 };
 
+use crate::error::Reason;
+
 /// Everything that policy says, at one revision. The default is the empty policy before the first.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     /// Which revision this is.
     pub revision: Revision,
+    /// Where it comes from.
+    pub origin: Origin,
     /// Which service, endpoint or nobody an address or authority means.
     pub destinations: DestinationIndex,
     /// What holds for the whole sidecar.
     pub mesh: MeshSettings,
     /// What is traced and logged.
     pub telemetry: TelemetrySettings,
+}
+
+impl Snapshot {
+    /// Why something is refused: by policy, or because the policy that would tell is not there yet.
+    pub fn refusal(&self, by_policy: Reason) -> Reason {
+        if self.origin == Origin::Awaited { Reason::PolicyPending } else { by_policy }
+    }
 }

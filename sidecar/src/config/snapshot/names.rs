@@ -17,6 +17,32 @@ impl fmt::Display for Revision {
     }
 }
 
+/// Where a snapshot comes from.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Origin {
+    /// Nowhere: no source of policy is configured.
+    #[default]
+    Nowhere,
+    /// Nowhere yet: its source has not given one.
+    Awaited,
+    /// Its source.
+    Source,
+    /// The disk: it is the last good one, and its source has not given one since the start.
+    LastGood,
+}
+
+impl Origin {
+    /// The word for it on the admin side.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nowhere => "nowhere",
+            Self::Awaited => "awaited",
+            Self::Source => "source",
+            Self::LastGood => "last_good",
+        }
+    }
+}
+
 /// A service's name and namespace.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ServiceName {

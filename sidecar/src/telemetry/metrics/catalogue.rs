@@ -92,6 +92,10 @@ catalogue! {
         "The number of the policy revision in force; 0 before the first";
     POLICY_UPDATES = "trama_policy_updates_total", "counter", "", &["result"],
         "Policies that arrived: accepted, unchanged or refused";
+    POLICY_LAST_GOOD = "trama_policy_last_good", "gauge", "", &[],
+        "1 while the policy in force is the last good one from disk, not its source's";
+    POLICY_STORE_FAILURES = "trama_policy_store_failures_total", "counter", "", &[],
+        "Policies that could not be kept on disk, and kept ones that could not be read";
     LOG_DROPPED = "trama_access_log_dropped_total", "counter", "", &[],
         "Access log lines lost because the queue was full or the output failed";
     SPANS_EXPORTED = "trama_spans_exported_total", "counter", "", &[],

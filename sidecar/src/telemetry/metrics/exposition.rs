@@ -157,6 +157,9 @@ fn encode_process(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> f
     gauges(to, &catalogue::POLICY_REVISION, [(&none, process.policy_revision() as f64)].into_iter())?;
     let updates = PolicyUpdate::ALL.map(|u| (vec![("result", u.name().into())], process.policy_updates(u)));
     counters(to, &catalogue::POLICY_UPDATES, updates.iter().map(|(l, n)| (l, *n)))?;
+    let from_disk = f64::from(u8::from(process.is_policy_from_disk()));
+    gauges(to, &catalogue::POLICY_LAST_GOOD, [(&none, from_disk)].into_iter())?;
+    counters(to, &catalogue::POLICY_STORE_FAILURES, one(process.policy_store_failures()))?;
     counters(to, &catalogue::LOG_DROPPED, one(process.log_dropped.load(Ordering::Relaxed)))?;
     counters(to, &catalogue::SPANS_EXPORTED, one(process.spans_exported.load(Ordering::Relaxed)))?;
     counters(to, &catalogue::SPANS_DROPPED, one(process.spans_dropped.load(Ordering::Relaxed)))?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -25,6 +25,8 @@ pub struct ProcessMetrics {
     started: SystemTime,
     revision: AtomicU64,
     updates: [AtomicU64; 3],
+    from_disk: AtomicBool,
+    store_failures: AtomicU64,
     pub(crate) log_dropped: AtomicU64,
     pub(crate) spans_exported: AtomicU64,
     pub(crate) spans_dropped: AtomicU64,
@@ -50,6 +52,8 @@ impl ProcessMetrics {
             started,
             revision: AtomicU64::new(0),
             updates: Default::default(),
+            from_disk: AtomicBool::new(false),
+            store_failures: AtomicU64::new(0),
             log_dropped: AtomicU64::new(0),
             spans_exported: AtomicU64::new(0),
             spans_dropped: AtomicU64::new(0),
@@ -60,6 +64,20 @@ impl ProcessMetrics {
     pub fn policy_update(&self, update: PolicyUpdate, in_force: Revision) {
         self.updates[update as usize].fetch_add(1, Ordering::Relaxed);
         self.revision.store(in_force.number, Ordering::Relaxed);
+        if update == PolicyUpdate::Accepted {
+            self.from_disk.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The last good policy, from disk, is in force.
+    pub fn policy_from_disk(&self, in_force: Revision) {
+        self.revision.store(in_force.number, Ordering::Relaxed);
+        self.from_disk.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts a policy that could not be kept on disk, or a kept one that could not be read.
+    pub fn policy_store_failed(&self) {
+        self.store_failures.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn policy_updates(&self, update: PolicyUpdate) -> u64 {
@@ -68,6 +86,14 @@ impl ProcessMetrics {
 
     pub(crate) fn policy_revision(&self) -> u64 {
         self.revision.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_policy_from_disk(&self) -> bool {
+        self.from_disk.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn policy_store_failures(&self) -> u64 {
+        self.store_failures.load(Ordering::Relaxed)
     }
 
     pub(crate) fn started(&self) -> SystemTime {
@@ -131,6 +157,12 @@ mod tests {
         process.policy_update(PolicyUpdate::Accepted, revision);
         process.policy_update(PolicyUpdate::Refused, revision);
         assert_eq!(process.policy_revision(), 7);
-        assert_eq!(PolicyUpdate::ALL.map(|u| process.policy_updates(u)), [1, 0, 1]);
+        process.policy_from_disk(Revision { number: 5, digest: 1 });
+        assert!(process.is_policy_from_disk() && process.policy_revision() == 5);
+        process.policy_update(PolicyUpdate::Refused, revision);
+        assert!(process.is_policy_from_disk());
+        process.policy_update(PolicyUpdate::Accepted, revision);
+        assert!(!process.is_policy_from_disk());
+        assert_eq!(PolicyUpdate::ALL.map(|u| process.policy_updates(u)), [2, 0, 2]);
     }
 }

@@ -1,0 +1,88 @@
+//! Keeps accepted policies on disk, beside everything else: a disk that is slow or full holds up nobody.
+
+use std::{io, time::Duration};
+
+use tokio::{sync::watch, task, time};
+
+use super::last_good::{Kept, LastGood};
+
+/// How long after a failure it is tried again, if no new policy comes before that.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Keeps each policy that is put into `accepted`, for ever. Of those that come while one is being written only the last
+/// is kept. `failed` hears of each that could not be kept.
+pub async fn keep(mut store: LastGood, accepted: watch::Sender<Option<Kept>>, failed: impl Fn(&io::Error)) {
+    let mut arrivals = accepted.subscribe();
+    let mut waiting = None;
+    loop {
+        tokio::select! {
+            // We hold a sender ourselves: it cannot fail.
+            _ = arrivals.changed() => {}
+            () = time::sleep(AGAIN), if waiting.is_some() => {}
+        }
+        // Taken out, for a policy can be large, and without a notice to ourselves.
+        accepted.send_if_modified(|arrived| {
+            waiting = arrived.take().or_else(|| waiting.take());
+            false
+        });
+        let Some(kept) = waiting.take() else { continue };
+        let save = move || {
+            let saved = store.save(&kept);
+            (store, kept, saved)
+        };
+        // A save that panics takes the store with it.
+        let Ok((back, kept, saved)) = task::spawn_blocking(save).await else { return };
+        store = back;
+        if let Err(error) = saved {
+            failed(&error);
+            waiting = Some(kept);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::mpsc};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::snapshot::Revision;
+
+    fn policy(number: u64) -> Kept {
+        Kept { revision: Revision { number, digest: number }, content: vec![b'#'; 100] }
+    }
+
+    /// Looks again and again, in virtual time.
+    async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+        loop {
+            match look() {
+                Some(found) => return found,
+                None => time::sleep(Duration::from_secs(1)).await,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_is_tried_again_and_the_last_of_a_burst_is_kept() {
+        let folder = TempDir::new().unwrap();
+        let state = folder.path().join("state");
+        fs::write(&state, "in the way of a folder").unwrap();
+        let accepted = watch::Sender::new(None);
+        let (failures, heard) = mpsc::channel();
+        let (store, ..) = LastGood::open(state.clone());
+        let failed = move |error: &io::Error| failures.send(error.to_string()).unwrap();
+        let keeper = tokio::spawn(keep(store, accepted.clone(), failed));
+        task::yield_now().await;
+        for number in 1..=3 {
+            accepted.send_replace(Some(policy(number)));
+        }
+        until(|| heard.try_recv().ok()).await;
+        until(|| heard.try_recv().ok()).await;
+        fs::remove_file(&state).unwrap();
+        assert_eq!(until(|| LastGood::open(state.clone()).1).await, policy(3));
+        accepted.send_replace(Some(policy(4)));
+        until(|| LastGood::open(state.clone()).1.filter(|kept| *kept == policy(4))).await;
+        keeper.abort();
+    }
+}
