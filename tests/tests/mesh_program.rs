@@ -1,0 +1,226 @@
+//! The program's own surface: what it says to bad input, what comes before what, and how it is asked to drain.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+
+use trama_tests::mesh::{Application, Mesh, PATIENCE, Speaks, Where};
+use trama_tests::{process, programs};
+
+const GOOD: &str = "kind: Service\nmetadata: { name: orders }\nspec: { ports: [{ port: 80 }] }\n";
+
+/// A run of the program in a folder that holds these files.
+struct Run {
+    _folder: tempfile::TempDir,
+    command: Command,
+}
+
+impl Run {
+    fn new(arguments: &[&str], files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let mut command = Command::new(programs::built("trama-sidecar").unwrap());
+        command.args(arguments).current_dir(folder.path());
+        Self { _folder: folder, command }
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Exit code and what it printed, standard error last.
+    fn end(mut self) -> (i32, String) {
+        let output = process::run(&mut self.command, PATIENCE).unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+    }
+}
+
+fn validate(config: &str, policy: &str) -> (i32, String) {
+    let files = [("c.yaml", config), ("p.yaml", policy)];
+    Run::new(&["--config", "c.yaml", "--policy", "p.yaml", "--validate"], &files).end()
+}
+
+#[test]
+fn what_is_valid_is_called_so() {
+    assert_eq!(validate("node: { region: rio }\n", GOOD), (0, "valid\n".to_owned()));
+    assert_eq!(Run::new(&["--validate"], &[]).end(), (0, "valid\n".to_owned()));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_file_line_field_value_and_remedy() {
+    let route = |name: &str, to: &str| {
+        format!(
+            "---\nkind: Route\nmetadata: {{ name: {name} }}\nspec:\n  parentRefs: [{{ service: orders }}]\n  \
+             rules:\n    - backendRefs: [{{ service: {to}, port: 80 }}]\n"
+        )
+    };
+    let cases = [
+        (
+            "unknown field",
+            "node: { regon: rio }\n",
+            GOOD.to_owned(),
+            vec!["c.yaml:1:16: node.regon: unknown field; did you mean `region`?"],
+        ),
+        (
+            "wrong type",
+            "workers: many\n",
+            GOOD.to_owned(),
+            vec![
+                "c.yaml:1:10: workers: a string where a whole number is needed, got \"many\"; write a whole number from 1 to 256",
+            ],
+        ),
+        (
+            "no TLS to receivers",
+            "telemetry: { otlpEndpoint: \"https://a:1\" }\n",
+            GOOD.to_owned(),
+            vec![
+                "telemetry.otlpEndpoint: malformed, got \"https://a:1\"; write an address of the form `http://host:port`",
+            ],
+        ),
+        (
+            "no such identity",
+            "identity: { certificate: a.pem, key: b, bundle: c }\n",
+            GOOD.to_owned(),
+            vec!["identity: b: ", "expected a private key in PEM"],
+        ),
+        (
+            "policy: unknown field",
+            "",
+            GOOD.replace("port: 80", "prot: 80"),
+            vec![
+                "p.yaml:3:25: Service default/orders: spec.ports[0].prot: unknown field; did you mean `port`?",
+            ],
+        ),
+        (
+            "policy: wrong type",
+            "",
+            GOOD.replace("port: 80", "port: http"),
+            vec!["p.yaml:3:25: Service default/orders: spec.ports[0].port: ", "got \"http\"; write "],
+        ),
+        (
+            "policy: a reference to nothing",
+            "",
+            [GOOD, &route("a", "nobody")].concat(),
+            vec!["p.yaml:10:", "Route default/a: spec.rules[0].backendRefs[0].service: ", "nobody"],
+        ),
+        (
+            "policy: equal routes",
+            "",
+            [GOOD, &route("a", "orders"), &route("b", "orders")].concat(),
+            vec!["Route default/b: ", "Route default/a"],
+        ),
+        ("policy: not YAML", "", "{ not yaml".to_owned(), vec!["p.yaml:1:"]),
+        (
+            "policy: nothing",
+            "",
+            String::new(),
+            vec!["p.yaml: no resource in it; write at least one resource"],
+        ),
+    ];
+    for (what, config, policy, expected) in cases {
+        let (code, said) = validate(config, &policy);
+        assert_eq!(code, 1, "{what}: {said}");
+        for part in expected {
+            assert!(said.contains(part), "{what}: no {part:?} in\n{said}");
+        }
+    }
+    let (code, said) = Run::new(&["--validate", "--policy", "gone.yaml"], &[]).end();
+    assert_eq!(code, 1);
+    assert!(said.contains("gone.yaml: cannot be read: ") && said.contains("--policy"), "{said}");
+}
+
+#[test]
+fn variables_come_before_the_file_and_options_before_variables() {
+    let arguments = ["--validate", "--config", "c.yaml"];
+    let files = [
+        ("c.yaml", "ports: { mesh: 15001 }\npolicyFile: bad.yaml\n"),
+        ("good.yaml", GOOD),
+        ("bad.yaml", "kind: Nonsense\n"),
+    ];
+    let run = |more: &[&str]| Run::new(&[&arguments[..], more].concat(), &files);
+    let (code, said) = run(&[]).end();
+    assert!(code == 1 && said.contains("the same port as `ports.outbound`"), "{said}");
+    let (code, said) = run(&[]).env("TRAMA_PORTS_MESH", "16008").end();
+    assert!(code == 1 && said.contains("bad.yaml:1:7: "), "{said}");
+    let good = |run: Run| run.env("TRAMA_PORTS_MESH", "16008").env("TRAMA_POLICY", "good.yaml");
+    assert_eq!(good(run(&[])).end(), (0, "valid\n".to_owned()));
+    let (code, said) = good(run(&["--policy", "bad.yaml"])).end();
+    assert!(code == 1 && said.contains("bad.yaml:1:7: "), "{said}");
+    let by_variable = Run::new(&["--validate"], &files).env("TRAMA_CONFIG", "c.yaml");
+    assert!(by_variable.end().1.contains("c.yaml:1:16: ports.mesh"));
+}
+
+#[test]
+fn bad_variables_are_named() {
+    for (name, value, said) in [
+        (
+            "TRAMA_PORTS_MESH",
+            "many",
+            "TRAMA_PORTS_MESH: ports.mesh: a string where a whole number is needed, got \"many\"; write a whole number from 0 to 65535",
+        ),
+        (
+            "TRAMA_TIMEOUTS_CONNECT",
+            "soon",
+            "TRAMA_TIMEOUTS_CONNECT: timeouts.connect: malformed, got \"soon\"; write a length of time",
+        ),
+        (
+            "TRAMA_ADMIN_PROT",
+            "1",
+            "TRAMA_ADMIN_PROT: unknown environment variable; did you mean `TRAMA_ADMIN_PORT`?",
+        ),
+    ] {
+        let (code, text) = Run::new(&["--validate"], &[]).env(name, value).end();
+        assert!(code == 1 && text.contains(said), "{name}: {text}");
+    }
+}
+
+#[test]
+fn a_start_that_cannot_succeed_ends_with_a_code() {
+    assert_eq!(Run::new(&["--no-such-option"], &[]).end().0, 2);
+    let (code, said) = Run::new(&["--config", "c.yaml"], &[("c.yaml", "workers: 0\n")]).end();
+    assert!(code == 1 && said.contains("c.yaml:1:10: workers: out of range, got 0"), "{said}");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (code, said) = Run::new(&[], &[]).env("TRAMA_ADMIN_PORT", &port).end();
+    assert!(code == 1 && said.contains(&format!("cannot listen on 127.0.0.1:{port} (admin)")), "{said}");
+    let (code, said) = Run::new(&["drain", "--admin", "127.0.0.1:1"], &[]).end();
+    assert!(
+        code == 1 && said.contains("no sidecar answers at 127.0.0.1:1") && said.contains("--admin"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn an_inbound_drain_is_asked_for_by_command() {
+    let mut mesh = Mesh::builder()
+        .at(Where::Processes)
+        .pod("orders", |p| p.serves("shop/orders").application(&Application::echo("orders")))
+        .pod("storefront", |p| p)
+        .start()
+        .await;
+    let admin = mesh.pod("orders").at(15000).to_string();
+    let drain = |more: &[&str]| {
+        let arguments = [&["drain", "--admin", &admin], more].concat();
+        tokio::task::spawn_blocking({
+            let run = Run::new(&arguments, &[]);
+            move || run.end()
+        })
+    };
+    assert_eq!(drain(&["--inbound"]).await.unwrap(), (0, String::new()));
+    let orders = mesh.pod("orders");
+    assert_eq!(orders.ask(15021, "/readyz").await.unwrap().status.as_u16(), 503);
+    // What still comes is served, and its own calls go on.
+    for name in ["storefront", "orders"] {
+        let mut client = mesh.pod(name).http(Speaks::Http1, "orders.shop").await;
+        assert_eq!(client.get("/").await.status.as_u16(), 200, "{name}");
+    }
+    assert!(mesh.pod_mut("orders").process().is_running());
+    assert_eq!(drain(&[]).await.unwrap(), (0, String::new()));
+    assert_eq!(mesh.pod_mut("orders").process().wait(PATIENCE).unwrap().code(), Some(0));
+}
