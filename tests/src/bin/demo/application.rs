@@ -24,6 +24,8 @@ use crate::failure::{Failure, Result};
 pub(crate) const ORDER_ID: &str = "order-id";
 /// The header in which the answer says where it was made.
 pub(crate) const REGION: &str = "x-region";
+/// Where it says that it serves.
+pub(crate) const HEALTH: &str = "/healthz";
 /// What serving an order costs: long enough that a sudden death always catches some in the middle.
 const WORK: Duration = Duration::from_millis(40);
 
@@ -70,7 +72,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
     let (status, text) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/healthz") => (StatusCode::OK, "ready\n".to_owned()),
+        (&Method::GET, HEALTH) => (StatusCode::OK, "ready\n".to_owned()),
         (&Method::GET, "/orders") => {
             tokio::time::sleep(WORK).await;
             (StatusCode::OK, format!("{{\"region\":\"{}\",\"orders\":[17,18,19]}}\n", orders.region))

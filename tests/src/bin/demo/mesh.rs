@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use tokio::process::{Child, ChildStdout};
 
 use crate::failure::{Failure, Result};
-use crate::files;
 use crate::scenario::{GETS_PER_SECOND, OTHER, POSTS_PER_SECOND, PREFERRED};
 use crate::world::{Place, Pod, User, World};
+use crate::{application, files};
 
 /// Where the application listens, and where its service is called.
 pub(crate) const APPLICATION: u16 = 8080;
@@ -26,11 +26,9 @@ pub(crate) const HOST: &str = "orders.shop";
 
 /// How long a sidecar may take to start: far more than it does.
 const START: Duration = Duration::from_secs(20);
-/// What the application needs to write down what it has already received, and less than it needs to answer: some die
-/// in the middle.
-const LAST_BYTES: Duration = Duration::from_millis(20);
-/// How much longer than its application a sidecar lives: it refuses what it can no longer deliver.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+/// How long it may take until nobody calls a region whose application is dead.
+const FAREWELL: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) struct Mesh {
     folder: TempDir,
@@ -98,20 +96,52 @@ impl Mesh {
         }
     }
 
-    /// Kills a region without warning: the application, and then its sidecar as well.
-    ///
-    /// The sidecar is held for a moment before, so that the journal is exact: what the application has received it
-    /// writes down, and what is still in the sidecar's hands finds no application any more.
+    /// Kills a region without warning: the application, and its sidecar once nobody calls it any more. That is
+    /// Kubernetes' order as well: a sidecar container outlives the application. Were both killed at once, nobody could
+    /// know whether a request that only the sidecar had was passed on, and such a POST would not be repeated.
     pub(crate) async fn kill(&mut self, region: &'static str) -> Result<()> {
-        let Some(processes) = self.running.remove(self.orders_in(region).name) else { return Ok(()) };
+        let pod = self.orders_in(region).clone();
+        let Some(processes) = self.running.remove(pod.name) else { return Ok(()) };
         let [mut application, mut sidecar] =
             <[Child; 2]>::try_from(processes).map_err(|_| Failure(format!("{region} is not whole")))?;
-        send(&sidecar, Signal::STOP)?;
-        tokio::time::sleep(LAST_BYTES).await;
+        let before = self.ejections(region).await?;
+        self.close_the_journal(&pod, &sidecar).await?;
         application.kill().await.map_err(Failure::on("kill the application in", region))?;
         send(&sidecar, Signal::CONT)?;
-        tokio::time::sleep(LAST_WORDS).await;
+        self.left(&pod, before).await?;
         sidecar.kill().await.map_err(Failure::on("kill the sidecar in", region))
+    }
+
+    /// Holds the sidecar, so that the application gets nothing more, until the application has written down what it has
+    /// received: it takes connections and requests in the order in which they came, so the answer to a question of ours
+    /// comes after that. Else the journal would lack what lay unread in its sockets when it died.
+    async fn close_the_journal(&self, pod: &Pod, sidecar: &Child) -> Result<()> {
+        send(sidecar, Signal::STOP)?;
+        self.fetch(pod, APPLICATION, application::HEALTH).await.map(drop)
+    }
+
+    /// Waits until the client's sidecar has left a region and that region's sidecar has ended what it still had.
+    async fn left(&self, pod: &Pod, ejections_before: f64) -> Result<()> {
+        let deadline = Instant::now() + FAREWELL;
+        let mut ended_before = None;
+        while Instant::now() < deadline {
+            let ejected = self.ejections(pod.region).await? > ejections_before;
+            let ended = self.count_at(pod, "trama_requests_total", &[]).await?;
+            if ended_before == Some(ended) {
+                return Ok(());
+            }
+            ended_before = ejected.then_some(ended);
+            tokio::time::sleep(POLL).await;
+        }
+        Err(Failure(format!(
+            "{} is still called, {} s after its application died",
+            pod.name,
+            FAREWELL.as_secs()
+        )))
+    }
+
+    async fn ejections(&self, region: &str) -> Result<f64> {
+        self.counted("trama_ejections_total", &[&format!("peer_region=\"{region}\"")]).await
     }
 
     pub(crate) async fn revive(&mut self, region: &'static str) -> Result<()> {
@@ -147,7 +177,11 @@ impl Mesh {
 
     /// What the client's sidecar counts: the sum of a metric over all series that have these labels.
     pub(crate) async fn counted(&self, metric: &str, labels: &[&str]) -> Result<f64> {
-        let page = self.fetch(&self.storefront, METRICS, "/metrics").await?;
+        self.count_at(&self.storefront, metric, labels).await
+    }
+
+    async fn count_at(&self, pod: &Pod, metric: &str, labels: &[&str]) -> Result<f64> {
+        let page = self.fetch(pod, METRICS, "/metrics").await?;
         let series =
             page.lines().filter(|line| line.strip_prefix(metric).is_some_and(|l| l.starts_with('{')));
         let wanted = series.filter(|line| labels.iter().all(|label| line.contains(label)));
@@ -237,11 +271,15 @@ impl Mesh {
                     return Err(self.post_mortem(pod, &format!("ended: {status}")));
                 }
             }
-            if self.fetch(pod, HEALTH, "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-            {
+            let healthy = async |port, path| {
+                let fetched = self.fetch(pod, port, path).await;
+                fetched.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+            };
+            let serves = pod.account != "orders" || healthy(APPLICATION, application::HEALTH).await;
+            if serves && healthy(HEALTH, "/readyz").await {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(POLL).await;
         }
         Err(self.post_mortem(pod, &format!("was not ready within {} s", START.as_secs())))
     }

@@ -52,7 +52,7 @@ pub(crate) async fn tell(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Res
     let shown = if alert { "a TLS alert".to_owned() } else { answer.escape_debug().to_string() };
     stage.check("the mesh port speaks to nobody without a certificate", refused, shown);
 
-    stage.act("application and sidecar of sao-paulo are killed");
+    stage.act("sao-paulo is killed: the application, then its sidecar once nobody calls it");
     mesh.kill(PREFERRED).await?;
     let outage = stage.watch(mesh, pace.outage).await?;
     nothing_lost(stage, "while the preferred region dies", &outage);
