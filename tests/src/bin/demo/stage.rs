@@ -34,7 +34,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new(outcomes: ChildStdout, interrupts: Interrupts, live: bool) -> Self {
         Self {
-            screen: live.then(Screen::open),
+            screen: if live { Screen::open() } else { None },
             began: Instant::now(),
             act: String::new(),
             ledger: Ledger::default(),

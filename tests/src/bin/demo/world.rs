@@ -34,7 +34,7 @@ impl Place {
         match self {
             Self::Namespaces => "as root: a network namespace per pod, traffic is captured transparently",
             Self::Loopback => {
-                "explicit mode, on loopback addresses (as root, traffic is captured transparently)"
+                "explicit mode, on loopback addresses; capture takes root and network namespaces"
             }
         }
     }
