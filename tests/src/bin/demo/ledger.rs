@@ -31,6 +31,11 @@ impl Ledger {
         }
     }
 
+    /// Requests since the last call of `take`.
+    pub(crate) fn so_far(&self) -> u64 {
+        self.act.total()
+    }
+
     /// Everything since the last call.
     pub(crate) fn take(&mut self) -> Tally {
         std::mem::take(&mut self.act)

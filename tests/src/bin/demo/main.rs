@@ -45,7 +45,7 @@ struct Run {
     /// The sidecar's program
     #[arg(long)]
     sidecar: PathBuf,
-    /// Unattended: one line per check, exit code 1 if one of them was a lie
+    /// Unattended: one line per check, exit code 1 at the first lie
     #[arg(long)]
     once: bool,
     /// Use loopback addresses and explicit listeners even where namespaces could be made
@@ -84,9 +84,15 @@ async fn run(args: Run) -> Result<bool> {
         started = Mesh::start(place, &args.sidecar) => started?,
         () = interrupts.any() => return Err(Failure("interrupted while the sidecars started".to_owned())),
     };
-    let mut stage = Stage::new(mesh.start_client()?, interrupts, !args.once);
+    let mut stage = Stage::new(mesh.start_client()?, interrupts, args.once);
     let pace = if args.once { Pace::ONCE } else { Pace::LIVE };
     let told = scenario::tell(&mut stage, &mut mesh, &pace).await;
+    let interrupted = stage.was_interrupted();
     let held = stage.close();
-    told.map(|()| held)
+    match told {
+        // Whoever watches may leave when they have seen enough.
+        Err(_) if interrupted && !args.once => println!("ended before the story was told"),
+        told => told?,
+    }
+    Ok(held)
 }

@@ -1,9 +1,9 @@
 //! The story, from the first request to the last: who lives, who dies, and what must be true of the traffic.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::failure::Result;
-use crate::ledger::Tally;
+use crate::ledger::{Ledger, Tally};
 use crate::mesh::Mesh;
 use crate::stage::Stage;
 
@@ -38,67 +38,90 @@ impl Pace {
     };
 }
 
+/// What is asked for, less what may be under way when it is counted.
+const EXPECTED_PER_SECOND: f64 = (GETS_PER_SECOND + POSTS_PER_SECOND) as f64 * 0.9;
+
 pub(crate) async fn tell(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Result<()> {
     stage.act("both regions live; sao-paulo is preferred");
-    let calm = stage.watch(mesh, pace.calm).await?;
-    served_at_the_asked_rate(stage, &calm, pace.calm);
-    nothing_lost(stage, "while both regions live", &calm);
+    both_regions_live(stage, mesh, pace).await?;
+
+    stage.act("sao-paulo is killed: the application, then its sidecar once nobody calls it");
+    mesh.kill(PREFERRED).await?;
+    let outage = stage.watch(mesh, pace.outage).await?;
+    no_get_fails(stage, "while the preferred region dies", &outage)?;
+    only_posts_that_arrived_failed(stage, mesh, &outage)?;
+    let (now, _) = stage.recent();
+    let share = now.share(OTHER);
+    stage.check("the other region serves it all", share >= 100.0, format!("{share:.1} % {OTHER}"))?;
+
+    stage.act("sao-paulo is started again");
+    mesh.revive(PREFERRED).await?;
+    let preferred_serves = |ledger: &Ledger| ledger.recent(Instant::now()).0.share(PREFERRED) >= 100.0;
+    let (recovery, took) = stage.watch_until(mesh, pace.recovery, preferred_serves).await?;
+    let back =
+        took.map_or_else(|| "not within the time".to_owned(), |t| format!("after {:.1} s", t.as_secs_f64()));
+    stage.check("the preferred region gets its traffic back", took.is_some(), back)?;
+    no_request_fails(stage, "while it comes back", &recovery)?;
+
+    if pace.encore {
+        stage.act("the story is told; try the lines below, and end the demo by Ctrl-C");
+        let encore = stage.watch_until_interrupted(mesh).await?;
+        no_request_fails(stage, "after that", &encore)?;
+    }
+    let rest = stage.finish(mesh).await?;
+    no_request_fails(stage, "at the end", &rest)?;
+    no_order_is_placed_twice(stage, mesh)?;
+    the_sidecar_counted_the_same(stage, mesh, pace.encore).await?;
+    the_hints_work(stage, mesh).await
+}
+
+/// The offered load does not wait for answers. So what a busy machine was late with is made up for, and the act goes on
+/// until it is, three times as long at most.
+async fn both_regions_live(stage: &mut Stage, mesh: &Mesh, pace: &Pace) -> Result<()> {
+    let began = Instant::now();
+    let keeps_up = |ledger: &Ledger| {
+        let elapsed = began.elapsed();
+        elapsed >= pace.calm && ledger.so_far() as f64 >= elapsed.as_secs_f64() * EXPECTED_PER_SECOND
+    };
+    let (calm, took) = stage.watch_until(mesh, pace.calm * 3, keeps_up).await?;
+    let (p50, p99) = (calm.latency(0.5), calm.latency(0.99));
+    let (requests, seconds) = (calm.total(), began.elapsed().as_secs_f64());
+    let fact = format!("{requests} requests in {seconds:.1} s, p50 {p50:.1} ms, p99 {p99:.1} ms");
+    let claim = format!("{GETS_PER_SECOND} GET/s and {POSTS_PER_SECOND} POST/s flow");
+    stage.check(&claim, took.is_some(), fact)?;
+    no_request_fails(stage, "while both regions live", &calm)?;
     let share = calm.share(PREFERRED);
-    stage.check("the preferred region serves it all", share >= 100.0, format!("{share:.1} % {PREFERRED}"));
+    stage.check("the preferred region serves it all", share >= 100.0, format!("{share:.1} % {PREFERRED}"))?;
     let answer = mesh.ask_mesh_port_plainly().await;
     let refused = !answer.contains("HTTP/") && !answer.contains("cannot connect");
     // Record type 21, then the version (RFC 8446 section 5.1).
     let alert = answer.starts_with("\u{15}\u{3}");
     let shown = if alert { "a TLS alert".to_owned() } else { answer.escape_debug().to_string() };
-    stage.check("the mesh port speaks to nobody without a certificate", refused, shown);
-
-    stage.act("sao-paulo is killed: the application, then its sidecar once nobody calls it");
-    mesh.kill(PREFERRED).await?;
-    let outage = stage.watch(mesh, pace.outage).await?;
-    nothing_lost(stage, "while the preferred region dies", &outage);
-    only_posts_that_arrived_failed(stage, mesh, &outage)?;
-    let (now, _) = stage.recent();
-    let share = now.share(OTHER);
-    stage.check("the other region serves it all", share >= 100.0, format!("{share:.1} % {OTHER}"));
-
-    stage.act("sao-paulo is started again");
-    mesh.revive(PREFERRED).await?;
-    let (recovery, took) =
-        stage.watch_until(mesh, pace.recovery, |now| now.share(PREFERRED) >= 100.0).await?;
-    let back =
-        took.map_or_else(|| "not within the time".to_owned(), |t| format!("after {:.1} s", t.as_secs_f64()));
-    stage.check("the preferred region gets its traffic back", took.is_some(), back);
-    nothing_lost(stage, "while it comes back", &recovery);
-
-    if pace.encore {
-        stage.act("the story is told; try the lines below, and end the demo by Ctrl-C");
-        let encore = stage.watch_until_interrupted(mesh).await?;
-        nothing_lost(stage, "after that", &encore);
-    }
-    let rest = stage.finish(mesh).await?;
-    nothing_lost(stage, "at the end", &rest);
-    no_order_is_placed_twice(stage, mesh)?;
-    the_sidecar_counted_the_same(stage, mesh).await?;
-    the_hints_work(stage, mesh).await
-}
-
-fn served_at_the_asked_rate(stage: &mut Stage, tally: &Tally, time: Duration) {
-    let asked = f64::from(GETS_PER_SECOND + POSTS_PER_SECOND) * time.as_secs_f64();
-    let (p50, p99) = (tally.latency(0.5), tally.latency(0.99));
-    let fact = format!("{} of about {asked:.0} requests, p50 {p50:.1} ms, p99 {p99:.1} ms", tally.total());
-    stage.check("the traffic flows at the rate asked for", tally.total() as f64 >= asked * 0.9, fact);
+    stage.check("the mesh port speaks to nobody without a certificate", refused, shown)
 }
 
 /// A GET whose answer had begun may break off: nobody can take back what the client has seen.
-fn nothing_lost(stage: &mut Stage, when: &str, tally: &Tally) {
-    let lost = &tally.lost_gets;
-    let example = lost.first().map_or_else(String::new, |first| format!(", such as: {first}"));
+fn no_get_fails(stage: &mut Stage, when: &str, tally: &Tally) -> Result<()> {
     let broken = match tally.broken_gets.len() {
         0 => String::new(),
         count => format!(", {count} broke off after their answer had begun"),
     };
-    let fact = format!("{} of {} GETs failed{broken}{example}", lost.len(), tally.gets);
-    stage.check(&format!("no GET fails {when}"), lost.is_empty() && tally.gets > 0, fact);
+    let (lost, all) = (tally.lost_gets.len(), tally.gets);
+    let fact = format!("{lost} of {all} GETs failed{broken}{}", example(tally.lost_gets.first()));
+    stage.check(&format!("no GET fails {when}"), lost == 0 && all > 0, fact)
+}
+
+/// For acts in which nobody dies.
+fn no_request_fails(stage: &mut Stage, when: &str, tally: &Tally) -> Result<()> {
+    let failed: Vec<_> =
+        tally.lost_gets.iter().chain(&tally.broken_gets).chain(tally.lost_posts.values()).collect();
+    let (count, all) = (failed.len(), tally.total());
+    let fact = format!("{count} of {all} requests failed{}", example(failed.first().copied()));
+    stage.check(&format!("no request fails {when}"), failed.is_empty() && all > 0, fact)
+}
+
+fn example(failure: Option<&String>) -> String {
+    failure.map_or_else(String::new, |why| format!(", such as: {why}"))
 }
 
 fn only_posts_that_arrived_failed(stage: &mut Stage, mesh: &Mesh, tally: &Tally) -> Result<()> {
@@ -112,8 +135,7 @@ fn only_posts_that_arrived_failed(stage: &mut Stage, mesh: &Mesh, tally: &Tally)
         "{failed} of {all} POSTs failed, {} of them before their bytes had arrived{example}",
         innocent.len()
     );
-    stage.check("a POST fails only if its bytes had reached the application", innocent.is_empty(), fact);
-    Ok(())
+    stage.check("a POST fails only if its bytes had reached the application", innocent.is_empty(), fact)
 }
 
 fn no_order_is_placed_twice(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
@@ -121,15 +143,15 @@ fn no_order_is_placed_twice(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
     let twice: Vec<_> = journal.iter().filter(|(_, times)| **times > 1).map(|(order, _)| order).collect();
     let example = twice.first().map_or_else(String::new, |order| format!(", such as {order}"));
     let fact = format!("{} of {} orders{example}", twice.len(), journal.len());
-    stage.check("no order reached an application twice", twice.is_empty() && !journal.is_empty(), fact);
+    stage.check("no order reached an application twice", twice.is_empty() && !journal.is_empty(), fact)?;
     let missing = stage.placed().iter().filter(|order| !journal.contains_key(order)).count();
     let fact = format!("{missing} of {} confirmed orders are missing", stage.placed().len());
-    stage.check("every confirmed order is in a journal", missing == 0 && !stage.placed().is_empty(), fact);
-    Ok(())
+    stage.check("every confirmed order is in a journal", missing == 0 && !stage.placed().is_empty(), fact)
 }
 
-/// The client's sidecar agrees, and says that every answer came over mutual TLS.
-async fn the_sidecar_counted_the_same(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
+/// The client's sidecar agrees, and says that every answer came over mutual TLS. Where somebody watches, they may have
+/// tried requests of their own.
+async fn the_sidecar_counted_the_same(stage: &mut Stage, mesh: &Mesh, watched: bool) -> Result<()> {
     let answered = [r#"direction="outbound""#, r#"service="shop/orders""#, r#"reason="""#];
     let [outbound, service, without_failure] = answered;
     let sealed = [outbound, service, without_failure, r#"tls="mutual""#];
@@ -137,14 +159,14 @@ async fn the_sidecar_counted_the_same(stage: &mut Stage, mesh: &Mesh) -> Result<
     let over_tls = mesh.counted("trama_requests_total", &sealed).await?;
     let seen = stage.answered() as f64;
     let fact = format!("{over_tls} of {all} answers; the client saw {seen}");
-    stage.check("every answer came over mutual TLS", all > 0.0 && over_tls == all && all == seen, fact);
-    Ok(())
+    let agrees = all == seen || (watched && all > seen);
+    stage.check("every answer came over mutual TLS", all > 0.0 && over_tls == all && agrees, fact)
 }
 
 async fn the_hints_work(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
     for hint in mesh.hints() {
         let (worked, fact) = mesh.try_hint(&hint).await?;
-        stage.check(&format!("this works: {hint}"), worked, fact);
+        stage.check(&format!("this works: {hint}"), worked, fact)?;
     }
     Ok(())
 }

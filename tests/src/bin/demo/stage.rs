@@ -1,12 +1,13 @@
-//! The stage between the story and its audience: it pumps in what the client and the sidecar report, draws the live
-//! view or prints lines, and remembers whether a check was a lie.
+//! The stage between the story and its audience: it takes in what the client reports, draws the live view or prints
+//! lines, and stops the story at a lie where nobody watches.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::ChildStdout;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::failure::{Failure, Result};
 use crate::ledger::{Ledger, Tally};
@@ -18,30 +19,35 @@ use crate::view::{Frame, Screen};
 const REDRAW: Duration = Duration::from_millis(200);
 
 pub(crate) struct Stage {
-    /// None when nobody watches.
+    /// None where the story is told in lines.
     screen: Option<Screen>,
+    /// Nobody watches: the first lie ends the story.
+    once: bool,
     began: Instant,
     act: String,
     ledger: Ledger,
     placed: BTreeSet<u64>,
     answered: u64,
-    outcomes: Lines<BufReader<ChildStdout>>,
+    outcomes: UnboundedReceiver<(Instant, String)>,
     interrupts: Interrupts,
+    interrupted: bool,
     verdicts: Vec<String>,
     lies: usize,
 }
 
 impl Stage {
-    pub(crate) fn new(outcomes: ChildStdout, interrupts: Interrupts, live: bool) -> Self {
+    pub(crate) fn new(outcomes: ChildStdout, interrupts: Interrupts, once: bool) -> Self {
         Self {
-            screen: if live { Screen::open() } else { None },
+            screen: if once { None } else { Screen::open() },
+            once,
             began: Instant::now(),
             act: String::new(),
             ledger: Ledger::default(),
             placed: BTreeSet::new(),
             answered: 0,
-            outcomes: BufReader::new(outcomes).lines(),
+            outcomes: listen(outcomes),
             interrupts,
+            interrupted: false,
             verdicts: Vec::new(),
             lies: 0,
         }
@@ -54,14 +60,20 @@ impl Stage {
         }
     }
 
-    /// One line per check: what must be true, and the fact that it was judged by.
-    pub(crate) fn check(&mut self, claim: &str, holds: bool, fact: impl AsRef<str>) {
-        let line = format!("{}  {claim} ({})", if holds { "ok  " } else { "LIE " }, fact.as_ref().trim());
+    /// One line per check: what must be true, and the fact that it was judged by. A lie that nobody watches ends the
+    /// story.
+    pub(crate) fn check(&mut self, claim: &str, holds: bool, fact: impl AsRef<str>) -> Result<()> {
+        let fact = fact.as_ref().trim();
+        let line = format!("{}  {claim} ({fact})", if holds { "ok  " } else { "LIE " });
         self.lies += usize::from(!holds);
         if self.screen.is_none() {
             println!("{line}");
         }
         self.verdicts.push(line);
+        if holds || !self.once {
+            return Ok(());
+        }
+        Err(Failure(format!("the story stops at its first lie; expected: {claim}; seen: {fact}")))
     }
 
     /// Lets the play run for a time; what happened in it.
@@ -69,17 +81,20 @@ impl Stage {
         Ok(self.watch_until(mesh, time, |_| false).await?.0)
     }
 
-    /// Lets the play run until the recent traffic is as wanted, and says after how long it was.
+    /// Lets the play run until the traffic is as wanted, and says after how long it was.
     pub(crate) async fn watch_until(
         &mut self,
         mesh: &Mesh,
         at_most: Duration,
-        wanted: impl Fn(&Tally) -> bool,
+        wanted: impl Fn(&Ledger) -> bool,
     ) -> Result<(Tally, Option<Duration>)> {
         let took = match self.pump(mesh, at_most, wanted).await? {
             End::AsWanted(took) => Some(took),
             End::TimeIsUp => None,
-            End::Interrupted => return Err(Failure("interrupted before the story was told".to_owned())),
+            End::Interrupted => {
+                self.interrupted = true;
+                return Err(Failure("interrupted before the story was told".to_owned()));
+            }
         };
         Ok((self.ledger.take(), took))
     }
@@ -93,10 +108,8 @@ impl Stage {
     /// Ends the client and reads the rest of its report.
     pub(crate) async fn finish(&mut self, mesh: &mut Mesh) -> Result<Tally> {
         mesh.stop_client();
-        while let Some(line) =
-            self.outcomes.next_line().await.map_err(Failure::on("read", "the client's report"))?
-        {
-            self.note(&line)?;
+        while let Some((at, line)) = self.outcomes.recv().await {
+            self.note(at, &line)?;
         }
         Ok(self.ledger.take())
     }
@@ -116,6 +129,11 @@ impl Stage {
         self.answered
     }
 
+    /// Whether Ctrl-C cut the story short.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
     /// Gives the terminal back, and says everything that was checked. True if nothing was a lie.
     pub(crate) fn close(mut self) -> bool {
         if self.screen.take().is_some() {
@@ -124,18 +142,23 @@ impl Stage {
         self.lies == 0
     }
 
-    async fn pump(&mut self, mesh: &Mesh, at_most: Duration, wanted: impl Fn(&Tally) -> bool) -> Result<End> {
+    async fn pump(
+        &mut self,
+        mesh: &Mesh,
+        at_most: Duration,
+        wanted: impl Fn(&Ledger) -> bool,
+    ) -> Result<End> {
         let began = Instant::now();
         let mut redraw = tokio::time::interval(REDRAW);
         while began.elapsed() < at_most {
             tokio::select! {
-                line = self.outcomes.next_line() => match line.map_err(Failure::on("read", "the client's report"))? {
-                    Some(line) => self.note(&line)?,
+                report = self.outcomes.recv() => match report {
+                    Some((at, line)) => self.note(at, &line)?,
                     None => return Err(Failure("the client ended before its time".to_owned())),
                 },
                 _ = redraw.tick() => {
                     self.draw(mesh);
-                    if wanted(&self.recent().0) {
+                    if wanted(&self.ledger) {
                         return Ok(End::AsWanted(began.elapsed()));
                     }
                 }
@@ -145,14 +168,14 @@ impl Stage {
         Ok(End::TimeIsUp)
     }
 
-    fn note(&mut self, line: &str) -> Result<()> {
+    fn note(&mut self, at: Instant, line: &str) -> Result<()> {
         let outcome: Outcome =
             serde_json::from_str(line).map_err(Failure::on("understand the client's", line))?;
         if outcome.is_success() {
             self.answered += 1;
             self.placed.extend(outcome.order);
         }
-        self.ledger.add(outcome, Instant::now());
+        self.ledger.add(outcome, at);
         Ok(())
     }
 
@@ -174,6 +197,20 @@ impl Stage {
     }
 }
 
+/// Reads the client's report as it comes, whatever the story is at: a full pipe would hold the client up.
+fn listen(outcomes: ChildStdout) -> UnboundedReceiver<(Instant, String)> {
+    let (tell, told) = unbounded_channel();
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(outcomes).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if tell.send((Instant::now(), line)).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
 /// Why the pumping ended.
 enum End {
     TimeIsUp,
@@ -181,20 +218,52 @@ enum End {
     Interrupted,
 }
 
-/// Ctrl-C and SIGTERM, from now on: whatever happens, the demo takes down what it has set up.
-pub(crate) struct Interrupts([Signal; 2]);
+/// Ctrl-C, SIGTERM and the terminal's end, from now on: whatever happens, the demo takes down what it has set up.
+pub(crate) struct Interrupts([Signal; 3]);
 
 impl Interrupts {
     pub(crate) fn listen() -> Result<Self> {
         let listen = |kind| signal(kind).map_err(Failure::on("listen for", "signals"));
-        Ok(Self([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?]))
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let [interrupt, terminate, hangup] = kinds.map(listen);
+        Ok(Self([interrupt?, terminate?, hangup?]))
     }
 
     pub(crate) async fn any(&mut self) {
-        let [interrupt, terminate] = &mut self.0;
+        let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stage whose client says nothing and ends.
+    fn stage(once: bool) -> Stage {
+        let mut client = tokio::process::Command::new("true");
+        let mut client = client.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        Stage::new(client.stdout.take().unwrap(), Interrupts::listen().unwrap(), once)
+    }
+
+    #[tokio::test]
+    async fn the_first_lie_ends_a_story_that_nobody_watches() {
+        let mut stage = stage(true);
+        stage.check("one is one", true, "1").unwrap();
+        let failure = stage.check("no GET fails", false, "2 of 9 GETs failed").unwrap_err();
+        assert!(failure.0.contains("expected: no GET fails; seen: 2 of 9 GETs failed"), "{failure}");
+        assert!(!stage.close());
+    }
+
+    #[tokio::test]
+    async fn who_watches_sees_the_story_to_its_end() {
+        let mut stage = stage(false);
+        stage.check("no GET fails", false, "2 of 9 GETs failed").unwrap();
+        stage.check("one is one", true, "1").unwrap();
+        assert!(!stage.close(), "a lie was told");
     }
 }
