@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: checks what the demo needs, builds it and the sidecar in a profile that is quick to build and
 //! quick to serve, and hands the terminal over. The story itself is `tests/src/bin/demo/scenario.rs`.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -10,7 +11,7 @@ use crate::{process, tools};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Tell the story unattended: one line per check, exit code 1 at a lie
+    /// Tell the story unattended: one line per check, exit code 1 at the first lie
     #[arg(long)]
     once: bool,
     /// Do not capture traffic, not even as root: the client calls its sidecar's explicit listener
@@ -19,12 +20,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let mut needs = vec![tools::SETPRIV];
+    let mut needs = vec![tools::SETPRIV, tools::CURL];
     if tools::is_root() && !args.explicit {
         needs.extend([tools::IP, tools::NFT]);
-    }
-    if args.once {
-        needs.push(tools::CURL);
     }
     tools::ensure(&needs)?;
 
@@ -49,9 +47,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut command = Command::new(programs.join("demo"));
     command.arg("run").arg("--sidecar").arg(programs.join("trama-sidecar"));
     command.args(args.once.then_some("--once")).args(args.explicit.then_some("--explicit"));
-    let status = tools::with_path(&mut command).status();
-    let status = status.map_err(|source| Error::Start { command: process::spell(&command), source })?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // In our place: at Ctrl-C the terminal must be the demo's until everything is taken down.
+    let source = tools::with_path(&mut command).exec();
+    Err(Error::Start { command: process::spell(&command), source })
 }
 
 /// Where cargo puts what it builds in the demo's profile: beside the folder in which it put us.
