@@ -74,7 +74,6 @@ struct EndpointDump {
     weight: u32,
     ejected: bool,
     consecutive_failures: u32,
-    in_flight: u32,
 }
 
 /// What the snapshot says, with how its endpoints do at this time on the sidecar's clock.
@@ -122,7 +121,6 @@ fn endpoint(endpoint: &Endpoint, now: Duration) -> EndpointDump {
         weight: endpoint.weight,
         ejected: u128::from(health.ejected_until.load(Ordering::Relaxed)) > now.as_micros(),
         consecutive_failures: health.consecutive_failures.load(Ordering::Relaxed),
-        in_flight: health.in_flight.load(Ordering::Relaxed),
     }
 }
 

@@ -53,7 +53,6 @@ fn endpoint(last: u8, ejected_until: Duration) -> Arc<Endpoint> {
         ejected_until: AtomicU64::new(ejected_until.as_micros() as u64),
         consecutive_failures: AtomicU32::new(3),
         ejections: AtomicU32::new(0),
-        in_flight: AtomicU32::new(2),
     };
     Arc::new(Endpoint {
         address: SocketAddr::from(([10, 0, 0, last], 8080)),

@@ -41,8 +41,6 @@ pub struct EndpointHealth {
     pub consecutive_failures: AtomicU32,
     /// Times ejected without a quiet period between; each makes the next ejection longer.
     pub ejections: AtomicU32,
-    /// Requests in flight.
-    pub in_flight: AtomicU32,
 }
 
 /// Counts that bound what one service may cost this sidecar.
@@ -79,7 +77,6 @@ impl Registry {
                 ejected_until: AtomicU64::new(0),
                 consecutive_failures: AtomicU32::new(0),
                 ejections: AtomicU32::new(0),
-                in_flight: AtomicU32::new(0),
             }
         })
     }
