@@ -14,7 +14,7 @@ use crate::{
     filter::{self, Context, Run},
     http::body::{Body, BodyError, End, Observer},
     telemetry::{Direction, Protocol, Record, Security},
-    upstream::{RelayEnd, Relayed},
+    upstream::{RelayEnd, Relayed, Side},
     worker::Worker,
 };
 
@@ -225,8 +225,11 @@ impl Exchange {
         match &relayed.end {
             RelayEnd::Closed => {}
             RelayEnd::Idle => record.reason = Some(Reason::StreamIdle),
-            RelayEnd::Failed(error) => {
-                record.reason = Some(Reason::UpstreamClosed);
+            RelayEnd::Failed(side, error) => {
+                record.reason = Some(match side {
+                    Side::Downstream => Reason::DownstreamClosed,
+                    Side::Upstream => Reason::UpstreamClosed,
+                });
                 record.detail = Some(error.to_string().into_boxed_str());
             }
         }

@@ -18,7 +18,7 @@ use http::{Request, Response};
 
 pub use self::{
     connect::BoxStream,
-    relay::{RelayEnd, Relayed, relay},
+    relay::{RelayEnd, Relayed, Side, relay},
 };
 use self::{
     connect::{Dial, Secured},

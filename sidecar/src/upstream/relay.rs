@@ -17,15 +17,24 @@ pub enum RelayEnd {
     /// No byte moved for the idle time-out.
     Idle,
     /// A side broke off.
-    Failed(io::Error),
+    Failed(Side, io::Error),
+}
+
+/// Who broke off.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// The peer that the connection came from.
+    Downstream,
+    /// The peer that it was carried to.
+    Upstream,
 }
 
 /// What a relay moved.
 #[derive(Debug)]
 pub struct Relayed {
-    /// Bytes from the first stream to the second.
+    /// Bytes from downstream to upstream.
     pub forth: u64,
-    /// Bytes from the second to the first.
+    /// Bytes from upstream to downstream.
     pub back: u64,
     /// How it ended.
     pub end: RelayEnd,
@@ -35,36 +44,40 @@ pub struct Relayed {
 const BUFFER: usize = 16 << 10;
 
 /// Relays both ways. The end of one direction is passed on (half-close), the other goes on.
-pub async fn relay(a: impl Stream, b: impl Stream, idle: Duration) -> Relayed {
-    let (a_read, a_write) = tokio::io::split(a);
-    let (b_read, b_write) = tokio::io::split(b);
+pub async fn relay(downstream: impl Stream, upstream: impl Stream, idle: Duration) -> Relayed {
+    let (from_down, to_down) = tokio::io::split(downstream);
+    let (from_up, to_up) = tokio::io::split(upstream);
     let (forth, back) = (Cell::new(0), Cell::new(0));
     let moved = Cell::new(Instant::now());
     let both = async {
-        tokio::try_join!(one_way(a_read, b_write, &forth, &moved), one_way(b_read, a_write, &back, &moved))
+        tokio::try_join!(
+            one_way((Side::Downstream, from_down), (Side::Upstream, to_up), &forth, &moved),
+            one_way((Side::Upstream, from_up), (Side::Downstream, to_down), &back, &moved)
+        )
     };
     let end = tokio::select! {
-        done = both => done.map_or_else(RelayEnd::Failed, |_| RelayEnd::Closed),
+        done = both => done.map_or_else(|(side, error)| RelayEnd::Failed(side, error), |_| RelayEnd::Closed),
         () = idles(&moved, idle) => RelayEnd::Idle,
     };
     Relayed { forth: forth.get(), back: back.get(), end }
 }
 
 async fn one_way<R: Stream, W: Stream>(
-    mut from: ReadHalf<R>,
-    mut to: WriteHalf<W>,
+    (source, mut from): (Side, ReadHalf<R>),
+    (sink, mut to): (Side, WriteHalf<W>),
     count: &Cell<u64>,
     moved: &Cell<Instant>,
-) -> io::Result<()> {
+) -> Result<(), (Side, io::Error)> {
+    let of = |side: Side| move |error: io::Error| (side, error);
     let mut buffer = bytes::BytesMut::with_capacity(BUFFER);
     loop {
         buffer.clear();
-        let read = from.read_buf(&mut buffer).await?;
+        let read = from.read_buf(&mut buffer).await.map_err(of(source))?;
         if read == 0 {
-            return to.shutdown().await;
+            return to.shutdown().await.map_err(of(sink));
         }
-        to.write_all(&buffer).await?;
-        to.flush().await?;
+        to.write_all(&buffer).await.map_err(of(sink))?;
+        to.flush().await.map_err(of(sink))?;
         count.set(count.get() + read as u64);
         moved.set(Instant::now());
     }
@@ -116,5 +129,34 @@ mod tests {
         let (b, _right) = tokio::io::duplex(64);
         let relayed = relay(a, b, Duration::from_secs(60)).await;
         assert!(matches!(relayed.end, RelayEnd::Idle));
+    }
+
+    #[tokio::test]
+    async fn who_breaks_off_is_told() {
+        for breaks in [Side::Downstream, Side::Upstream] {
+            for speaks in [Side::Downstream, Side::Upstream] {
+                let (left, a) = tcp().await;
+                let (right, b) = tcp().await;
+                let (broken, kept) = if breaks == Side::Downstream { (left, right) } else { (right, left) };
+                // A close with unread bytes, or without lingering, is a reset.
+                socket2::SockRef::from(&broken).set_linger(Some(Duration::ZERO)).unwrap();
+                let (mut broken, mut kept) = (Some(broken), Some(kept));
+                let speaker = if speaks == breaks { &mut broken } else { &mut kept };
+                speaker.as_mut().unwrap().write_all(b"x").await.unwrap();
+                drop(broken.take());
+                let relayed = relay(a, b, Duration::from_secs(60)).await;
+                assert!(
+                    matches!(relayed.end, RelayEnd::Failed(side, _) if side == breaks),
+                    "{breaks:?} breaks off, {speaks:?} speaks: {relayed:?}"
+                );
+            }
+        }
+    }
+
+    async fn tcp() -> (tokio::net::TcpStream, tokio::net::TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ours, theirs) =
+            tokio::join!(tokio::net::TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (ours.unwrap(), theirs.unwrap().0)
     }
 }
