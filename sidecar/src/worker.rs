@@ -98,7 +98,7 @@ pub struct Worker {
     /// The filters of the rules that requests took.
     pub chains: RefCell<Chains>,
     /// Counters, log and spans.
-    pub telemetry: Telemetry,
+    pub telemetry: Rc<Telemetry>,
     /// Words that records share.
     pub words: Words,
     // Destinations whose server has spoken first: no client there is waited for again.
@@ -111,9 +111,9 @@ pub struct Worker {
 impl Worker {
     /// A worker on this thread. `seed` makes its choices differ from the other workers'.
     pub fn new(settings: Settings, shared: Shared, telemetry: Telemetry, seed: u64) -> Rc<Self> {
-        let identity = Arc::clone(&shared.identity);
+        let (identity, telemetry) = (Arc::clone(&shared.identity), Rc::new(telemetry));
         Rc::new(Self {
-            upstream: Upstream::new(settings.upstream, identity),
+            upstream: Upstream::new(settings.upstream, identity, Rc::clone(&telemetry)),
             loads: RefCell::default(),
             chains: RefCell::default(),
             telemetry,
@@ -158,7 +158,7 @@ impl Worker {
     /// rules that are gone is forgotten.
     pub fn tick(&self) {
         self.telemetry.beat();
-        self.upstream.sweep();
+        self.upstream.sweep(tokio::time::Instant::now());
         self.loads.borrow_mut().sweep();
         self.chains.borrow_mut().tick(self.now());
     }

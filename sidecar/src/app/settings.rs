@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use super::sockets::Addresses;
-use crate::{config::bootstrap::Config, http::HttpLimits, upstream::UpstreamLimits, worker::Settings};
+use crate::{
+    config::bootstrap::Config,
+    http::{HttpLimits, io::Liveness},
+    upstream::UpstreamLimits,
+    worker::Settings,
+};
 
 pub(super) fn of(config: &Config, addresses: &Addresses) -> Settings {
     let workers = config.worker_count();
@@ -49,6 +54,10 @@ fn http(config: &Config) -> HttpLimits {
     }
 }
 
+pub(super) fn liveness(config: &Config) -> Liveness {
+    Liveness { ask_after: config.timeouts.keepalive, gone_after: config.timeouts.dead_peer }
+}
+
 fn upstream(config: &Config) -> UpstreamLimits {
     let (limits, pool) = (&config.limits, &config.pool);
     UpstreamLimits {
@@ -56,6 +65,8 @@ fn upstream(config: &Config) -> UpstreamLimits {
         idle_timeout: pool.idle_timeout,
         max_age: pool.max_age,
         idle_per_endpoint: pool.max_idle_per_endpoint as usize,
+        pending_per_endpoint: pool.max_pending_per_endpoint as usize,
+        liveness: liveness(config),
         connections_per_endpoint: pool.max_connections_per_endpoint as usize,
         head_bytes: limits.header_bytes as usize,
         header_count: limits.header_count as usize,

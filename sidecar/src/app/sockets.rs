@@ -5,13 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use super::StartError;
+use super::{StartError, settings};
 use crate::{
     accept::listener::bind,
     config::{
         bootstrap::{Config, Listener, ListenerProtocol},
         snapshot::AppProtocol,
     },
+    http::io::Liveness,
     outbound::Meant,
     tls::ListenerFiles,
 };
@@ -72,14 +73,18 @@ pub(super) type WorkerSockets = Vec<(Purpose, TcpListener)>;
 pub(super) struct Sockets {
     pub(super) of_workers: Vec<WorkerSockets>,
     addresses: Addresses,
+    liveness: Liveness,
 }
 
 impl Sockets {
     /// Binds everything that carries traffic, once for each worker.
     pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
         let workers = config.worker_count();
-        let mut sockets =
-            Self { of_workers: (0..workers).map(|_| Vec::new()).collect(), addresses: Addresses::default() };
+        let mut sockets = Self {
+            of_workers: (0..workers).map(|_| Vec::new()).collect(),
+            addresses: Addresses::default(),
+            liveness: settings::liveness(config),
+        };
         let ip = config.bind_ip();
         if config.capture.outbound {
             let at = SocketAddr::new(ip, config.ports.outbound);
@@ -116,6 +121,8 @@ impl Sockets {
         for worker in &mut self.of_workers {
             let failed = |source| StartError::Listen { what, address: at, source };
             let socket = bind(at).map_err(failed)?;
+            // What is accepted has it from here.
+            self.liveness.watch(&socket);
             // A port that was 0 is the same for all workers once the first has it.
             at = socket.local_addr().map_err(failed)?;
             worker.push((purpose.clone(), socket));

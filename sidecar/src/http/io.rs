@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     future::Future,
     io,
+    os::fd::AsFd,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -12,6 +13,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -20,6 +22,43 @@ use tokio::{
 /// What a connection is made of, plain or under TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+/// How a peer that is gone without a word is found out.
+#[derive(Clone, Copy, Debug)]
+pub struct Liveness {
+    /// A peer that is silent for so long is asked whether it lives.
+    pub ask_after: Duration,
+    /// A peer that answers nothing for so long is gone.
+    pub gone_after: Duration,
+}
+
+impl Default for Liveness {
+    fn default() -> Self {
+        Self { ask_after: Duration::from_secs(15), gone_after: Duration::from_secs(20) }
+    }
+}
+
+impl Liveness {
+    /// Has the kernel ask by TCP keepalive while nothing is on its way. Accepted sockets have it from their listener.
+    pub fn watch(&self, socket: impl AsFd) {
+        // What the kernel takes: whole seconds in 16 bits.
+        let seconds = |time: Duration| time.clamp(Duration::from_secs(1), Duration::from_secs(32_767));
+        let keepalive = TcpKeepalive::new()
+            .with_time(seconds(self.ask_after))
+            .with_interval(seconds(self.gone_after / 4))
+            .with_retries(4);
+        // Failing to set it leaves the kernel's own patience, of hours.
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive).ok();
+    }
+
+    /// The same for a connection that many requests share, where sent bytes must be acknowledged in time as well
+    /// (TCP_USER_TIMEOUT). Not elsewhere: it also cuts off a peer that lives and does not read for a while, which a
+    /// connection with one reader may do, while an HTTP/2 peer always reads.
+    pub fn watch_shared(&self, socket: impl AsFd) {
+        self.watch(&socket);
+        SockRef::from(&socket).set_tcp_user_timeout(Some(self.gone_after)).ok();
+    }
+}
 
 /// Gives back bytes that were read to tell the protocol, then the stream's own.
 #[derive(Debug)]
@@ -262,6 +301,24 @@ mod tests {
         let mut read = Vec::new();
         reader.read_to_end(&mut read).await.unwrap();
         assert_eq!(read, [b"abcdef".as_slice(), &large].concat());
+    }
+
+    #[test]
+    fn a_shared_connection_must_be_acknowledged_and_another_may_pause() {
+        let liveness =
+            Liveness { ask_after: Duration::from_millis(2500), gone_after: Duration::from_secs(40) };
+        let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let (shared, alone) = (socket(), socket());
+        liveness.watch_shared(&shared);
+        liveness.watch(&alone);
+        assert_eq!(shared.tcp_user_timeout().unwrap(), Some(Duration::from_secs(40)));
+        assert_eq!(alone.tcp_user_timeout().unwrap(), None);
+        for socket in [shared, alone] {
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(2));
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -66,8 +66,8 @@ fn begin(connection: &Connection) -> Exchange {
 
 async fn dial(connection: &Connection) -> Result<BoxStream, Failure> {
     let application = connection.application;
-    let target = Target { who: Who::Address(application), address: application, leg: Leg::Http1 };
-    connection.worker.upstream.tunnel(&target).await.map_err(|mut failure| {
+    let target = Target { who: Who::Application(application), address: application, leg: Leg::Http1 };
+    connection.worker.upstream.tunnel(&target, None).await.map_err(|mut failure| {
         failure.reason = Reason::ApplicationUnreachable;
         failure
     })

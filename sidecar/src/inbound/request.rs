@@ -67,13 +67,13 @@ impl Connection {
             Leg::Http1 => shape::http1(&mut head),
             Leg::Http2 | Leg::Mesh(_) => shape::http2(&mut head),
         }
-        let target = Target { who: Who::Address(self.application), address: self.application, leg };
+        let target = Target { who: Who::Application(self.application), address: self.application, leg };
         let record = exchange.record();
         record.attempts = 1;
         record.upstream = Some(self.application);
         record.upstream_protocol = Some(protocol_of(head.version));
         let request = Request::from_parts(head, body);
-        let sent = self.worker.upstream.send(&target, None, request, interim).await;
+        let sent = self.worker.upstream.send(&target, None, request, interim, None).await;
         let mut response = sent.map_err(unreachable_application)?;
 
         // Hygiene on the way back. Only a sidecar may name a reason.

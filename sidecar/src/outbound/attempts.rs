@@ -1,6 +1,6 @@
 //! The attempts of one request: choose, send, judge, and again where that is safe, useful and within the budget.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, Version, request};
 
@@ -54,8 +54,9 @@ impl Attempts<'_> {
         let Whom::Cluster(cluster) = self.whom else { return Ok(()) };
         budget::earn(&cluster.retry_budget, &cluster.state, self.connection.worker.now());
         let place = Counted::within(&cluster.state, |s| &s.requests, cluster.circuit.max_requests);
-        let place = place
-            .ok_or_else(|| Failure::before(Reason::CircuitOpen).detail("too many requests in flight"))?;
+        let place = place.ok_or_else(|| {
+            Failure::before(Reason::CircuitOpen).detail("too many requests in flight (maxRequests)")
+        })?;
         self.exchange.hold(place);
         Ok(())
     }
@@ -118,17 +119,9 @@ impl Attempts<'_> {
         }
         let began = self.exchange.attempt(endpoint, target.address, protocol_of(head.version));
         self.exchange.retrace(&mut head.headers);
-        let sending = worker.upstream.send(&target, circuit, Request::from_parts(head, body), self.interim);
-        let mut sending = pin!(sending);
-        let sent = match self.timeouts.backend_request {
-            None => sending.await,
-            Some(limit) => match tokio::time::timeout(limit, sending.as_mut()).await {
-                Ok(sent) => sent,
-                Err(_) => {
-                    Err(Failure::after(Reason::BackendRequestTimeout).detail(format_args!("{limit:?}")))
-                }
-            },
-        };
+        let request = Request::from_parts(head, body);
+        let within = self.timeouts.backend_request;
+        let sent = worker.upstream.send(&target, circuit, request, self.interim, within).await;
         let answered = sent.and_then(|response| received(response, meshed));
         self.observe(endpoint, &answered, began);
         answered

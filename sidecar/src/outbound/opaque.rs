@@ -13,7 +13,7 @@ use crate::{
     exchange::Exchange,
     http::io::{Prefixed, Stream},
     telemetry::{Direction, Protocol},
-    upstream::{BoxStream, Leg, Target, Who, relay},
+    upstream::{BoxStream, Circuit, Leg, Target, Who, relay},
     worker::Worker,
 };
 
@@ -113,15 +113,15 @@ async fn dial(connection: &Connection, exchange: &mut Exchange) -> Result<BoxStr
         }
         (Destination::Direct(direct), _) => {
             exchange.to_service(direct.owner.as_ref().map(|owner| &owner.service.label));
-            to_endpoint(worker, &direct.endpoint, exchange).await
+            to_endpoint(worker, &direct.endpoint, None, exchange).await
         }
         (Destination::External, Meant::Address(address)) => {
             if snapshot.mesh.unknown == UnknownDestination::Refuse {
                 return Err(Failure::before(snapshot.refusal(Reason::DestinationRefused)).detail(address));
             }
             exchange.to_external(*address);
-            let target = Target { who: Who::Address(*address), address: *address, leg: Leg::Http1 };
-            worker.upstream.tunnel(&target).await
+            let target = Target { who: Who::External(*address), address: *address, leg: Leg::Http1 };
+            worker.upstream.tunnel(&target, None).await
         }
         (Destination::External, _) => Err(Failure::before(snapshot.refusal(Reason::UnknownAuthority))),
     }
@@ -132,6 +132,7 @@ async fn to_cluster(
     cluster: &Arc<Cluster>,
     exchange: &mut Exchange,
 ) -> Result<BoxStream, Failure> {
+    let circuit = Circuit { limits: cluster.circuit, state: Arc::clone(&cluster.state) };
     let mut tried = Tried::default();
     for made in 1.. {
         tried.last_chance = made >= ATTEMPTS;
@@ -139,7 +140,7 @@ async fn to_cluster(
         let choice = choice.map_err(Failure::before)?;
         exchange.record().attempts = made;
         let began = worker.now();
-        let dialled = to_endpoint(worker, &choice.endpoint, exchange).await;
+        let dialled = to_endpoint(worker, &choice.endpoint, Some(&circuit), exchange).await;
         let now = worker.now();
         let after = now.saturating_sub(began);
         match dialled {
@@ -148,6 +149,8 @@ async fn to_cluster(
                 outlier::succeeded(&choice.endpoint.health);
                 return Ok(stream);
             }
+            // No endpoint's doing.
+            Err(failure) if failure.reason == Reason::CircuitOpen => return Err(failure),
             Err(failure) => {
                 worker.loads.borrow_mut().observe(&choice.endpoint, Event::Failed { after }, now);
                 if outlier::counts(&failure) && outlier::failed(cluster, &choice.endpoint, now).is_some() {
@@ -166,9 +169,10 @@ async fn to_cluster(
 async fn to_endpoint(
     worker: &Rc<Worker>,
     endpoint: &Arc<Endpoint>,
+    circuit: Option<&Circuit>,
     exchange: &mut Exchange,
 ) -> Result<BoxStream, Failure> {
     let target = target_of(endpoint, http::Version::HTTP_11);
     exchange.attempt(endpoint, target.address, Protocol::Tcp);
-    worker.upstream.tunnel(&target).await
+    worker.upstream.tunnel(&target, circuit).await
 }

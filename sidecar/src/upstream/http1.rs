@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     rc::{Rc, Weak},
     time::Duration,
 };
@@ -11,44 +10,46 @@ use http::{HeaderValue, Request, Response, header};
 use http_body::Body as _;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
-    UpstreamLimits, Way,
+    Way,
+    age::Age,
     connect::{self, BoxStream},
     failure,
+    limits::UpstreamLimits,
+    places::{Look, Place, Places},
 };
 use crate::{
-    config::snapshot::state::Counted,
     error::{Failure, Reason},
     http::body::{Body, End, Held},
+    telemetry::OpenConnection,
 };
 
 /// The connections of one upstream.
 #[derive(Default)]
 pub(super) struct Http1Pool {
     idle: Vec<Rc<Connection>>,
-    open: Rc<Cell<usize>>,
-    waiting: VecDeque<oneshot::Sender<Rc<Connection>>>,
+    places: Rc<Places>,
 }
 
 impl Http1Pool {
-    /// Closes what idled; says whether anything is left.
+    /// Closes what idled or aged; says whether anything is left.
     pub(super) fn sweep(&mut self, now: Instant, limits: &UpstreamLimits) -> bool {
         self.idle.retain(|c| {
             now.duration_since(c.last_used.get()) < limits.idle_timeout
-                && now.duration_since(c.opened) < limits.max_age
+                && !c.age.is_over(now)
                 && !c.is_closed()
         });
-        self.open.get() > 0 || !self.waiting.is_empty()
+        self.places.open() > 0 || self.places.waiting() > 0
     }
 
     pub(super) fn open(&self) -> usize {
-        self.open.get()
+        self.places.open()
     }
 
     /// The connection used last that can take a request at once.
-    fn checkout(&mut self) -> Option<Rc<Connection>> {
+    fn ready(&mut self) -> Option<Rc<Connection>> {
         while let Some(connection) = self.idle.pop() {
             if connection.is_ready() {
                 return Some(connection);
@@ -57,17 +58,20 @@ impl Http1Pool {
         None
     }
 
-    fn put(&mut self, mut connection: Rc<Connection>) {
-        while let Some(waiter) = self.waiting.pop_front() {
-            match waiter.send(connection) {
-                Ok(()) => return,
-                // It gave up meanwhile.
-                Err(back) => connection = back,
-            }
-        }
-        if self.idle.len() < connection.idle_limit {
-            connection.last_used.set(Instant::now());
+    /// A connection, unless others wait for one already.
+    fn checkout(&mut self) -> Option<Rc<Connection>> {
+        if self.places.waiting() > 0 { None } else { self.ready() }
+    }
+
+    /// Keeps a connection for the next request. One that is not kept closes, and its place is free then.
+    fn put(&mut self, connection: Rc<Connection>) {
+        let now = Instant::now();
+        let wanted = self.idle.len() < connection.idle_limit || self.places.waiting() > 0;
+        if wanted && !connection.age.is_over(now) {
+            connection.last_used.set(now);
+            connection.used.set(true);
             self.idle.push(connection);
+            self.places.call_next();
         }
     }
 }
@@ -76,11 +80,11 @@ impl Http1Pool {
 pub(super) struct Connection {
     sender: RefCell<SendRequest<Body>>,
     pool: Weak<RefCell<Http1Pool>>,
-    opened: Instant,
+    age: Age,
     last_used: Cell<Instant>,
+    /// Whether it has carried a request.
+    used: Cell<bool>,
     idle_limit: usize,
-    open: Rc<Cell<usize>>,
-    _counted: Option<Counted>,
 }
 
 impl Connection {
@@ -90,12 +94,6 @@ impl Connection {
 
     fn is_closed(&self) -> bool {
         self.sender.borrow().is_closed()
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.open.set(self.open.get() - 1);
     }
 }
 
@@ -126,24 +124,15 @@ pub(super) async fn send(
     mut request: Request<Body>,
 ) -> Result<Response<Body>, Failure> {
     frame(&mut request);
-    let mut fresh = false;
     loop {
         let pooled = pool.borrow_mut().checkout();
         let connection = match pooled {
             Some(connection) => connection,
-            None if fresh => {
-                let failure =
-                    Failure::before(Reason::UpstreamClosed).detail("a fresh connection closed at once");
-                return Err(failure);
-            }
-            None => {
-                fresh = true;
-                // Boxed, here and where TLS is: most requests find a connection.
-                match Box::pin(open(pool, way)).await {
-                    Ok(connection) => connection,
-                    Err(failure) => return Err(failure),
-                }
-            }
+            // Boxed, here and where TLS is: most requests find a connection.
+            None => match Box::pin(find(pool, way)).await {
+                Ok(connection) => connection,
+                Err(failure) => return Err(failure),
+            },
         };
         let sending = connection.sender.borrow_mut().try_send_request(request);
         match sending.await {
@@ -155,7 +144,11 @@ pub(super) async fn send(
             Ok(response) => return Ok(response.map(|b| Body::http1(b).holding(connection))),
             Err(mut error) => match error.take_message() {
                 // The peer had closed the connection before a byte was written: the next one, then a fresh one.
-                Some(unsent) => request = unsent,
+                Some(unsent) if connection.used.get() => request = unsent,
+                Some(_) => {
+                    let failure = Failure::before(Reason::UpstreamClosed);
+                    return Err(failure.detail("a fresh connection closed at once"));
+                }
                 None => return Err(failure::http1(error.error())),
             },
         }
@@ -177,62 +170,42 @@ fn framed_twice<B>(response: &Response<B>) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
 }
 
-/// A fresh connection, or one that somebody returns meanwhile where no more may be opened.
-async fn open(pool: &Rc<RefCell<Http1Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
-    let limits = way.limits();
-    let open = Rc::clone(&pool.borrow().open);
-    let Ok(counted) = way.connection_place() else { return wait(pool, way).await };
-    if open.get() >= limits.connections_per_endpoint {
-        return wait(pool, way).await;
+/// A connection that somebody returns, or a fresh one.
+async fn find(pool: &Rc<RefCell<Http1Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
+    let places = Rc::clone(&pool.borrow().places);
+    let look = || {
+        if let Some(connection) = pool.borrow_mut().ready() {
+            return Look::Found(Ok(connection));
+        }
+        places.place(way, places.open() == 0).map_or(Look::Full, |place| Look::Found(Err(place)))
+    };
+    match places.find(way, way.limits().connect_timeout, look).await? {
+        Ok(connection) => Ok(connection),
+        Err(place) => open(pool, way, place).await,
     }
-    open.set(open.get() + 1);
-    // Counted down again by the connection's end, from here on.
-    let slot = Slot(Some(Rc::clone(&open)));
-    let stream = connect::dial(way.dial()?, limits.connect_timeout).await?;
-    let sender = handshake(stream, limits).await?;
+}
+
+async fn open(pool: &Rc<RefCell<Http1Pool>>, way: &Way<'_>, place: Place) -> Result<Rc<Connection>, Failure> {
+    let limits = way.limits();
+    let (stream, open) = connect::dial(way.dial()?, limits.connect_timeout).await?;
+    let sender = handshake(stream, limits, (place, open)).await?;
     let now = Instant::now();
-    slot.keep();
     Ok(Rc::new(Connection {
         sender: RefCell::new(sender),
         pool: Rc::downgrade(pool),
-        opened: now,
+        age: Age::from(now, limits.max_age, fastrand::f64()),
         last_used: Cell::new(now),
+        used: Cell::new(false),
         idle_limit: limits.idle_per_endpoint,
-        open,
-        _counted: counted,
     }))
 }
 
-/// Gives an opened connection's place back if the connection does not come to be.
-struct Slot(Option<Rc<Cell<usize>>>);
-
-impl Slot {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if let Some(open) = &self.0 {
-            open.set(open.get() - 1);
-        }
-    }
-}
-
-async fn wait(pool: &Rc<RefCell<Http1Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
-    if pool.borrow().waiting.len() >= way.most_pending() {
-        return Err(Failure::before(Reason::CircuitOpen).detail("too many requests wait for a connection"));
-    }
-    let (give, take) = oneshot::channel();
-    pool.borrow_mut().waiting.push_back(give);
-    match tokio::time::timeout(way.limits().connect_timeout, take).await {
-        Ok(Ok(connection)) => Ok(connection),
-        _ => Err(Failure::before(Reason::CircuitOpen).detail("no connection became free in time")),
-    }
-}
-
-async fn handshake(stream: BoxStream, limits: &UpstreamLimits) -> Result<SendRequest<Body>, Failure> {
+/// `counted` says that the connection is open, as long as its socket is.
+async fn handshake(
+    stream: BoxStream,
+    limits: &UpstreamLimits,
+    counted: (Place, OpenConnection),
+) -> Result<SendRequest<Body>, Failure> {
     let mut builder = Builder::new();
     builder.max_headers(limits.header_count).max_buf_size(limits.head_bytes.max(8192));
     let (sender, connection) = builder
@@ -242,6 +215,7 @@ async fn handshake(stream: BoxStream, limits: &UpstreamLimits) -> Result<SendReq
     tokio::task::spawn_local(async move {
         // Its errors reach the request that meets them.
         connection.await.ok();
+        drop(counted);
     });
     Ok(sender)
 }

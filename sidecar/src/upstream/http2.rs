@@ -13,20 +13,24 @@ use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{Request, Response};
 use http_body::Body as _;
-use tokio::{sync::oneshot, task::JoinHandle, time::Instant};
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
-    UpstreamLimits, Way,
-    connect::{self, Dial},
+    Way,
+    age::Age,
+    connect::{self, BoxStream, Dial},
     failure,
+    limits::UpstreamLimits,
+    ping,
+    places::{Look, Place, Places},
 };
 use crate::{
-    config::snapshot::state::Counted,
-    error::{Failure, Reason},
+    error::{Failure, Reached, Reason},
     http::{
         body::{Body, BodyError, End, Held},
         h2::{PumpEnd, data_frame_budget, pump},
         interim::Interim,
+        io::Liveness,
     },
 };
 
@@ -35,27 +39,52 @@ use crate::{
 pub(super) struct Http2Pool {
     connections: Vec<Rc<Connection>>,
     connecting: bool,
-    waiting: Vec<oneshot::Sender<Result<(), Failure>>>,
+    places: Rc<Places>,
 }
 
 /// One connection, shared by its streams.
 struct Connection {
     sender: SendRequest<Bytes>,
-    opened: Instant,
+    age: Age,
     last_used: Cell<Instant>,
-    closed: Rc<Cell<bool>>,
+    /// It let a request's time pass in silence.
+    retired: Cell<bool>,
+    life: Rc<Life>,
+}
+
+/// What a connection's streams, its driver and its pings tell each other.
+#[derive(Default)]
+pub(super) struct Life {
     /// Streams of ours in use.
-    active: Rc<Cell<usize>>,
-    _counted: Option<Counted>,
+    pub(super) active: Cell<usize>,
+    /// How often the peer was heard: heads of answers and acknowledged pings.
+    pub(super) heard: Cell<u64>,
+    /// Whether the connection has ended.
+    pub(super) closed: Cell<bool>,
+}
+
+impl Life {
+    pub(super) fn hear(&self) {
+        self.heard.set(self.heard.get().wrapping_add(1));
+    }
 }
 
 impl Connection {
     /// Whether it takes another request: alive, young, and with a fifth of the peer's streams to spare.
-    fn has_room(&self, now: Instant, limits: &UpstreamLimits) -> bool {
+    fn has_room(&self, now: Instant) -> bool {
         let most = self.sender.current_max_send_streams();
-        !self.closed.get()
-            && now.duration_since(self.opened) < limits.max_age
-            && self.active.get().saturating_mul(5) < most.saturating_mul(4)
+        self.is_usable()
+            && !self.age.is_over(now)
+            && self.life.active.get().saturating_mul(5) < most.saturating_mul(4)
+    }
+
+    /// Whether the peer takes another stream at all.
+    fn has_stream(&self) -> bool {
+        self.is_usable() && self.life.active.get() < self.sender.current_max_send_streams()
+    }
+
+    fn is_usable(&self) -> bool {
+        !self.life.closed.get() && !self.retired.get()
     }
 }
 
@@ -63,40 +92,66 @@ impl Http2Pool {
     /// Closes what idled or aged; says whether anything is left.
     pub(super) fn sweep(&mut self, now: Instant, limits: &UpstreamLimits) -> bool {
         self.connections.retain(|c| {
-            let busy = c.active.get() > 0;
-            let old = now.duration_since(c.opened) >= limits.max_age;
+            if c.life.active.get() > 0 {
+                c.last_used.set(now);
+                return !c.life.closed.get();
+            }
             let idle = now.duration_since(c.last_used.get()) >= limits.idle_timeout;
-            !c.closed.get() && (busy || !(old || idle))
+            c.is_usable() && !idle && !c.age.is_over(now)
         });
-        !self.connections.is_empty() || self.connecting
+        self.places.open() > 0 || self.places.waiting() > 0
     }
 
     pub(super) fn open(&self) -> usize {
-        self.connections.len()
+        self.places.open()
     }
 
-    /// The first connection with room. When all are nearly full, any that still has a stream left.
-    fn checkout(&self, now: Instant, limits: &UpstreamLimits, may_open: bool) -> Option<Rc<Connection>> {
-        let roomy = self.connections.iter().find(|c| c.has_room(now, limits));
-        let any = || self.connections.iter().filter(|c| !c.closed.get()).min_by_key(|c| c.active.get());
-        let found = if may_open { roomy } else { roomy.or_else(any) };
-        found.map(Rc::clone)
+    /// The first connection with room, unless others wait for one already.
+    fn checkout(&self, now: Instant) -> Option<Rc<Connection>> {
+        if self.places.waiting() > 0 { None } else { self.roomy(now) }
+    }
+
+    fn roomy(&self, now: Instant) -> Option<Rc<Connection>> {
+        self.connections.iter().find(|c| c.has_room(now)).map(Rc::clone)
+    }
+
+    /// The least busy connection that still has a stream.
+    fn spare(&self) -> Option<Rc<Connection>> {
+        let spare = self.connections.iter().filter(|c| c.has_stream());
+        spare.min_by_key(|c| c.life.active.get()).map(Rc::clone)
+    }
+
+    fn is_usable(&self) -> bool {
+        self.connections.iter().any(|c| c.is_usable())
     }
 
     fn finish_connecting(&mut self, result: Result<Connection, Failure>) {
         self.connecting = false;
-        let failure = match result {
+        match result {
             Ok(connection) => {
-                self.connections.retain(|c| !c.closed.get());
+                self.connections.retain(|c| !c.life.closed.get());
                 self.connections.push(Rc::new(connection));
-                None
+                self.places.call_all(None);
             }
-            Err(failure) => Some(failure),
-        };
-        for waiter in self.waiting.drain(..) {
-            let told = failure.as_ref().map_or(Ok(()), |f| Err(Failure { detail: f.detail.clone(), ..*f }));
-            // One that gave up hears nothing.
-            waiter.send(told).ok();
+            // Who waits for a stream of another connection still may get one.
+            Err(_) if self.is_usable() => {}
+            Err(failure) => self.places.call_all(Some(&failure)),
+        }
+    }
+}
+
+/// A request on its way: on which connection, and how often its peer had been heard before.
+pub(super) struct Sent {
+    connection: Rc<Connection>,
+    heard: u64,
+}
+
+impl Sent {
+    /// The request's time ran out. A peer that answered others meanwhile is slow; one that said nothing at all may be
+    /// gone, and no further request shall find that out in the same way.
+    pub(super) fn timed_out(&self) {
+        if self.connection.life.heard.get() == self.heard {
+            self.connection.retired.set(true);
         }
     }
 }
@@ -107,16 +162,23 @@ pub(super) async fn send(
     request: Request<Body>,
     interim: &Interim,
 ) -> Result<Response<Body>, Failure> {
-    let connection = match connection(pool, way).await {
-        Ok(connection) => connection,
-        Err(failure) => return Err(failure),
+    let pooled = pool.borrow().checkout(Instant::now());
+    let connection = match pooled {
+        Some(connection) => connection,
+        // Boxed: most requests find a connection.
+        None => match Box::pin(find(pool, way)).await {
+            Ok(connection) => connection,
+            Err(failure) => return Err(failure),
+        },
     };
-    let mut stream_held = StreamHeld::on(&connection);
+    let mut stream_held = StreamHeld::on(&connection, &pool.borrow().places);
+    let heard = connection.life.heard.get();
+    let Sent { connection, .. } = way.sent.get_or_init(|| Sent { connection, heard });
     let mut sender = connection.sender.clone();
-    // Waits while all of the peer's streams are in use; an error says that the connection is going.
+    // An error says that the connection is going.
     if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
         let mut failure = failure::http2(&error);
-        failure.reached = crate::error::Reached::No;
+        failure.reached = Reached::No;
         return Err(failure);
     }
     let (head, body) = request.into_parts();
@@ -129,7 +191,10 @@ pub(super) async fn send(
         stream_held.upload = Some(tokio::task::spawn_local(pump(body, stream)));
     }
     match answer(response, interim).await {
-        Ok(response) => Ok(response.map(|stream| Body::http2(stream).holding(Rc::new(stream_held)))),
+        Ok(response) => {
+            connection.life.hear();
+            Ok(response.map(|stream| Body::http2(stream).holding(Rc::new(stream_held))))
+        }
         Err(error) => {
             let broken = stream_held.broken_body().await;
             let failure = broken.as_ref().map_or_else(|| failure::http2(&error), failure::body);
@@ -166,16 +231,17 @@ enum Head {
 
 /// One of our streams: counted while it lives; its upload is stopped when nobody waits for the answer any more.
 struct StreamHeld {
-    active: Rc<Cell<usize>>,
+    life: Rc<Life>,
+    places: Rc<Places>,
     upload: Option<JoinHandle<PumpEnd>>,
 }
 
 impl StreamHeld {
-    fn on(connection: &Connection) -> Self {
-        let active = Rc::clone(&connection.active);
-        active.set(active.get() + 1);
+    fn on(connection: &Connection, places: &Rc<Places>) -> Self {
+        let life = Rc::clone(&connection.life);
+        life.active.set(life.active.get() + 1);
         connection.last_used.set(Instant::now());
-        Self { active, upload: None }
+        Self { life, places: Rc::clone(places), upload: None }
     }
 
     /// Why the request's body broke off, if it did: then the stream was reset by us, not by the peer.
@@ -194,56 +260,86 @@ impl Held for StreamHeld {
 
 impl Drop for StreamHeld {
     fn drop(&mut self) {
-        self.active.set(self.active.get() - 1);
+        self.life.active.set(self.life.active.get() - 1);
         if let Some(upload) = &self.upload {
             upload.abort();
         }
+        self.places.call_next();
     }
 }
 
 /// A connection to send on, opened if need be; requests that come meanwhile wait for the same one.
-async fn connection(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
-    let now = Instant::now();
-    let limits = way.limits();
-    let may_open = pool.borrow().connections.len() < limits.connections_per_endpoint;
-    if let Some(connection) = pool.borrow().checkout(now, limits, may_open) {
-        return Ok(connection);
+async fn find(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
+    let places = Rc::clone(&pool.borrow().places);
+    // Longer than it takes to connect, which tells by itself why it failed.
+    let patience = way.limits().connect_timeout.saturating_mul(2);
+    places.find(way, patience, || look(pool, way)).await
+}
+
+/// What there is for a request now. When all connections are nearly full, another one is made beside them, if it may be,
+/// and the streams that are left are used up meanwhile.
+fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
+    let mut found = pool.borrow_mut();
+    if let Some(connection) = found.roomy(Instant::now()) {
+        return Look::Found(connection);
     }
-    let (tell, told) = oneshot::channel();
-    let start = {
-        let mut pool = pool.borrow_mut();
-        if pool.waiting.len() >= way.most_pending() {
-            return Err(
-                Failure::before(Reason::CircuitOpen).detail("too many requests wait for a connection")
-            );
-        }
-        pool.waiting.push(tell);
-        !std::mem::replace(&mut pool.connecting, true)
-    };
-    if start {
-        start_connecting(pool, way);
+    let place = if found.connecting { None } else { found.places.place(way, !found.is_usable()) };
+    let opening = place.is_some();
+    if let Some(place) = place {
+        found.connecting = true;
+        start_connecting(pool, way, place);
     }
-    told.await.unwrap_or_else(|_| Err(Failure::before(Reason::ConnectFailed)))?;
-    let connection = pool.borrow().checkout(now, limits, false);
-    connection.ok_or_else(|| Failure::before(Reason::UpstreamClosed))
+    match found.spare() {
+        Some(connection) => Look::Found(connection),
+        None if opening => Look::Opening,
+        None => Look::Full,
+    }
 }
 
 /// Opens a connection in a task of its own: the request that asked first may be cancelled, the others still want it.
-fn start_connecting(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) {
+fn start_connecting(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>, place: Place) {
     let limits = *way.limits();
-    let prepared = way.connection_place().and_then(|counted| Ok((counted, way.dial()?)));
+    let pinged = way.meshed().then_some(limits.liveness);
+    let dial = way.dial();
     let pool = Rc::clone(pool);
     tokio::task::spawn_local(async move {
-        let result = match prepared {
-            Ok((counted, dial)) => open(dial, &limits, counted).await,
+        let mut place = Some(place);
+        let result = match dial {
+            Ok(dial) => open(dial, &limits, pinged, &mut place).await,
             Err(failure) => Err(failure),
         };
         pool.borrow_mut().finish_connecting(result);
+        // Nobody is called to a place where a connection has just failed: the next one would fail as fast, and again.
+        place.into_iter().for_each(Place::give_up);
     });
 }
 
-async fn open(dial: Dial, limits: &UpstreamLimits, counted: Option<Counted>) -> Result<Connection, Failure> {
-    let stream = connect::dial(dial, limits.connect_timeout).await?;
+/// Takes the place if it comes to a connection.
+async fn open(
+    dial: Dial,
+    limits: &UpstreamLimits,
+    pinged: Option<Liveness>,
+    place: &mut Option<Place>,
+) -> Result<Connection, Failure> {
+    let (stream, open) = connect::dial(dial, limits.connect_timeout).await?;
+    let (sender, life) = handshake(stream, limits, pinged, (place.take(), open)).await?;
+    let now = Instant::now();
+    Ok(Connection {
+        sender,
+        age: Age::from(now, limits.max_age, fastrand::f64()),
+        last_used: Cell::new(now),
+        retired: Cell::new(false),
+        life,
+    })
+}
+
+/// `counted` says that the connection is open, as long as its socket is.
+async fn handshake(
+    stream: BoxStream,
+    limits: &UpstreamLimits,
+    pinged: Option<Liveness>,
+    counted: impl Sized + 'static,
+) -> Result<(SendRequest<Bytes>, Rc<Life>), Failure> {
     let handshake = Builder::new()
         .initial_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
@@ -253,21 +349,93 @@ async fn open(dial: Dial, limits: &UpstreamLimits, counted: Option<Counted>) -> 
         .enable_push(false)
         .handshake(stream)
         .await;
-    let (sender, connection) = handshake.map_err(|e| Failure::before(Reason::ConnectFailed).detail(e))?;
-    let closed = Rc::new(Cell::new(false));
-    let mark = Rc::clone(&closed);
-    tokio::task::spawn_local(async move {
+    let (sender, mut connection) = handshake.map_err(|e| Failure::before(Reason::ConnectFailed).detail(e))?;
+    let pings = connection.ping_pong();
+    let life = Rc::<Life>::default();
+    let driven = Driven { life: Rc::clone(&life), _counted: counted };
+    let driver = tokio::task::spawn_local(async move {
         // Its errors reach the requests that meet them.
         connection.await.ok();
-        mark.set(true);
+        drop(driven);
     });
-    let now = Instant::now();
-    Ok(Connection {
-        sender,
-        opened: now,
-        last_used: Cell::new(now),
-        closed,
-        active: Rc::default(),
-        _counted: counted,
-    })
+    if let (Some(pings), Some(liveness)) = (pings, pinged) {
+        let asking = ping::until_gone(pings, Rc::clone(&life), liveness);
+        tokio::task::spawn_local(async move {
+            asking.await;
+            // Its requests fail as when the peer closes.
+            driver.abort();
+        });
+    }
+    Ok((sender, life))
+}
+
+/// Says that the connection has ended, however it does.
+struct Driven<C> {
+    life: Rc<Life>,
+    _counted: C,
+}
+
+impl<C> Drop for Driven<C> {
+    fn drop(&mut self) {
+        self.life.closed.set(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::StatusCode;
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    /// A connection whose peer answers `/` and nothing else, and stops altogether at `/stop`.
+    async fn connection(pinged: bool) -> (SendRequest<Bytes>, Rc<Life>) {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        tokio::task::spawn_local(async move {
+            let mut server = h2::server::handshake(far).await.unwrap();
+            let mut kept = Vec::new();
+            while let Some(Ok((request, mut respond))) = server.accept().await {
+                match request.uri().path() {
+                    "/" => drop(respond.send_response(Response::new(()), true).unwrap()),
+                    "/stop" => std::future::pending().await,
+                    _ => kept.push(respond),
+                }
+            }
+        });
+        let limits = UpstreamLimits::default();
+        let pinged = pinged.then_some(limits.liveness);
+        handshake(Box::new(near), &limits, pinged, ()).await.unwrap()
+    }
+
+    async fn get(sender: &SendRequest<Bytes>, path: &str) -> Result<StatusCode, h2::Error> {
+        let mut sender = sender.clone().ready().await?;
+        let request = Request::get(format!("http://x{path}")).body(()).unwrap();
+        let (answer, _) = sender.send_request(request, true)?;
+        answer.await.map(|answer| answer.status())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sidecar_that_stopped_is_found_out_and_a_slow_one_is_waited_for() {
+        LocalSet::new()
+            .run_until(async {
+                let hour = Duration::from_secs(3600);
+                for (path, pinged, ends) in
+                    [("/slow", true, false), ("/stop", false, false), ("/stop", true, true)]
+                {
+                    let (sender, life) = connection(pinged).await;
+                    assert_eq!(get(&sender, "/").await.unwrap(), StatusCode::OK);
+                    life.active.set(1);
+                    let began = Instant::now();
+                    let ended = tokio::time::timeout(hour, get(&sender, path)).await;
+                    assert_eq!(ended.is_ok(), ends, "{path}, pinged: {pinged}");
+                    assert_eq!(life.closed.get(), ends, "{path}, pinged: {pinged}");
+                    if ends {
+                        assert_eq!(began.elapsed().as_secs(), 35, "asked after 15 s, gone after 20 s");
+                    }
+                }
+            })
+            .await;
+    }
 }

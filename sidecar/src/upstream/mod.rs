@@ -4,25 +4,43 @@
 //! and the revision of our certificate. A request that meets a connection that dies says whether the application can
 //! have seen it; trying again is `outbound`'s decision, never taken here.
 
+mod age;
 mod connect;
 mod failure;
 mod http1;
 mod http2;
+mod limits;
+mod ping;
+mod places;
 mod pool;
 mod relay;
+mod tunnel;
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cell::{OnceCell, RefCell},
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use http::{Request, Response};
 
 pub use self::{
     connect::BoxStream,
+    limits::UpstreamLimits,
     relay::{RelayEnd, Relayed, Side, relay},
 };
 use self::{
     connect::{Dial, Secured},
+    http2::Sent,
     pool::{Key, Pools},
+    tunnel::Tunnel,
 };
 use crate::{
     config::snapshot::{
@@ -31,50 +49,9 @@ use crate::{
     },
     error::{Failure, Reason},
     http::{body::Body, interim::Interim},
+    telemetry::{Direction, Telemetry},
     tls::{Carried, Identity},
 };
-
-/// The limits of upstream connections.
-#[derive(Clone, Copy, Debug)]
-pub struct UpstreamLimits {
-    /// Until a connection is made, its TLS handshake included.
-    pub connect_timeout: Duration,
-    /// An idle connection is closed after this.
-    pub idle_timeout: Duration,
-    /// A connection takes no new request after this, jittered by a tenth.
-    pub max_age: Duration,
-    /// Idle HTTP/1 connections kept for each endpoint and worker.
-    pub idle_per_endpoint: usize,
-    /// Connections to one endpoint from one worker.
-    pub connections_per_endpoint: usize,
-    /// Bytes of an answer's head.
-    pub head_bytes: usize,
-    /// Header fields of an answer.
-    pub header_count: usize,
-    /// Receive window of an HTTP/2 stream, bytes.
-    pub stream_window: u32,
-    /// Receive window of an HTTP/2 connection, bytes.
-    pub connection_window: u32,
-    /// Bytes that wait to be sent on one HTTP/2 stream.
-    pub send_buffer: usize,
-}
-
-impl Default for UpstreamLimits {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(90),
-            max_age: Duration::from_secs(3600),
-            idle_per_endpoint: 256,
-            connections_per_endpoint: 1024,
-            head_bytes: 64 << 10,
-            header_count: 100,
-            stream_window: 1 << 20,
-            connection_window: 4 << 20,
-            send_buffer: 128 << 10,
-        }
-    }
-}
 
 /// Whom to reach, and how.
 #[derive(Clone, Debug)]
@@ -92,8 +69,10 @@ pub struct Target<'t> {
 pub enum Who {
     /// An endpoint of the policy.
     Endpoint(EndpointId),
-    /// An address: our application, or a destination outside the mesh.
-    Address(SocketAddr),
+    /// Our application.
+    Application(SocketAddr),
+    /// A destination outside the mesh.
+    External(SocketAddr),
 }
 
 /// What is spoken to an upstream.
@@ -121,22 +100,48 @@ pub struct Upstream {
     pools: RefCell<Pools>,
     limits: UpstreamLimits,
     identity: Arc<ArcSwapOption<Identity>>,
+    telemetry: Rc<Telemetry>,
 }
 
 impl Upstream {
     /// `identity` holds the certificate in force.
-    pub fn new(limits: UpstreamLimits, identity: Arc<ArcSwapOption<Identity>>) -> Rc<Self> {
-        Rc::new(Self { pools: RefCell::default(), limits, identity })
+    pub fn new(
+        limits: UpstreamLimits,
+        identity: Arc<ArcSwapOption<Identity>>,
+        telemetry: Rc<Telemetry>,
+    ) -> Rc<Self> {
+        Rc::new(Self { pools: RefCell::default(), limits, identity, telemetry })
     }
 
-    /// Sends a request and waits for the answer's head. The answer's body holds its connection until it has ended.
+    /// Sends a request and waits for the answer's head, no longer than `within`. The answer's body holds its connection
+    /// until it has ended.
     pub async fn send(
         &self,
         target: &Target<'_>,
         circuit: Option<&Circuit>,
         request: Request<Body>,
         interim: &Interim,
+        within: Option<Duration>,
     ) -> Result<Response<Body>, Failure> {
+        let way = Way { upstream: self, target, circuit, sent: OnceCell::new() };
+        let mut sending = pin!(self.send_on(&way, request, interim));
+        let Some(limit) = within else { return sending.await };
+        match tokio::time::timeout(limit, sending.as_mut()).await {
+            Ok(sent) => sent,
+            Err(_) => {
+                way.timed_out();
+                Err(Failure::after(Reason::BackendRequestTimeout).detail(format_args!("{limit:?}")))
+            }
+        }
+    }
+
+    async fn send_on(
+        &self,
+        way: &Way<'_>,
+        request: Request<Body>,
+        interim: &Interim,
+    ) -> Result<Response<Body>, Failure> {
+        let target = way.target;
         // Connections are kept apart by our certificate's revision, so that a new one is used from then on.
         let revision = match target.leg {
             Leg::Mesh(_) => self.identity.load().as_ref().map_or(0, |identity| identity.revision),
@@ -148,46 +153,62 @@ impl Upstream {
             http2: !matches!(target.leg, Leg::Http1),
             revision,
         };
-        let way = Way { upstream: self, target, circuit };
         match target.leg {
             Leg::Http1 => {
                 let pool = self.pools.borrow_mut().http1(key);
-                http1::send(&pool, &way, request).await
+                http1::send(&pool, way, request).await
             }
             Leg::Http2 | Leg::Mesh(_) => {
                 let pool = self.pools.borrow_mut().http2(key);
-                http2::send(&pool, &way, request, interim).await
+                http2::send(&pool, way, request, interim).await
             }
         }
     }
 
-    /// Opens a stream for opaque bytes.
-    pub async fn tunnel(&self, target: &Target<'_>) -> Result<BoxStream, Failure> {
+    /// Opens a stream for opaque bytes. It counts among the service's connections while it lives.
+    pub async fn tunnel(&self, target: &Target<'_>, circuit: Option<&Circuit>) -> Result<BoxStream, Failure> {
+        let way = Way { upstream: self, target, circuit, sent: OnceCell::new() };
+        let counted = way.count_connection(false)?;
         let dial = self.dial(target, Carried::Tcp)?;
-        Box::pin(connect::dial(dial, self.limits.connect_timeout)).await
+        let (stream, open) = Box::pin(connect::dial(dial, self.limits.connect_timeout)).await?;
+        Ok(Box::new(Tunnel { stream, _counted: counted, _open: open }))
     }
 
     /// Closes what has been idle or lived too long. Called every second or so.
-    pub fn sweep(&self) {
-        self.pools.borrow_mut().sweep(&self.limits);
+    pub fn sweep(&self, now: tokio::time::Instant) {
+        self.pools.borrow_mut().sweep(now, &self.limits);
     }
 
-    /// Connections open now, idle ones included.
+    /// Pooled connections open now, idle ones included.
     pub fn open_connections(&self) -> usize {
         self.pools.borrow().open()
     }
 
     /// What it takes to dial. Called when a connection is made, never for a request that finds one.
     fn dial(&self, target: &Target<'_>, carried: Carried) -> Result<Dial, Failure> {
-        let Leg::Mesh(mesh) = target.leg else {
-            return Ok(Dial { address: target.address, secured: None });
+        let shared = match (target.leg, carried) {
+            (Leg::Http1, _) | (_, Carried::Tcp) => false,
+            (Leg::Http2 | Leg::Mesh(_), Carried::Http2) => true,
         };
+        let direction = match target.who {
+            Who::Application(_) => Direction::Inbound,
+            Who::Endpoint(_) | Who::External(_) => Direction::Outbound,
+        };
+        let mut dial = Dial {
+            address: target.address,
+            secured: None,
+            liveness: self.limits.liveness,
+            shared,
+            direction,
+            telemetry: Rc::clone(&self.telemetry),
+        };
+        let Leg::Mesh(mesh) = target.leg else { return Ok(dial) };
         let identity = self.identity.load_full().ok_or_else(|| Failure::before(Reason::NoIdentity))?;
         let config = identity
             .client(&mesh.identity, carried)
             .map_err(|e| Failure::before(Reason::NoIdentity).detail(e))?;
-        let secured = Some(Secured { config, server_name: mesh.server_name.clone() });
-        Ok(Dial { address: target.address, secured })
+        dial.secured = Some(Secured { config, server_name: mesh.server_name.clone() });
+        Ok(dial)
     }
 }
 
@@ -196,6 +217,8 @@ struct Way<'w> {
     upstream: &'w Upstream,
     target: &'w Target<'w>,
     circuit: Option<&'w Circuit>,
+    /// What it was sent on, once it was, where a connection is shared.
+    sent: OnceCell<Sent>,
 }
 
 impl Way<'_> {
@@ -207,16 +230,44 @@ impl Way<'_> {
         self.upstream.dial(self.target, Carried::Http2)
     }
 
-    /// Requests that may wait for a connection.
-    fn most_pending(&self) -> usize {
-        self.circuit.map_or(usize::MAX, |c| c.limits.max_pending as usize)
+    /// Whether a sidecar is at the other end.
+    fn meshed(&self) -> bool {
+        matches!(self.target.leg, Leg::Mesh(_))
     }
 
-    /// A place among the service's connections; an error where it has no more.
-    fn connection_place(&self) -> Result<Option<Counted>, Failure> {
+    /// The request got no answer in its time.
+    fn timed_out(&self) {
+        if let Some(sent) = self.sent.get() {
+            sent.timed_out();
+        }
+    }
+
+    /// A limit is reached: the service's, or where it has none this sidecar's own.
+    fn exhausted(&self, what: &str) -> Failure {
+        let reason = if self.circuit.is_some() { Reason::CircuitOpen } else { Reason::Overloaded };
+        Failure::before(reason).detail(what)
+    }
+
+    /// Counts a request that waits; an error where too many do.
+    fn count_pending(&self, waiting: usize) -> Result<Option<Counted>, Failure> {
+        if waiting >= self.limits().pending_per_endpoint {
+            let what = "too many requests wait for a connection (pool.maxPendingPerEndpoint)";
+            return Err(Failure::before(Reason::Overloaded).detail(what));
+        }
         let Some(circuit) = self.circuit else { return Ok(None) };
-        let place = Counted::within(&circuit.state, |s| &s.connections, circuit.limits.max_connections);
-        let full = || Failure::before(Reason::CircuitOpen).detail("too many connections (maxConnections)");
+        let place = Counted::within(&circuit.state, |s| &s.pending, circuit.limits.max_pending);
+        let full = || self.exhausted("too many requests wait for a connection (maxPending)");
         place.map(Some).ok_or_else(full)
+    }
+
+    /// Counts a connection of the service; an error where it may have no more. The first of a pool is counted and always
+    /// granted: the limit holds for all workers together, and what others have open must not starve one.
+    fn count_connection(&self, first: bool) -> Result<Option<Counted>, Failure> {
+        let Some(circuit) = self.circuit else { return Ok(None) };
+        if first {
+            return Ok(Some(Counted::always(&circuit.state, |s| &s.connections)));
+        }
+        let place = Counted::within(&circuit.state, |s| &s.connections, circuit.limits.max_connections);
+        place.map(Some).ok_or_else(|| self.exhausted("too many connections (maxConnections)"))
     }
 }

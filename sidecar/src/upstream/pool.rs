@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc};
 
 use tokio::time::Instant;
 
-use super::{UpstreamLimits, Who, http1::Http1Pool, http2::Http2Pool};
+use super::{Who, http1::Http1Pool, http2::Http2Pool, limits::UpstreamLimits};
 
 /// What makes two connections interchangeable.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -34,8 +34,7 @@ impl Pools {
     }
 
     /// Closes what idled or aged; forgets pools that hold nothing and that nobody waits in.
-    pub(super) fn sweep(&mut self, limits: &UpstreamLimits) {
-        let now = Instant::now();
+    pub(super) fn sweep(&mut self, now: Instant, limits: &UpstreamLimits) {
         self.http1.retain(|_, pool| {
             let keep = pool.borrow_mut().sweep(now, limits);
             keep || Rc::strong_count(pool) > 1

@@ -88,6 +88,16 @@ pub struct Timeouts {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub tcp_idle: Duration,
+    /// A peer that is silent for this long is asked whether it lives: by TCP keepalive, and a sidecar that owes an
+    /// answer by an HTTP/2 PING.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub keepalive: Duration,
+    /// A peer that answers nothing for this long is gone, and its connection closed. On HTTP/2 connections to endpoints
+    /// that holds for every byte sent (TCP_USER_TIMEOUT).
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub dead_peer: Duration,
     /// From SIGTERM until what is still open is cut.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
@@ -103,6 +113,8 @@ impl Default for Timeouts {
             detect: Duration::from_millis(100),
             stream_idle: Duration::from_secs(3600),
             tcp_idle: Duration::from_secs(24 * 3600),
+            keepalive: Duration::from_secs(15),
+            dead_peer: Duration::from_secs(20),
             drain: Duration::from_secs(30),
         }
     }
@@ -115,6 +127,9 @@ pub struct Pool {
     /// Connections open at one time.
     #[schemars(range(min = 1, max = 65_535))]
     pub max_connections_per_endpoint: u32,
+    /// Requests that wait for a connection, or on HTTP/2 for a stream.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_pending_per_endpoint: u32,
     /// Idle HTTP/1.1 connections that are kept.
     #[schemars(range(max = 65_535))]
     pub max_idle_per_endpoint: u32,
@@ -122,7 +137,7 @@ pub struct Pool {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub idle_timeout: Duration,
-    /// A connection older than this takes no new request.
+    /// A connection older than this takes no new request; up to a tenth less, so that not all end at once.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub max_age: Duration,
@@ -132,6 +147,7 @@ impl Default for Pool {
     fn default() -> Self {
         Self {
             max_connections_per_endpoint: 1024,
+            max_pending_per_endpoint: 1024,
             max_idle_per_endpoint: 256,
             idle_timeout: Duration::from_secs(90),
             max_age: Duration::from_secs(3600),

@@ -96,6 +96,8 @@ fn timeouts(config: &Config, located: &Located, found: &mut Vec<Problem>) {
         ("timeouts.requestHeader", timeouts.request_header),
         ("timeouts.streamIdle", timeouts.stream_idle),
         ("timeouts.tcpIdle", timeouts.tcp_idle),
+        ("timeouts.keepalive", timeouts.keepalive),
+        ("timeouts.deadPeer", timeouts.dead_peer),
         ("pool.idleTimeout", pool.idle_timeout),
         ("pool.maxAge", pool.max_age),
     ];

@@ -48,6 +48,8 @@ pub struct EndpointHealth {
 pub struct ClusterState {
     /// Connections open to all endpoints.
     pub connections: AtomicU32,
+    /// Requests that wait for a connection.
+    pub pending: AtomicU32,
     /// Requests in flight.
     pub requests: AtomicU32,
     /// Retries in flight.
@@ -110,6 +112,12 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// Counts one up, whatever is counted already.
+    pub fn always(state: &Arc<ClusterState>, which: fn(&ClusterState) -> &AtomicU32) -> Self {
+        which(state).fetch_add(1, Ordering::Relaxed);
+        Self { state: Arc::clone(state), which }
+    }
+
     /// Counts one up if fewer than `limit` are counted.
     pub fn within(
         state: &Arc<ClusterState>,
