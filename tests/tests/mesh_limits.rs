@@ -2,13 +2,60 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use http::Response;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use trama_tests::mesh::{Application, EXPLICIT, Mesh, Speaks, Where};
+use trama_tests::mesh::{Application, EXPLICIT, Mesh, Payload, Speaks, Where, until};
 
 const ORDERS: &str = "shop/orders";
+
+#[tokio::test]
+async fn retries_beyond_their_number_are_not_made_and_are_counted() {
+    // The first request's retry is kept, every other answer is a failure at once.
+    let (go_on, may) = tokio::sync::watch::channel(false);
+    let arrived = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&arrived);
+    let failing = Application::http(move |_| {
+        let (number, mut may) = (count.fetch_add(1, Ordering::Relaxed), may.clone());
+        async move {
+            if number == 1 {
+                may.wait_for(|go_on| *go_on).await.unwrap();
+                return Response::new(Payload::of("done"));
+            }
+            Response::builder().status(503).body(Payload::empty()).unwrap()
+        }
+    });
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves(ORDERS).application(&failing))
+        .pod("storefront", |p| p)
+        .policy(|p| {
+            p.service(ORDERS, "circuitLimits: { maxRetries: 1 }\noutlier: { consecutiveFailures: 0 }");
+            p.route(ORDERS, "retry: { attempts: 1, codes: [503], backoff: 0.001s }");
+        });
+    let mesh = mesh.start().await;
+    let storefront = mesh.pod("storefront");
+    let client = storefront.http(Speaks::Http2, "orders.shop").await;
+    let mut held = client.share();
+    let held = tokio::spawn(async move { held.call("GET", "/held", Payload::empty()).await });
+    let there = || async { (arrived.load(Ordering::Relaxed) == 2).then_some(()) };
+    until("the first one's retry", there).await;
+    let answer = client.share().call("GET", "/second", Payload::empty()).await.unwrap();
+    assert_eq!((answer.status.as_u16(), arrived.load(Ordering::Relaxed)), (503, 3));
+    let labels = [("service", ORDERS), ("kind", "max_retries")];
+    storefront.metric_reaches("trama_retries_withheld_total", &labels, 1.0).await;
+    go_on.send(true).unwrap();
+    assert_eq!(&held.await.unwrap().unwrap().body[..], b"done");
+    let answer = client.share().call("GET", "/third", Payload::empty()).await.unwrap();
+    assert_eq!(
+        (answer.status.as_u16(), arrived.load(Ordering::Relaxed)),
+        (503, 5),
+        "the place is free again"
+    );
+}
 
 #[tokio::test]
 async fn connections_to_others_are_counted_with_their_handshakes() {

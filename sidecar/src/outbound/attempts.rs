@@ -74,6 +74,7 @@ impl Attempts<'_> {
         let mut source = Source::new(head, body, self.retry.attempts, worker.settings.replay_bytes);
         let mut tried = Tried::default();
         let mut pause = Duration::ZERO;
+        let mut retrying = None;
         for made in 1.. {
             tried.last_chance = made > self.retry.attempts;
             let choice = worker.loads.borrow_mut().pick(cluster, &tried, worker.now(), worker.draw());
@@ -90,8 +91,17 @@ impl Attempts<'_> {
             };
             let attempt = retry::Attempt { method: &method, made, replayable: source.replayable() };
             match retry::may_retry(self.retry, judged, attempt, worker.draw()) {
-                Some(wait) if afford(cluster, worker.now()) => pause = wait,
-                _ => return outcome,
+                Some(wait) => pause = wait,
+                None => return outcome,
+            }
+            // The one before is over.
+            drop(retrying.take());
+            match afford(cluster, worker.now()) {
+                Ok(place) => retrying = Some(place),
+                Err(kind) => {
+                    worker.telemetry.retry_withheld(&cluster.service.label, kind);
+                    return outcome.map_err(|failure| withheld(failure, kind));
+                }
             }
             tried.failed(&choice, matches!(&outcome, Err(failure) if failure.reached == Reached::No));
             self.exchange.retried(&outcome);
@@ -150,8 +160,17 @@ impl Attempts<'_> {
     }
 }
 
-fn afford(cluster: &Cluster, now: Duration) -> bool {
-    budget::spend(&cluster.retry_budget, &cluster.state, now)
+/// A place among the service's retries, and one of its budget's; or which of both there is not.
+fn afford(cluster: &Cluster, now: Duration) -> Result<Counted, &'static str> {
+    let place = Counted::within(&cluster.state, |s| &s.retries, cluster.circuit.max_retries);
+    let place = place.ok_or("max_retries")?;
+    budget::spend(&cluster.retry_budget, &cluster.state, now).then_some(place).ok_or("budget")
+}
+
+/// A failure that another attempt might have mended, had there been one.
+fn withheld(mut failure: Failure, kind: &str) -> Failure {
+    let what = failure.detail.take().unwrap_or_default();
+    failure.detail(format_args!("{what}; not tried again ({kind})"))
 }
 
 /// How an endpoint is reached by a client that speaks this version. Never a downgrade: with a mesh record it is the mesh

@@ -127,6 +127,11 @@ impl Telemetry {
         self.metrics.ejected(service, region);
     }
 
+    /// A retry was called for and not made; `kind` is a word from a closed set.
+    pub fn retry_withheld(&self, service: &Arc<str>, kind: &'static str) {
+        self.metrics.retry_withheld(service, kind);
+    }
+
     /// A sign of life; to be given once a second.
     pub fn beat(&self) {
         self.pulse.beat(Instant::now());

@@ -7,7 +7,7 @@ use super::{
     family::Labels,
     labels::{
         AttemptLabels, ConnectionLabels, DirectionLabel, DurationLabels, EjectionLabels, HandshakeLabels,
-        KindLabel, RequestLabels,
+        KindLabel, RequestLabels, WithheldLabels,
     },
 };
 
@@ -88,6 +88,8 @@ catalogue! {
         "Connections to destinations that no policy names: passed, refused, or pending (passed, as there is no policy)";
     EJECTIONS = "trama_ejections_total", "counter", "", EjectionLabels::NAMES,
         "Endpoints taken out of the choice for a while";
+    RETRIES_WITHHELD = "trama_retries_withheld_total", "counter", "", WithheldLabels::NAMES,
+        "Retries that a failure called for and that were not made: budget (spent), or max_retries (as many were on their way)";
     POLICY_REVISION = "trama_policy_revision", "gauge", "", &[],
         "The number of the policy revision in force; 0 before the first";
     POLICY_UPDATES = "trama_policy_updates_total", "counter", "", &["result"],

@@ -147,6 +147,7 @@ impl Collector for Scrape {
         family(&mut to, &catalogue::LOOPS, &families.loops)?;
         family(&mut to, &catalogue::EXTERNAL, &families.external)?;
         family(&mut to, &catalogue::EJECTIONS, &families.ejections)?;
+        family(&mut to, &catalogue::RETRIES_WITHHELD, &families.retries_withheld)?;
         encode_process(&mut to, process)
     }
 }

@@ -336,3 +336,20 @@ impl Labels for EjectionLabels {
         vec![(&*self.service).into(), (&*self.peer_region).into()]
     }
 }
+
+/// A service, and which of its limits was reached.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct WithheldLabels {
+    /// The service.
+    pub(crate) service: Arc<str>,
+    /// The limit.
+    pub(crate) kind: &'static str,
+}
+
+impl Labels for WithheldLabels {
+    const NAMES: &'static [&'static str] = &["service", "kind"];
+
+    fn values(&self) -> Vec<Cow<'_, str>> {
+        vec![(&*self.service).into(), self.kind.into()]
+    }
+}

@@ -31,7 +31,7 @@ use self::{
     family::Family,
     labels::{
         AttemptLabels, ConnectionLabels, DirectionLabel, DurationLabels, EjectionLabels, HandshakeLabels,
-        KindLabel, RequestLabels,
+        KindLabel, RequestLabels, WithheldLabels,
     },
     series::{ConnectionSeries, Counter, Histogram, RequestSeries},
 };
@@ -49,4 +49,5 @@ pub(crate) struct Families {
     loops: Arc<Family<DirectionLabel, Counter>>,
     external: Arc<Family<KindLabel, Counter>>,
     ejections: Arc<Family<EjectionLabels, Counter>>,
+    retries_withheld: Arc<Family<WithheldLabels, Counter>>,
 }

@@ -14,7 +14,7 @@ use super::{
     handshake::HandshakeFailure,
     labels::{
         AttemptLabels, ConnectionLabels, DirectionLabel, DurationLabels, EjectionLabels, HandshakeLabels,
-        KindLabel, Peer, RequestLabels, method_name,
+        KindLabel, Peer, RequestLabels, WithheldLabels, method_name,
     },
     series::{ConnectionSeries, Counter, Histogram, RequestSeries},
 };
@@ -38,6 +38,7 @@ pub(crate) struct WorkerMetrics {
     loops: Shard<DirectionLabel, Counter>,
     external: Shard<KindLabel, Counter>,
     ejections: Shard<EjectionLabels, Counter>,
+    retries_withheld: Shard<WithheldLabels, Counter>,
 }
 
 /// Everything that an ended request of these labels counts in.
@@ -65,6 +66,7 @@ impl WorkerMetrics {
             loops: families.loops.shard(),
             external: families.external.shard(),
             ejections: families.ejections.shard(),
+            retries_withheld: families.retries_withheld.shard(),
         }
     }
 
@@ -122,6 +124,11 @@ impl WorkerMetrics {
     pub(crate) fn ejected(&self, service: &Arc<str>, region: &Arc<str>) {
         let labels = EjectionLabels { service: Arc::clone(service), peer_region: Arc::clone(region) };
         self.ejections.series(&labels).add(1);
+    }
+
+    /// Counts a retry that was not made.
+    pub(crate) fn retry_withheld(&self, service: &Arc<str>, kind: &'static str) {
+        self.retries_withheld.series(&WithheldLabels { service: Arc::clone(service), kind }).add(1);
     }
 
     /// The series of a request's labels. Two label sets may share a hash: the next number is then tried.
