@@ -11,7 +11,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 use std::{
     collections::HashMap,
-    sync::{LazyLock, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 /// The definition whose strings are durations.
@@ -30,8 +30,25 @@ pub(crate) struct Finding {
 pub(crate) fn check(schema: &Value, definition: &str, value: &mut Value) -> Vec<Finding> {
     let mut checker = Checker { root: schema, findings: Vec::new() };
     let start = if definition.is_empty() { schema } else { checker.definition(definition) };
-    checker.visit(start, value, "");
+    checker.visit(start, value, &Path::Whole);
     checker.findings
+}
+
+/// The way to a field. It becomes text only for a finding: most fields are right.
+enum Path<'p> {
+    Whole,
+    Key(&'p Self, &'p str),
+    Index(&'p Self, usize),
+}
+
+impl Path<'_> {
+    fn field(&self) -> String {
+        match self {
+            Self::Whole => String::new(),
+            Self::Key(group, name) => join_key(&group.field(), name),
+            Self::Index(list, index) => join_index(&list.field(), *index),
+        }
+    }
 }
 
 struct Checker<'s> {
@@ -40,7 +57,7 @@ struct Checker<'s> {
 }
 
 impl<'s> Checker<'s> {
-    fn visit(&mut self, schema: &'s Value, value: &mut Value, path: &str) {
+    fn visit(&mut self, schema: &'s Value, value: &mut Value, path: &Path<'_>) {
         if let Some(reference) = schema["$ref"].as_str() {
             let before = self.findings.len();
             self.visit(self.definition(reference), value, path);
@@ -72,17 +89,17 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn object(&mut self, schema: &'s Value, fields: &mut Map<String, Value>, path: &str) {
+    fn object(&mut self, schema: &'s Value, fields: &mut Map<String, Value>, path: &Path<'_>) {
         let empty = Map::new();
         let known = schema["properties"].as_object().unwrap_or(&empty);
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if !fields.contains_key(name) {
                 let remedy = format!("add it: {}", summary(self.described(&schema["properties"][name])));
-                self.add(&join_key(path, name), "", "missing", remedy);
+                self.add(&Path::Key(path, name), "", "missing", remedy);
             }
         }
         for (name, value) in fields.iter_mut() {
-            let path = join_key(path, name);
+            let path = Path::Key(path, name);
             match (schema["properties"].get(name), schema.get("additionalProperties")) {
                 (Some(property), _) => self.visit(property, value, &path),
                 (None, Some(Value::Bool(false))) => {
@@ -103,23 +120,23 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn array(&mut self, schema: &'s Value, items: &mut [Value], path: &str) {
+    fn array(&mut self, schema: &'s Value, items: &mut [Value], path: &Path<'_>) {
         if (items.len() as u64) < schema["minItems"].as_u64().unwrap_or(0) {
             self.add(path, "[]", "empty list", "add at least one item");
         }
         for (index, item) in items.iter_mut().enumerate() {
-            self.visit(&schema["items"], item, &join_index(path, index));
+            self.visit(&schema["items"], item, &Path::Index(path, index));
         }
     }
 
-    fn string(&mut self, schema: &'s Value, text: &str, path: &str) {
+    fn string(&mut self, schema: &'s Value, text: &str, path: &Path<'_>) {
         let Some(pattern) = schema["pattern"].as_str() else { return };
         if compiled(pattern).is_some_and(|pattern| !pattern.is_match(text)) {
             self.add(path, quoted(text), "malformed", format!("write {}", expected(schema)));
         }
     }
 
-    fn number(&mut self, schema: &Value, value: &Value, path: &str) {
+    fn number(&mut self, schema: &Value, value: &Value, path: &Path<'_>) {
         if is(schema, "integer") && !(value.is_u64() || value.is_i64()) {
             return self.wrong_type(schema, value, path);
         }
@@ -131,7 +148,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn choice(&mut self, choices: &[&str], value: &Value, path: &str) {
+    fn choice(&mut self, choices: &[&str], value: &Value, path: &Path<'_>) {
         match value.as_str() {
             Some(word) if choices.contains(&word) => {}
             Some(word) => {
@@ -146,7 +163,7 @@ impl<'s> Checker<'s> {
         }
     }
 
-    fn wrong_type(&mut self, schema: &Value, value: &Value, path: &str) {
+    fn wrong_type(&mut self, schema: &Value, value: &Value, path: &Path<'_>) {
         let problem = format!("{} where {} is needed", kind(value), needed(schema));
         let remedy = match value {
             Value::String(text)
@@ -170,7 +187,7 @@ impl<'s> Checker<'s> {
         self.add(path, shown(value), problem, remedy);
     }
 
-    fn canonical_duration(&mut self, value: &mut Value, path: &str) {
+    fn canonical_duration(&mut self, value: &mut Value, path: &Path<'_>) {
         let Some(text) = value.as_str() else { return };
         match duration::parse(text) {
             Some(length) => *value = duration::format(length).into(),
@@ -179,8 +196,7 @@ impl<'s> Checker<'s> {
     }
 
     fn definition(&self, reference: &str) -> &'s Value {
-        let pointer = reference.strip_prefix('#').unwrap_or(reference);
-        self.root.pointer(pointer).unwrap_or(&Value::Null)
+        reference.strip_prefix("#/$defs/").map_or(&Value::Null, |name| &self.root["$defs"][name])
     }
 
     /// The description of a property, or else of what it refers to.
@@ -191,13 +207,13 @@ impl<'s> Checker<'s> {
 
     fn add(
         &mut self,
-        field: &str,
+        path: &Path<'_>,
         value: impl Into<String>,
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) {
         self.findings.push(Finding {
-            field: field.to_owned(),
+            field: path.field(),
             value: value.into(),
             problem: problem.into(),
             remedy: remedy.into(),
@@ -297,14 +313,14 @@ fn shown(value: &Value) -> String {
 }
 
 /// A pattern of a schema, compiled once in the life of the process: a policy has hundreds of documents, and compiling costs
-/// more than all the rest of reading one.
-fn compiled(pattern: &str) -> Option<Regex> {
-    static COMPILED: LazyLock<Mutex<HashMap<String, Option<Regex>>>> = LazyLock::new(Mutex::default);
+/// more than all the rest of reading one. Shared and not cloned: each clone would build its automaton anew.
+fn compiled(pattern: &str) -> Option<Arc<Regex>> {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Option<Arc<Regex>>>>> = LazyLock::new(Mutex::default);
     let mut known = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(compiled) = known.get(pattern) {
         return compiled.clone();
     }
-    let compiled = Regex::new(pattern).ok();
+    let compiled = Regex::new(pattern).ok().map(Arc::new);
     known.insert(pattern.to_owned(), compiled.clone());
     compiled
 }

@@ -88,7 +88,7 @@ impl Document {
         let namespace = label("namespace").unwrap_or("default").to_owned();
         let id = ResourceId { kind, namespace, name: label("name").unwrap_or("(without name)").to_owned() };
         located.set_resource(id.to_string());
-        Ok(Self { id, resource: resource(kind, &located)?, located })
+        Ok(Self { id, resource: resource(kind, &mut located)?, located })
     }
 }
 
@@ -113,7 +113,7 @@ macro_rules! kinds {
     ($($kind:ident),*) => {
         const KINDS: &[&str] = &[$(stringify!($kind)),*];
 
-        fn resource(kind: &str, located: &Located) -> Result<Resource, Vec<Problem>> {
+        fn resource(kind: &str, located: &mut Located) -> Result<Resource, Vec<Problem>> {
             let definition = format!("#/$defs/{kind}");
             match kind {
                 $(stringify!($kind) => located

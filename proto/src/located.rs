@@ -8,7 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 use serde_saphyr::Spanned;
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 /// A document whose fields know where they were written.
 #[derive(Clone, Debug)]
@@ -16,25 +19,38 @@ pub struct Located {
     source: String,
     resource: String,
     value: Value,
-    positions: HashMap<String, Position>,
+    /// The text, and the how manieth of its documents this is.
+    text: Arc<Text>,
+    index: usize,
     overlaid: HashMap<String, String>,
+}
+
+/// A YAML text and the places of its documents' fields, which are looked for when somebody asks first: of a text without
+/// problems nobody does.
+#[derive(Debug, Default)]
+struct Text {
+    text: String,
+    places: OnceLock<Vec<HashMap<String, Position>>>,
+}
+
+impl Text {
+    fn places(&self) -> &[HashMap<String, Position>] {
+        self.places.get_or_init(|| node::located(&self.text).into_iter().map(places).collect())
+    }
 }
 
 impl Located {
     /// Reads each document of a YAML text. Empty documents are left out.
     pub fn parse(source: &str, text: &str) -> Result<Vec<Self>, Box<Problem>> {
-        let documents = node::read(source, text)?;
-        let located = documents.into_iter().map(|root| {
-            let mut positions = HashMap::new();
-            positions.insert(String::new(), node::position(root.referenced));
-            let value = flatten(root.value, "", &mut positions);
-            Self {
-                source: source.to_owned(),
-                resource: String::new(),
-                value,
-                positions,
-                overlaid: HashMap::new(),
-            }
+        let documents = node::values(source, text)?;
+        let text = Arc::new(Text { text: text.to_owned(), places: OnceLock::new() });
+        let located = documents.into_iter().enumerate().map(|(index, value)| Self {
+            source: source.to_owned(),
+            resource: String::new(),
+            value,
+            text: Arc::clone(&text),
+            index,
+            overlaid: HashMap::new(),
         });
         Ok(located.filter(|document| !document.value.is_null()).collect())
     }
@@ -45,7 +61,8 @@ impl Located {
             source: source.to_owned(),
             resource: String::new(),
             value: Value::Object(Map::new()),
-            positions: HashMap::new(),
+            text: Arc::default(),
+            index: 0,
             overlaid: HashMap::new(),
         }
     }
@@ -62,7 +79,8 @@ impl Located {
 
     /// Where a field was written; of a field that is not there, where the nearest field round it was.
     pub fn line_of(&self, field: &str) -> Option<Position> {
-        enclosing(field).find_map(|field| self.positions.get(field)).copied()
+        let places = self.text.places().get(self.index)?;
+        enclosing(field).find_map(|field| places.get(field)).copied()
     }
 
     /// A problem of a field, with its place. `value` is what was found there, as JSON, or empty.
@@ -100,8 +118,13 @@ impl Located {
         self.overlaid.insert(field, source.to_owned());
     }
 
-    /// The document as a `T`, if it obeys `definition` (`#/$defs/…`, or the whole schema if empty).
-    pub fn typed<T: DeserializeOwned>(&self, schema: &Value, definition: &str) -> Result<T, Vec<Problem>> {
+    /// The document as a `T`, if it obeys `definition` (`#/$defs/…`, or the whole schema if empty). Uses up its value; the
+    /// places stay.
+    pub fn typed<T: DeserializeOwned>(
+        &mut self,
+        schema: &Value,
+        definition: &str,
+    ) -> Result<T, Vec<Problem>> {
         self.typed_without(schema, definition, &[])
     }
 
@@ -112,12 +135,12 @@ impl Located {
 
     /// As [`Self::typed`]; fields in `omitted` are in the schema but not in the type.
     pub(crate) fn typed_without<T: DeserializeOwned>(
-        &self,
+        &mut self,
         schema: &Value,
         definition: &str,
         omitted: &[&str],
     ) -> Result<T, Vec<Problem>> {
-        let mut value = self.value.clone();
+        let mut value = std::mem::take(&mut self.value);
         let findings = check::check(schema, definition, &mut value);
         if !findings.is_empty() {
             let told =
@@ -164,27 +187,30 @@ fn enclosing(field: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn flatten(node: Node, path: &str, positions: &mut HashMap<String, Position>) -> Value {
+/// The place of each field of a document.
+fn places(root: Spanned<Node>) -> HashMap<String, Position> {
+    let mut places = HashMap::from([(String::new(), node::position(root.referenced))]);
+    place(root.value, "", &mut places);
+    places
+}
+
+fn place(node: Node, path: &str, places: &mut HashMap<String, Position>) {
     match node {
-        Node::Scalar(value) => value,
-        Node::List(items) => items
-            .into_iter()
-            .enumerate()
-            .map(|(index, item)| {
+        Node::Scalar => {}
+        Node::List(items) => {
+            for (index, item) in items.into_iter().enumerate() {
                 let path = join_index(path, index);
-                positions.insert(path.clone(), node::position(item.referenced));
-                flatten(item.value, &path, positions)
-            })
-            .collect(),
-        Node::Map(entries) => entries
-            .into_iter()
-            .map(|(key, item)| {
+                places.insert(path.clone(), node::position(item.referenced));
+                place(item.value, &path, places);
+            }
+        }
+        Node::Map(entries) => {
+            for (key, item) in entries {
                 let path = join_key(path, &key.value);
-                positions.insert(path.clone(), member_position(&key, &item));
-                (key.value, flatten(item.value, &path, positions))
-            })
-            .collect::<Map<_, _>>()
-            .into(),
+                places.insert(path.clone(), member_position(&key, &item));
+                place(item.value, &path, places);
+            }
+        }
     }
 }
 

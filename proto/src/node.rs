@@ -1,20 +1,34 @@
-//! A YAML text as a tree whose nodes know their place.
+//! A YAML text as values, or as a tree whose nodes know their place.
 
 use crate::{Position, Problem};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{DuplicateKeyPolicy, Location, Spanned};
 use std::fmt;
 
-/// The value of a node. Each child knows where it begins.
+/// A node without its value. Each child knows where it begins.
 pub(crate) enum Node {
-    Scalar(Value),
+    Scalar,
     List(Vec<Spanned<Self>>),
     Map(Vec<(Spanned<String>, Spanned<Self>)>),
 }
 
 /// Reads every document of a YAML text. Duplicate keys are refused, and aliases cannot grow without bound.
-pub(crate) fn read(source: &str, text: &str) -> Result<Vec<Spanned<Node>>, Box<Problem>> {
+pub(crate) fn values(source: &str, text: &str) -> Result<Vec<Value>, Box<Problem>> {
+    read(text).map_err(|error| {
+        let problem = format!("not valid YAML: {}", without_place(&error));
+        let remedy = "correct the text there; everything after it is unread";
+        let position = error.location().map(position);
+        Box::new(Problem { position, ..Problem::of_source(source, problem, remedy) })
+    })
+}
+
+/// The same documents with their places, which costs as much again.
+pub(crate) fn located(text: &str) -> Vec<Spanned<Node>> {
+    read(text).unwrap_or_default()
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, serde_saphyr::Error> {
     // A policy of 1,000 services with 10 endpoints each has 3,000 documents and 200,000 nodes.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -28,13 +42,9 @@ pub(crate) fn read(source: &str, text: &str) -> Result<Vec<Spanned<Node>>, Box<P
         duplicate_keys: DuplicateKeyPolicy::Error,
         strict_booleans: true,
         with_snippet: false,
+        emit_comments: false,
     };
-    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| {
-        let problem = format!("not valid YAML: {}", without_place(&error));
-        let remedy = "correct the text there; everything after it is unread";
-        let position = error.location().map(position);
-        Box::new(Problem { position, ..Problem::of_source(source, problem, remedy) })
-    })
+    serde_saphyr::from_multiple_with_options(text, options)
 }
 
 pub(crate) fn position(location: Location) -> Position {
@@ -63,32 +73,40 @@ impl<'de> Visitor<'de> for NodeVisitor {
         f.write_str("any YAML value")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
+    fn visit_bool<E>(self, _: bool) -> Result<Node, E> {
+        Ok(Node::Scalar)
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
+    fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
+        Ok(Node::Scalar)
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
+    fn visit_u64<E>(self, _: u64) -> Result<Node, E> {
+        Ok(Node::Scalar)
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
+    fn visit_i128<E>(self, _: i128) -> Result<Node, E> {
+        Ok(Node::Scalar)
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Scalar(value.into()))
+    fn visit_u128<E>(self, _: u128) -> Result<Node, E> {
+        Ok(Node::Scalar)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+        Ok(Node::Scalar)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Node, E> {
+        Ok(Node::Scalar)
     }
 
     fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Null))
+        Ok(Node::Scalar)
     }
 
     fn visit_none<E>(self) -> Result<Node, E> {
-        Ok(Node::Scalar(Value::Null))
+        Ok(Node::Scalar)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
