@@ -4,6 +4,7 @@ mod advisories;
 mod bench;
 mod demo;
 mod error;
+mod fuzz;
 mod process;
 mod source;
 mod test;
@@ -39,6 +40,8 @@ enum Command {
     Sizes,
     /// Measure CPU time, memory and start beside Envoy, nginx and haproxy
     Bench(bench::Args),
+    /// Let the fuzzer loose on the HTTP/1 guard for a number of inputs
+    Fuzz(fuzz::Args),
     /// Compare the dependencies with the RustSec database (needs the internet)
     Advisories,
 }
@@ -58,6 +61,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Check => test::run(&test::Args::quick()),
         Command::Sizes => source::report(),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Advisories => advisories::run(),
     }
 }

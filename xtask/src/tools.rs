@@ -24,6 +24,7 @@ pub(crate) enum Source {
 pub(crate) const CARGO_DENY: Tool = Tool::from_crate("cargo-deny", "0.20.2");
 pub(crate) const CARGO_MACHETE: Tool = Tool::from_crate("cargo-machete", "0.9.2");
 pub(crate) const CURL: Tool = Tool::from_debian("curl", "curl");
+pub(crate) const GXX: Tool = Tool::from_debian("g++", "g++");
 pub(crate) const H2LOAD: Tool = Tool::from_debian("h2load", "nghttp2-client");
 pub(crate) const HAPROXY: Tool = Tool::from_debian("haproxy", "haproxy");
 pub(crate) const GO: Tool = Tool::from_debian("go", "golang-go");

@@ -1,6 +1,6 @@
 //! What the guard accepts, httparse and hyper read alike.
 //!
-//! `cargo +nightly fuzz run guard --fuzz-dir tests/fuzz -- -max_len=2048 -dict=tests/fuzz/http1.dict`
+//! `cargo xtask fuzz --runs 1000000`
 #![no_main]
 
 // By its path: nothing else of the sidecar has to be built with the sanitizers.

@@ -111,6 +111,12 @@ pub(crate) const SUITES: &[Suite] = &[
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "strict_*"])],
     },
     Suite {
+        name: "fuzz",
+        about: "the fuzz target builds, and finds nothing from its corpus in a few seconds",
+        needs: &[tools::GXX],
+        steps: &[Step::Xtask(&["fuzz"])],
+    },
+    Suite {
         name: "telemetry",
         about: "spans reach a receiver by OTLP; what telemetry costs a request is counted (callgrind)",
         needs: &[tools::VALGRIND],
