@@ -6,10 +6,12 @@
 //! - [`document`]: a policy file, read into resources.
 //! - [`located`]: any YAML file, read by its JSON Schema into a type; errors name line, field, value and remedy.
 //! - [`duration`]: lengths of time as people write them.
+//! - [`spiffe`]: identities of workloads.
 
 pub mod document;
 pub mod duration;
 pub mod located;
+pub mod spiffe;
 
 mod check;
 mod node;

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+pub use trama_proto::spiffe::SpiffeId;
+
 /// Which policy a decision was made under: a rising number and a digest of the content.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Revision {
@@ -67,51 +69,6 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// A workload's identity: `spiffe://<trust domain>/<path>` (SPIFFE-ID standard, section 2).
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct SpiffeId(Arc<str>);
-
-impl SpiffeId {
-    /// Parses an id; the error says which rule it breaks.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
-        let rest = text.strip_prefix("spiffe://").ok_or("a SPIFFE id begins with spiffe://")?;
-        let (domain, path) =
-            rest.split_once('/').ok_or("a workload's SPIFFE id has a path after the trust domain")?;
-        let domain_ok =
-            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
-        if domain.is_empty() || !domain.bytes().all(domain_ok) {
-            return Err("a trust domain has only a-z, 0-9, dot, dash and underscore");
-        }
-        let path_ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'/');
-        let segments_ok = path.split('/').all(|s| !s.is_empty() && s != "." && s != "..");
-        if text.len() > 2048 || !path.bytes().all(path_ok) || !segments_ok {
-            return Err("a SPIFFE path has non-empty segments of letters, digits, dot, dash and underscore");
-        }
-        Ok(Self(text.into()))
-    }
-
-    /// The whole id.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The id as a cheap handle for logs.
-    pub fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.0)
-    }
-
-    /// The trust domain.
-    pub fn trust_domain(&self) -> &str {
-        self.0["spiffe://".len()..].split('/').next().unwrap_or_default()
-    }
-}
-
-impl fmt::Display for SpiffeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// What an application speaks on a port.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum AppProtocol {
@@ -126,29 +83,4 @@ pub enum AppProtocol {
     Grpc,
     /// Opaque bytes.
     Tcp,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spiffe_id_is_parsed_or_refused_with_the_rule() {
-        let id = SpiffeId::parse("spiffe://trama.local/ns/shop/sa/orders").unwrap();
-        assert_eq!(id.trust_domain(), "trama.local");
-        for bad in [
-            "http://x/y",
-            "spiffe://",
-            "spiffe://x",
-            "spiffe:///ns",
-            "spiffe://UP/ns",
-            "spiffe://x/",
-            "spiffe://x/a//b",
-            "spiffe://x/../b",
-            "spiffe://x/a b",
-            "spiffe://x/a?b",
-        ] {
-            assert!(SpiffeId::parse(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -1,0 +1,87 @@
+//! Secrets at rest: AES-256-GCM under a key that is not in the store.
+
+use std::{
+    fmt::{self, Debug, Formatter},
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    rand,
+};
+
+use super::IdentityError;
+
+/// The length of the key, in bytes.
+const LENGTH: usize = 32;
+
+/// Opens and closes what is kept secret.
+pub struct SealingKey(RandomizedNonceKey);
+
+impl SealingKey {
+    /// Takes 32 bytes.
+    pub fn new(bytes: &[u8]) -> Result<Self, IdentityError> {
+        let wrong =
+            |_| IdentityError::Sealed(format!("a sealing key has {LENGTH} bytes, this one {}", bytes.len()));
+        Ok(Self(RandomizedNonceKey::new(&AES_256_GCM, bytes).map_err(wrong)?))
+    }
+
+    /// Reads the key from a file that only its owner may read; makes one if there is none.
+    pub fn from_file(path: &Path) -> Result<Self, IdentityError> {
+        let bytes = read_or_make(path)
+            .map_err(|error| IdentityError::Sealed(format!("sealing key {}: {error}", path.display())))?;
+        Self::new(&bytes)
+    }
+
+    /// Closes a secret. `name` says what it is, so that one sealed secret cannot be put in another's place.
+    pub(super) fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, IdentityError> {
+        let mut sealed = secret.to_vec();
+        let nonce = self.0.seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut sealed);
+        let nonce = nonce.map_err(|_| IdentityError::Signing("sealing failed".to_owned()))?;
+        sealed.extend_from_slice(nonce.as_ref());
+        Ok(sealed)
+    }
+
+    /// Opens a secret.
+    pub(super) fn open(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, IdentityError> {
+        let wrong = || IdentityError::Sealed(format!("{name} was sealed with another key or is damaged"));
+        let (sealed, nonce) = sealed.split_last_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
+        let mut secret = sealed.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let length =
+            self.0.open_in_place(nonce, Aad::from(name.as_bytes()), &mut secret).map_err(|_| wrong())?.len();
+        secret.truncate(length);
+        Ok(secret)
+    }
+}
+
+impl Debug for SealingKey {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("SealingKey")
+    }
+}
+
+fn read_or_make(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = [0; LENGTH];
+    rand::fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match made {
+        Ok(mut file) => {
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            Ok(bytes.to_vec())
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let mode = fs::metadata(path)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                let problem = format!("others may read it (mode {:o}); run `chmod 600` on it", mode & 0o777);
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+            }
+            fs::read(path)
+        }
+        Err(error) => Err(error),
+    }
+}
