@@ -5,10 +5,10 @@
 
 use std::{cell::RefCell, rc::Rc};
 
-use ::http::{HeaderMap, Response, StatusCode, Version};
+use ::http::{HeaderMap, Response, StatusCode, Version, header};
 use bytes::Bytes;
 
-use super::guard::InFlight;
+use super::{fields, guard::InFlight};
 
 /// A stream that can still be answered, shared with the future that will answer it.
 pub(super) type Http2Stream = Rc<RefCell<::h2::server::SendResponse<Bytes>>>;
@@ -25,14 +25,24 @@ pub enum Interim {
 }
 
 impl Interim {
-    /// Sends an interim answer. One that cannot be sent is dropped: it carries nothing that the peer must have.
+    /// Whether an interim answer of this status is passed on.
     ///
     /// `100 (Continue)` concerns one connection only; whoever reads the body there sends its own (RFC 9110 section
-    /// 10.1.1).
-    pub async fn send(&self, status: StatusCode, headers: HeaderMap) {
-        if matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
+    /// 10.1.1). `101` would be an upgrade, and is none that we asked for.
+    pub fn travels(status: StatusCode) -> bool {
+        status.is_informational() && !matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS)
+    }
+
+    /// Sends an interim answer, without what concerns the upstream connection alone or pretends to. One that cannot be
+    /// sent is dropped: it carries nothing that the peer must have.
+    pub async fn send(&self, status: StatusCode, mut headers: HeaderMap) {
+        if !Self::travels(status) {
             return;
         }
+        fields::strip_hop_by_hop(&mut headers);
+        headers.remove(fields::REASON);
+        // It has no content (RFC 9110 section 8.6), and a reader who believed in some would lose its place.
+        headers.remove(header::CONTENT_LENGTH);
         match self {
             Self::Nowhere => {}
             Self::Http1(in_flight, version) => {

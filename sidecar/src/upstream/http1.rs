@@ -17,12 +17,16 @@ use super::{
     age::Age,
     connect::{self, BoxStream},
     failure,
+    interim::Interims,
     limits::UpstreamLimits,
     places::{Look, Place, Places},
 };
 use crate::{
     error::{Failure, Reason},
-    http::body::{Body, End, Held},
+    http::{
+        body::{Body, End, Held},
+        interim::Interim,
+    },
     telemetry::OpenConnection,
 };
 
@@ -122,8 +126,10 @@ pub(super) async fn send(
     pool: &Rc<RefCell<Http1Pool>>,
     way: &Way<'_>,
     mut request: Request<Body>,
+    interim: &Interim,
 ) -> Result<Response<Body>, Failure> {
     frame(&mut request);
+    let interims = Interims::of(&mut request);
     loop {
         let pooled = pool.borrow_mut().checkout();
         let connection = match pooled {
@@ -135,7 +141,7 @@ pub(super) async fn send(
             },
         };
         let sending = connection.sender.borrow_mut().try_send_request(request);
-        match sending.await {
+        match interims.until(sending, interim).await {
             Ok(response) if framed_twice(&response) => {
                 let failure = Failure::after(Reason::UpstreamMalformed);
                 let failure = failure.detail("the answer has Content-Length and Transfer-Encoding");

@@ -9,6 +9,7 @@ mod connect;
 mod failure;
 mod http1;
 mod http2;
+mod interim;
 mod limits;
 mod ping;
 mod places;
@@ -156,7 +157,7 @@ impl Upstream {
         match target.leg {
             Leg::Http1 => {
                 let pool = self.pools.borrow_mut().http1(key);
-                http1::send(&pool, way, request).await
+                http1::send(&pool, way, request, interim).await
             }
             Leg::Http2 | Leg::Mesh(_) => {
                 let pool = self.pools.borrow_mut().http2(key);

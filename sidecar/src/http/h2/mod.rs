@@ -1,5 +1,6 @@
 //! HTTP/2 by the `h2` crate itself: interim answers, reset codes and GOAWAY are in our hands (hyper hides them).
 
+mod expect;
 mod pump;
 mod server;
 

@@ -18,7 +18,7 @@ use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::{PumpEnd, data_frame_budget, pump};
+use super::{PumpEnd, data_frame_budget, expect::Expectation, pump};
 use crate::http::{
     Abort, Answer, Handler, HttpLimits,
     body::Body,
@@ -102,12 +102,20 @@ async fn answer<H: Handler>(
     resets: Rc<Resets>,
 ) {
     let bodiless = request.method() == Method::HEAD;
-    let request = request.map(Body::http2);
     let respond = Rc::new(RefCell::new(respond));
+    let expectation = Expectation::of(&request, &respond);
+    let request = request.map(Body::http2);
+    let request = match &expectation {
+        Some(expectation) => request.map(|body| expectation.of_body(body)),
+        None => request,
+    };
     let answer = {
         let mut handling = pin!(handler.handle(request, Interim::Http2(Rc::clone(&respond))));
         poll_fn(|cx| poll_answer(handling.as_mut(), &respond, cx)).await
     };
+    if let Some(expectation) = expectation {
+        expectation.is_over();
+    }
     match answer {
         Some(Ok(response)) => {
             if let Some(PumpEnd::Peer(_)) = send(&respond, response, bodiless).await {
