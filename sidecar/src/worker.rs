@@ -188,11 +188,16 @@ impl Worker {
     }
 
     /// Serves HTTP/2 until the connection ends, or is drained at `stage`.
-    pub async fn serve_http2<C: Served>(connection: Rc<C>, stream: impl Stream, stage: Stage) {
+    pub async fn serve_http2<C: Served>(
+        connection: Rc<C>,
+        stream: impl Stream,
+        writes: h2::Writes,
+        stage: Stage,
+    ) {
         let worker = Rc::clone(connection.worker());
         let drain = worker.shared.drain.clone().reach(stage);
         if let h2::ServeEnd::Failed(error) =
-            Box::pin(h2::serve(stream, &worker.settings.http, connection, drain)).await
+            Box::pin(h2::serve(stream, &worker.settings.http, writes, connection, drain)).await
         {
             tracing::debug!(%error, "an HTTP/2 connection broke off");
         }

@@ -19,6 +19,7 @@ use crate::{
     error::{Failure, Reason},
     http::{
         detect::{Told, conclude, detect, detect_within},
+        h2::Writes,
         io::{Gathered, Prefixed},
     },
     telemetry::{Direction, HandshakeFailure, Peer, Security},
@@ -64,7 +65,9 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
         Ok(connection) => {
             let connection = Rc::new(Connection { peer: Some(peer.id), ..connection });
             match peer.carried {
-                Carried::Http2 => Worker::serve_http2(connection, stream, Stage::Inbound).await,
+                Carried::Http2 => {
+                    Worker::serve_http2(connection, stream, Writes::AtOnce, Stage::Inbound).await
+                }
                 Carried::Tcp => Box::pin(opaque::carry(&connection, stream)).await,
             }
         }
@@ -169,7 +172,7 @@ async fn plain(connection: Rc<Connection>, stream: TcpStream) {
     let stream = Prefixed::new(read.freeze(), stream);
     match told {
         Told::Http1 => Worker::serve_http1(connection, stream, Stage::Inbound).await,
-        Told::Http2 => Worker::serve_http2(connection, stream, Stage::Inbound).await,
+        Told::Http2 => Worker::serve_http2(connection, stream, Writes::Gathered, Stage::Inbound).await,
         Told::Opaque => Box::pin(opaque::carry(&connection, stream)).await,
         Told::Gone => {}
     }

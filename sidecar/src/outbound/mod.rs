@@ -25,6 +25,7 @@ use crate::{
     error::{Failure, Reason},
     http::{
         detect::{Told, conclude, detect, detect_within},
+        h2::Writes,
         io::{Gathered, Prefixed, Stream},
     },
     telemetry::{Direction, External, HandshakeFailure, Peer, Security},
@@ -129,9 +130,10 @@ async fn serve(
     };
     let told = conclude(detected, read.len(), protocol == AppProtocol::Auto);
     let stream = Prefixed::new(read.freeze(), stream);
+    let writes = if security == Security::Plain { Writes::Gathered } else { Writes::AtOnce };
     match told {
         Told::Http1 => Worker::serve_http1(connection, stream, Stage::All).await,
-        Told::Http2 => Worker::serve_http2(connection, stream, Stage::All).await,
+        Told::Http2 => Worker::serve_http2(connection, stream, writes, Stage::All).await,
         Told::Opaque => Box::pin(opaque::carry(&connection, stream, None)).await,
         Told::Gone => {}
     }

@@ -3,10 +3,12 @@
 mod expect;
 mod pump;
 mod server;
+mod turn;
 
 pub use self::{
     pump::{PumpEnd, pump},
     server::{ServeEnd, serve},
+    turn::Writes,
 };
 
 /// What small DATA frames that nobody has read yet may cost, in h2's measure (256 bytes less the payload, each).

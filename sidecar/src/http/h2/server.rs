@@ -18,7 +18,7 @@ use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
-use super::{PumpEnd, data_frame_budget, expect::Expectation, pump};
+use super::{PumpEnd, Writes, data_frame_budget, expect::Expectation, pump, turn::Turn};
 use crate::http::{
     Abort, Answer, Handler, HttpLimits,
     body::Body,
@@ -43,11 +43,14 @@ const PENDING_RESETS: usize = 64;
 pub async fn serve<H: Handler>(
     io: impl Stream,
     limits: &HttpLimits,
+    writes: Writes,
     handler: Rc<H>,
     drain: impl Future<Output = ()>,
 ) -> ServeEnd {
     let (io, moved) = Watched::new(io);
-    let handshake = tokio::time::timeout(limits.head_timeout, builder(limits).handshake(io)).await;
+    let (io, turns) = Turn::new(io, writes);
+    let handshake = turns.drive(builder(limits).handshake(io));
+    let handshake = tokio::time::timeout(limits.head_timeout, handshake).await;
     let mut connection = match handshake {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return ServeEnd::Failed(error),
@@ -71,7 +74,7 @@ pub async fn serve<H: Handler>(
             }
             connection.poll_accept(cx)
         });
-        match accepted.await {
+        match turns.drive(accepted).await {
             Some(Ok((request, respond))) => {
                 tokio::task::spawn_local(answer(Rc::clone(&handler), request, respond, Rc::clone(&resets)));
             }
