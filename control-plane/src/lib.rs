@@ -4,5 +4,9 @@
 
 // Certificates for workloads, and the tokens by which they join.
 pub mod identity;
+// What the store holds as sidecars see it: resources by name and by the service that they concern; pure
+pub mod model;
+// Which sidecar is told what, and when; pure
+pub mod distribute;
 // What must outlive the process: keys, values, revisions.
 pub mod store;

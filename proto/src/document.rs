@@ -33,6 +33,25 @@ pub struct ResourceId {
     pub name: String,
 }
 
+impl ResourceId {
+    /// Names a resource; `None` for a kind that there is not.
+    pub fn new(kind: &str, namespace: impl Into<String>, name: impl Into<String>) -> Option<Self> {
+        let kind = KINDS.iter().find(|known| **known == kind)?;
+        Some(Self { kind, namespace: namespace.into(), name: name.into() })
+    }
+
+    /// Names a resource that exists.
+    pub fn of(resource: &Resource) -> Self {
+        let metadata = resource.metadata().cloned().unwrap_or_default();
+        let namespace = Some(metadata.namespace).filter(|namespace| !namespace.is_empty());
+        Self {
+            kind: resource.kind(),
+            namespace: namespace.unwrap_or_else(|| "default".to_owned()),
+            name: metadata.name,
+        }
+    }
+}
+
 impl Display for ResourceId {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}/{}", self.kind, self.namespace, self.name)

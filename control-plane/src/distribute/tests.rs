@@ -1,0 +1,361 @@
+//! A session with a sidecar that does what its messages say, and with one that does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trama_proto::{
+    discovery::v1::{HeldResource, Hello, Push, ResourceName},
+    document::{Document, Resource, ResourceId},
+};
+
+use super::*;
+use crate::{
+    model::{Service, World, hash},
+    store::Stamp,
+};
+
+const EPOCH: u64 = 3;
+
+/// A sidecar as far as the stream is concerned: what it has, and what it cannot use.
+#[derive(Default)]
+struct Sidecar {
+    has: BTreeMap<ResourceId, (u64, Resource)>,
+    /// Resources with this label are refused.
+    refuses: bool,
+    pushes: Vec<Push>,
+}
+
+impl Sidecar {
+    fn hello(&self) -> Hello {
+        let held = self.has.iter().map(|(id, (version, resource))| HeldResource {
+            name: Some(named(id)),
+            version: *version,
+            hash: hash(resource).to_vec(),
+        });
+        Hello { node: None, held: held.collect() }
+    }
+
+    /// Takes all that the session has to say.
+    fn settle(&mut self, session: &mut Session, world: &World) {
+        while let Some(push) = session.next(world) {
+            assert!(session.next(world).is_none(), "one push at a time");
+            assert!(self.pushes.len() < 10_000, "it never settles");
+            self.take(session, push);
+        }
+    }
+
+    fn take(&mut self, session: &mut Session, push: Push) {
+        let resources: Vec<_> = push
+            .resources
+            .iter()
+            .map(|pushed| (pushed.version, pushed.resource.clone().unwrap().kind.unwrap()))
+            .collect();
+        for (_, resource) in &resources {
+            let id = ResourceId::of(resource);
+            assert!(self.has.get(&id).is_none_or(|(_, had)| had != resource), "{id} is sent again unchanged");
+        }
+        let bad = resources.iter().filter(|(_, resource)| self.refuses && is_bad(resource));
+        let refusals: Vec<_> = bad
+            .map(|(_, resource)| (named(&ResourceId::of(resource)), "spec".to_owned(), "no".to_owned()))
+            .collect();
+        if refusals.is_empty() {
+            for (version, resource) in resources {
+                self.has.insert(ResourceId::of(&resource), (version, resource));
+            }
+            for gone in &push.tombstones {
+                let id = ResourceId::new(&gone.kind, &gone.namespace, &gone.name).unwrap();
+                assert!(self.has.remove(&id).is_some(), "{id} was not there");
+            }
+            session.ack(push.nonce).unwrap();
+        } else {
+            session.nack(push.nonce, refusals).unwrap();
+        }
+        self.pushes.push(push);
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.has.keys().map(ToString::to_string).collect()
+    }
+}
+
+fn named(id: &ResourceId) -> ResourceName {
+    ResourceName { kind: id.kind.to_owned(), namespace: id.namespace.clone(), name: id.name.clone() }
+}
+
+fn is_bad(resource: &Resource) -> bool {
+    resource.metadata().is_some_and(|metadata| metadata.labels.contains_key("bad"))
+}
+
+fn write(world: &mut World, revision: u64, text: &str) {
+    for document in Document::parse("test", text).unwrap() {
+        world.change(revision, document.id, Some(document.resource));
+    }
+}
+
+fn service(name: &str) -> String {
+    format!(
+        "kind: Service\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ ports: [{{ port: 80 }}] }}\n"
+    )
+}
+
+fn endpoints(name: &str, address: &str) -> String {
+    format!(
+        "kind: EndpointSet\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ service: {name}, \
+         endpoints: [{{ address: {address} }}] }}\n"
+    )
+}
+
+fn route(parent: &str, backend: &str) -> String {
+    format!(
+        "kind: Route\nmetadata: {{ name: {parent}-{backend}, namespace: shop }}\nspec: {{ parentRefs: [{{ service: \
+         {parent} }}], rules: [{{ backendRefs: [{{ service: {backend} }}] }}] }}\n"
+    )
+}
+
+fn world() -> World {
+    let mut world = World::new(Stamp { epoch: EPOCH, revision: 0 });
+    for (revision, name) in ["orders", "prices", "stock"].into_iter().enumerate() {
+        write(&mut world, revision as u64 + 1, &service(name));
+        write(&mut world, revision as u64 + 1, &endpoints(name, "10.0.0.1"));
+    }
+    write(&mut world, 4, &route("orders", "stock"));
+    world
+}
+
+fn orders() -> Service {
+    Service::new("shop", "orders")
+}
+
+fn connect(sidecar: &mut Sidecar, world: &World, services: &[Service]) -> Session {
+    let mut session = Session::new(&sidecar.hello()).unwrap();
+    session.subscribe(services.iter().cloned()).unwrap();
+    sidecar.settle(&mut session, world);
+    session
+}
+
+#[test]
+fn everybody_gets_services_and_the_rest_by_need() {
+    let world = world();
+    let mut sidecar = Sidecar::default();
+    let mut session = connect(&mut sidecar, &world, &[]);
+    assert_eq!(sidecar.names(), ["Service shop/orders", "Service shop/prices", "Service shop/stock"]);
+    assert_eq!((sidecar.pushes[0].epoch, sidecar.pushes[0].revision), (EPOCH, 4));
+    assert_eq!(session.acknowledged(), 4);
+
+    session.subscribe([orders()]).unwrap();
+    sidecar.settle(&mut session, &world);
+    let more: Vec<_> = sidecar.names().into_iter().filter(|name| !name.starts_with("Service")).collect();
+    assert_eq!(more, ["EndpointSet shop/orders", "EndpointSet shop/stock", "Route shop/orders-stock"]);
+
+    session.unsubscribe([&orders()]);
+    sidecar.settle(&mut session, &world);
+    assert_eq!(sidecar.pushes[2].tombstones.len(), 3);
+    assert_eq!(sidecar.names().len(), 3);
+}
+
+#[test]
+fn only_what_changed_is_told_and_only_to_whom_it_concerns() {
+    let mut world = world();
+    let mut sidecar = Sidecar::default();
+    let mut session = connect(&mut sidecar, &world, &[orders()]);
+    let told = sidecar.pushes.len();
+
+    write(&mut world, 5, &endpoints("prices", "10.0.0.9"));
+    sidecar.settle(&mut session, &world);
+    assert_eq!((sidecar.pushes.len(), session.acknowledged()), (told, 5), "prices is none of its business");
+
+    write(&mut world, 6, &endpoints("stock", "10.0.0.9"));
+    sidecar.settle(&mut session, &world);
+    let last = sidecar.pushes.last().unwrap();
+    assert_eq!((last.resources.len(), last.resources[0].version, last.revision), (1, 6, 6));
+
+    // A route that leads elsewhere brings those endpoints, and takes the others back.
+    let old = ResourceId::new("Route", "shop", "orders-stock").unwrap();
+    world.change(7, old, None);
+    write(&mut world, 7, &route("orders", "prices"));
+    sidecar.settle(&mut session, &world);
+    let last = sidecar.pushes.last().unwrap();
+    let gone: Vec<_> = last.tombstones.iter().map(|gone| format!("{} {}", gone.kind, gone.name)).collect();
+    assert_eq!(gone, ["EndpointSet stock", "Route orders-stock"]);
+    assert_eq!(last.resources.len(), 2);
+}
+
+#[test]
+fn a_backend_that_gets_its_endpoints_later_is_noticed() {
+    let mut world = world();
+    world.change(5, ResourceId::new("EndpointSet", "shop", "stock").unwrap(), None);
+    let mut sidecar = Sidecar::default();
+    let mut session = connect(&mut sidecar, &world, &[orders()]);
+    write(&mut world, 6, &endpoints("stock", "10.0.0.2"));
+    sidecar.settle(&mut session, &world);
+    assert!(sidecar.names().contains(&"EndpointSet shop/stock".to_owned()));
+}
+
+#[test]
+fn a_reconnect_sends_nothing_that_is_unchanged() {
+    let mut world = world();
+    let mut sidecar = Sidecar::default();
+    drop(connect(&mut sidecar, &world, &[orders()]));
+    let told = sidecar.pushes.len();
+    let mut session = Session::new(&sidecar.hello()).unwrap();
+    session.subscribe([orders()]).unwrap();
+    assert!(session.next(&world).is_none());
+    assert_eq!(session.acknowledged(), 4);
+    drop(session);
+
+    write(&mut world, 5, &endpoints("orders", "10.0.0.7"));
+    world.change(6, ResourceId::new("Service", "shop", "prices").unwrap(), None);
+    connect(&mut sidecar, &world, &[orders()]);
+    assert_eq!(sidecar.pushes.len(), told + 1);
+    let push = sidecar.pushes.last().unwrap();
+    assert_eq!((push.resources.len(), push.tombstones.len()), (1, 1));
+}
+
+#[test]
+fn changes_behind_a_slow_sidecar_are_told_as_one() {
+    let mut world = world();
+    let mut session = Session::new(&Hello::default()).unwrap();
+    session.subscribe([orders()]).unwrap();
+    let first = session.next(&world).unwrap();
+    for revision in 5..5000 {
+        write(
+            &mut world,
+            revision,
+            &endpoints("orders", &format!("10.0.{}.{}", revision / 250, revision % 250)),
+        );
+        assert!(session.next(&world).is_none());
+    }
+    session.ack(first.nonce).unwrap();
+    let second = session.next(&world).unwrap();
+    assert_eq!((second.resources.len(), second.resources[0].version, second.revision), (1, 4999, 4999));
+}
+
+#[test]
+fn what_was_refused_stays_away_until_its_content_changes_and_the_rest_arrives() {
+    let mut world = world();
+    let mut sidecar = Sidecar { refuses: true, ..Sidecar::default() };
+    let mut session = connect(&mut sidecar, &world, &[orders()]);
+    let bad =
+        route("orders", "prices").replace("namespace: shop }", "namespace: shop, labels: { bad: yes } }");
+    write(&mut world, 5, &bad);
+    write(&mut world, 5, &endpoints("orders", "10.0.0.8"));
+    sidecar.settle(&mut session, &world);
+
+    let id = ResourceId::new("Route", "shop", "orders-prices").unwrap();
+    assert!(!sidecar.has.contains_key(&id));
+    assert_eq!(sidecar.has[&ResourceId::new("EndpointSet", "shop", "orders").unwrap()].0, 5);
+    assert_eq!((session.refused()[&id].version.number, session.refused()[&id].path.as_str()), (5, "spec"));
+
+    let told = sidecar.pushes.len();
+    write(&mut world, 6, &bad);
+    sidecar.settle(&mut session, &world);
+    assert_eq!(sidecar.pushes.len(), told, "the same content under another revision");
+
+    write(&mut world, 7, &route("orders", "prices"));
+    sidecar.settle(&mut session, &world);
+    assert_eq!(sidecar.has[&id].0, 7);
+    assert!(session.refused().is_empty());
+}
+
+#[test]
+fn a_refused_route_costs_the_old_one_no_endpoints() {
+    let mut world = world();
+    let mut sidecar = Sidecar { refuses: true, ..Sidecar::default() };
+    let mut session = connect(&mut sidecar, &world, &[orders()]);
+    let bad = route("orders", "stock").replace("{ service: stock }", "{ service: prices }");
+    let bad = bad.replace("namespace: shop }", "namespace: shop, labels: { bad: yes } }");
+    write(&mut world, 5, &bad);
+    sidecar.settle(&mut session, &world);
+    write(&mut world, 6, &endpoints("stock", "10.0.0.66"));
+    sidecar.settle(&mut session, &world);
+    let stock = ResourceId::new("EndpointSet", "shop", "stock").unwrap();
+    assert_eq!(sidecar.has[&stock].0, 6);
+
+    write(&mut world, 7, &bad.replace("bad: yes", "good: yes"));
+    sidecar.settle(&mut session, &world);
+    assert!(!sidecar.has.contains_key(&stock));
+}
+
+#[test]
+fn answers_to_nothing_are_refused() {
+    let world = world();
+    let mut session = Session::new(&Hello::default()).unwrap();
+    assert_eq!(session.ack(1), Err(SessionError::Nonce { found: 1, expected: None }));
+    let push = session.next(&world).unwrap();
+    assert_eq!(session.ack(99), Err(SessionError::Nonce { found: 99, expected: Some(push.nonce) }));
+    assert_eq!(session.nack(push.nonce, vec![]), Err(SessionError::EmptyNack));
+    let many = (0..=MOST_SERVICES).map(|number| Service::new("shop", number.to_string()));
+    assert!(matches!(session.subscribe(many), Err(SessionError::TooMany { .. })));
+    let held = vec![HeldResource::default(); MOST_HELD + 1];
+    assert!(matches!(Session::new(&Hello { node: None, held }), Err(SessionError::TooMuchHeld { .. })));
+}
+
+/// Thousands of steps drawn by lot: whatever happens, a sidecar that has settled has exactly what it needs.
+#[test]
+fn a_settled_sidecar_has_what_it_needs() {
+    for seed in 0..60 {
+        let mut draw = fastrand::Rng::with_seed(seed);
+        let names = ["a", "b", "c", "d"];
+        let mut world = World::new(Stamp { epoch: EPOCH, revision: 0 });
+        let mut sidecar = Sidecar { refuses: seed % 2 == 0, ..Sidecar::default() };
+        let mut wanted = BTreeSet::new();
+        let mut session = Session::new(&Hello::default()).unwrap();
+        for step in 1..150 {
+            let name = names[draw.usize(0..4)];
+            let other = names[draw.usize(0..4)];
+            match draw.u8(0..10) {
+                0 => write(&mut world, step, &service(name)),
+                1 | 2 => write(&mut world, step, &endpoints(name, &format!("10.0.0.{}", draw.u8(1..9)))),
+                3 | 4 => {
+                    let bad = if draw.bool() { "{ bad: yes }" } else { "{}" };
+                    let labels = format!("namespace: shop, labels: {bad} }}");
+                    write(&mut world, step, &route(name, other).replacen("namespace: shop }", &labels, 1));
+                }
+                5 => {
+                    let ids: Vec<_> = world.resources().map(|(id, _)| id.clone()).collect();
+                    if let Some(id) = draw.choice(ids) {
+                        world.change(step, id, None);
+                    }
+                }
+                6 => {
+                    wanted.insert(Service::new("shop", name));
+                    session.subscribe([Service::new("shop", name)]).unwrap();
+                }
+                7 => {
+                    wanted.remove(&Service::new("shop", name));
+                    session.unsubscribe([&Service::new("shop", name)]);
+                }
+                8 => {
+                    session = Session::new(&sidecar.hello()).unwrap();
+                    session.subscribe(wanted.iter().cloned()).unwrap();
+                }
+                _ => {}
+            }
+            if draw.bool() {
+                sidecar.settle(&mut session, &world);
+                assert_settled(&sidecar, &session, &world, &wanted, seed);
+            }
+        }
+    }
+}
+
+fn assert_settled(
+    sidecar: &Sidecar,
+    session: &Session,
+    world: &World,
+    wanted: &BTreeSet<Service>,
+    seed: u64,
+) {
+    let needed = world.needed(wanted).resources;
+    for id in &needed {
+        let resource = &world.get(id).unwrap().resource;
+        if sidecar.refuses && is_bad(resource) {
+            assert!(session.refused().contains_key(id), "seed {seed}: {id}");
+        } else {
+            assert_eq!(sidecar.has.get(id).map(|(_, had)| had), Some(resource), "seed {seed}: {id}");
+        }
+    }
+    let keeps = session.refused().keys().any(|id| id.kind == "Route");
+    for id in sidecar.has.keys() {
+        assert!(needed.contains(id) || (keeps && world.get(id).is_some()), "seed {seed}: {id}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Whom a resource concerns.
+
+use trama_proto::{
+    document::{Resource, ResourceId},
+    policy::v1::{RouteSpec, route_filter::Filter},
+};
+
+/// A service's namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Service {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Service {
+    /// Names a service.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// Whom a resource concerns.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relation {
+    /// Every sidecar: names and addresses of services, and what holds for the mesh.
+    pub everybody: bool,
+    /// Sidecars that subscribe to one of these.
+    pub of: Vec<Service>,
+    /// Sidecars that subscribe to any service of this namespace.
+    pub of_namespace: Option<String>,
+    /// Whoever gets this needs what concerns the endpoints of these, too.
+    pub leads_to: Vec<Service>,
+    /// Whoever gets this needs these chains, too.
+    pub chains: Vec<ResourceId>,
+}
+
+impl Relation {
+    /// Whom a resource concerns.
+    pub fn of(resource: &Resource) -> Self {
+        let id = ResourceId::of(resource);
+        let here = |name: &str| Service::new(&id.namespace, name);
+        match resource {
+            Resource::Service(_)
+            | Resource::RegionTopology(_)
+            | Resource::Telemetry(_)
+            | Resource::MeshSettings(_) => Self { everybody: true, ..Self::default() },
+            Resource::EndpointSet(set) => Self::one(here(&spec(&set.spec).service)),
+            Resource::RegionalPolicy(policy) => Self::one(here(&spec(&policy.spec).service)),
+            Resource::AuthzPolicy(policy) => Self::one_or_namespace(&id, &spec(&policy.spec).service),
+            Resource::PluginChain(chain) => match spec(&chain.spec).service.as_str() {
+                // Only routes that name it lead to it.
+                "" => Self::default(),
+                service => Self::one(here(service)),
+            },
+            Resource::Route(route) => Self::of_route(&id, &spec(&route.spec)),
+        }
+    }
+
+    fn one(service: Service) -> Self {
+        Self { of: vec![service], ..Self::default() }
+    }
+
+    fn one_or_namespace(id: &ResourceId, service: &str) -> Self {
+        if service.is_empty() {
+            Self { of_namespace: Some(id.namespace.clone()), ..Self::default() }
+        } else {
+            Self::one(Service::new(&id.namespace, service))
+        }
+    }
+
+    fn of_route(id: &ResourceId, route: &RouteSpec) -> Self {
+        let named = |namespace: &str, name: &str| {
+            Service::new(if namespace.is_empty() { &id.namespace } else { namespace }, name)
+        };
+        let filters = route.rules.iter().flat_map(|rule| &rule.filters);
+        let chains = filters.filter_map(|filter| match &filter.filter {
+            Some(Filter::PluginChain(chain)) => ResourceId::new("PluginChain", &id.namespace, &chain.name),
+            _ => None,
+        });
+        let backends = route.rules.iter().flat_map(|rule| &rule.backend_refs);
+        Self {
+            of: route.parent_refs.iter().map(|parent| named(&parent.namespace, &parent.service)).collect(),
+            leads_to: backends.map(|backend| named(&backend.namespace, &backend.service)).collect(),
+            chains: chains.collect(),
+            ..Self::default()
+        }
+    }
+}
+
+fn spec<T: Clone + Default>(spec: &Option<T>) -> T {
+    spec.clone().unwrap_or_default()
+}

@@ -1,0 +1,166 @@
+//! All resources of one moment, and what changed before it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use prost::Message;
+use trama_proto::{
+    document::{Resource, ResourceId},
+    policy::v1,
+};
+
+use super::{Relation, Service};
+use crate::store::Stamp;
+
+/// Changes that are remembered. Who is further behind is compared with everything.
+const REMEMBERED: usize = 4096;
+
+/// What names a resource's content: the revision that wrote it, and SHA-256 of its canonical encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// The revision that wrote it.
+    pub number: u64,
+    /// Of the canonical encoding.
+    pub hash: [u8; 32],
+}
+
+/// SHA-256 of a resource's canonical encoding.
+pub fn hash(resource: &Resource) -> [u8; 32] {
+    let encoded = v1::Resource { kind: Some(resource.clone()) }.encode_to_vec();
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, &encoded).as_ref());
+    hash
+}
+
+/// A resource of the world.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Its version.
+    pub version: Version,
+    /// The resource.
+    pub resource: Resource,
+    relation: Relation,
+}
+
+/// What a sidecar needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needed {
+    /// The resources.
+    pub resources: BTreeSet<ResourceId>,
+    /// The services that it asks for, and those that their routes lead to.
+    pub reach: BTreeSet<Service>,
+}
+
+impl Needed {
+    /// Whether a resource that is new or changed could be needed now. It errs on the side of yes: a chain says nothing of
+    /// the routes that name it.
+    pub fn may_gain(&self, id: &ResourceId, held: &Held) -> bool {
+        let relation = &held.relation;
+        relation.everybody
+            || id.kind == "PluginChain"
+            || relation.of.iter().any(|service| self.reach.contains(service))
+            || self.reach.iter().any(|service| Some(&service.namespace) == relation.of_namespace.as_ref())
+    }
+}
+
+/// All resources of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    stamp: Stamp,
+    resources: BTreeMap<ResourceId, Held>,
+    /// What concerns a service directly.
+    of_service: HashMap<Service, BTreeSet<ResourceId>>,
+    of_namespace: HashMap<String, BTreeSet<ResourceId>>,
+    everybody: BTreeSet<ResourceId>,
+    changed: VecDeque<(u64, ResourceId)>,
+}
+
+impl World {
+    /// A world without resources.
+    pub fn new(stamp: Stamp) -> Self {
+        Self { stamp, ..Self::default() }
+    }
+
+    /// The last change.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// One resource.
+    pub fn get(&self, id: &ResourceId) -> Option<&Held> {
+        self.resources.get(id)
+    }
+
+    /// All resources in the order of their names.
+    pub fn resources(&self) -> impl Iterator<Item = (&ResourceId, &Held)> {
+        self.resources.iter()
+    }
+
+    /// Writes or removes a resource. `revision` is the store's; several changes may share one.
+    pub fn change(&mut self, revision: u64, id: ResourceId, resource: Option<Resource>) {
+        if let Some(old) = self.resources.remove(&id) {
+            self.index(&id, &old.relation, |set, id| set.remove(id));
+        }
+        if let Some(resource) = resource {
+            let relation = Relation::of(&resource);
+            self.index(&id, &relation, |set, id| set.insert(id.clone()));
+            let version = Version { number: revision, hash: hash(&resource) };
+            self.resources.insert(id.clone(), Held { version, resource, relation });
+        }
+        self.stamp.revision = revision;
+        self.changed.push_back((revision, id));
+        if self.changed.len() > REMEMBERED {
+            self.changed.pop_front();
+        }
+    }
+
+    /// What changed after a revision; `None` if that is too long ago to know.
+    pub fn changed_since(&self, revision: u64) -> Option<BTreeSet<&ResourceId>> {
+        let forgotten = self.changed.len() == REMEMBERED
+            && self.changed.front().is_some_and(|(oldest, _)| revision < *oldest);
+        if forgotten || revision > self.stamp.revision {
+            return None;
+        }
+        Some(self.changed.iter().filter(|(at, _)| *at > revision).map(|(_, id)| id).collect())
+    }
+
+    /// Everything that a sidecar needs which asks for these services.
+    pub fn needed(&self, services: &BTreeSet<Service>) -> Needed {
+        let mut needed = Needed { resources: self.everybody.clone(), reach: services.clone() };
+        for id in services.iter().flat_map(|service| self.concerning(service)) {
+            let Some(Held { relation, .. }) = self.resources.get(id) else { continue };
+            needed.resources.insert(id.clone());
+            let chains = relation.chains.iter().filter(|chain| self.resources.contains_key(chain));
+            needed.resources.extend(chains.cloned());
+            needed.reach.extend(relation.leads_to.iter().cloned());
+        }
+        // Routes of the services that routes lead to are none of ours: a request takes one route.
+        let led_to = needed.reach.difference(services).flat_map(|service| self.concerning(service));
+        needed.resources.extend(led_to.filter(|id| id.kind != "Route").cloned());
+        needed
+    }
+
+    fn concerning(&self, service: &Service) -> impl Iterator<Item = &ResourceId> {
+        let named = self.of_service.get(service).into_iter().flatten();
+        named.chain(self.of_namespace.get(&service.namespace).into_iter().flatten())
+    }
+
+    fn index(
+        &mut self,
+        id: &ResourceId,
+        relation: &Relation,
+        change: fn(&mut BTreeSet<ResourceId>, &ResourceId) -> bool,
+    ) {
+        if relation.everybody {
+            change(&mut self.everybody, id);
+        }
+        for service in &relation.of {
+            change(self.of_service.entry(service.clone()).or_default(), id);
+        }
+        if let Some(namespace) = &relation.of_namespace {
+            change(self.of_namespace.entry(namespace.clone()).or_default(), id);
+        }
+        self.of_service.retain(|_, set| !set.is_empty());
+        self.of_namespace.retain(|_, set| !set.is_empty());
+    }
+}
