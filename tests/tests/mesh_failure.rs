@@ -291,6 +291,66 @@ async fn times_run_out_with_their_own_reasons() {
     }
 }
 
+#[tokio::test]
+async fn a_request_whose_time_runs_out_counts_against_the_endpoint() {
+    let (silent, _) = on_request(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    });
+    let mesh = two_regions(&silent, &Application::echo("second"), false).policy(|p| {
+        p.route(ORDERS, &format!("timeouts: {{ request: 200ms }}\n{NEVER_AGAIN}"));
+        p.service(ORDERS, "outlier: { consecutiveFailures: 2, baseEjection: 300s }");
+        p.protocol(ORDERS, "HTTP");
+    });
+    let mesh = mesh.start().await;
+    let mut client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
+    for n in 0..2 {
+        let answer = client.get(&format!("/{n}")).await;
+        assert_eq!((answer.status.as_u16(), answer.reason()), (504, "request_timeout"), "request {n}");
+    }
+    assert_eq!(client.get("/2").await.header("x-served-by"), "second");
+}
+
+/// Over HTTP/1 an early answer leaves the rest of the request on its way to who has answered. What is read there during
+/// the back-off must not be missing from the next attempt.
+#[tokio::test]
+async fn a_body_that_flows_on_during_the_back_off_is_sent_again_whole() {
+    let arrived = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&arrived);
+    let (bodies, mut body) = tokio::sync::mpsc::unbounded_channel();
+    let application = Application::http(move |request| {
+        let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+        let bodies = bodies.clone();
+        async move {
+            let reading = request.into_body().collect();
+            if first {
+                tokio::spawn(reading);
+                return Response::builder().status(503).body(Payload::empty()).unwrap();
+            }
+            bodies.send(reading.await.map(|b| b.to_bytes().len()).ok()).unwrap();
+            Response::new(Payload::empty())
+        }
+    });
+    let rule = "retry: { attempts: 1, codes: [503], backoff: 1s }";
+    let mesh = alone(&application, false, rule).policy(|p| p.protocol(ORDERS, "HTTP"));
+    let mesh = mesh.start().await;
+    let mut client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
+    let (feed, payload) = Payload::stream();
+    let request = client.request("PUT", "/put").body(payload).unwrap();
+    let putting = tokio::spawn(async move { client.call(request).await });
+    let part = bytes::Bytes::from(vec![7; 16 << 10]);
+    assert!(feed.data(part.clone()).await);
+    until("the first attempt", || async { (arrived.load(Ordering::Relaxed) == 1).then_some(()) }).await;
+    // More than is kept for another attempt.
+    for _ in 0..16 {
+        assert!(feed.data(part.clone()).await);
+    }
+    drop(feed);
+    let answer = putting.await.unwrap().unwrap();
+    assert_eq!(answer.status.as_u16(), 200, "{}", answer.reason());
+    assert_eq!(tokio::time::timeout(PATIENCE, body.recv()).await.unwrap(), Some(Some(17 * part.len())));
+}
+
 /// What a server says to a request, and what its caller gets: a status, or 0 for an answer that breaks off.
 const WRONG_ANSWERS: [(&str, &str, u16, &str); 9] = [
     ("closes", "", 502, "upstream_closed"),

@@ -40,6 +40,7 @@ pub const fn counts(failure: &Failure) -> bool {
             | Reason::IdentityMismatch
             | Reason::UpstreamClosed
             | Reason::UpstreamMalformed
+            | Reason::RequestTimeout
             | Reason::BackendRequestTimeout
             | Reason::ApplicationUnreachable
     )

@@ -7,7 +7,7 @@ use std::{
     cell::RefCell,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ struct Source {
     broken: bool,
     /// The attempt that may read. An earlier one whose task still lives must not take bytes from it.
     attempt: u32,
+    /// Who reads, and waits for more.
+    reader: Option<Waker>,
 }
 
 impl Replay {
@@ -45,6 +47,7 @@ impl Replay {
             ended: false,
             broken: false,
             attempt: 0,
+            reader: None,
         };
         Self(Rc::new(RefCell::new(source)))
     }
@@ -55,14 +58,22 @@ impl Replay {
         source.kept_bytes <= source.limit && !source.broken
     }
 
-    /// The body, from its beginning. Takes it away from the attempt before.
-    pub fn body(&self) -> Body {
+    /// The body, from its beginning; `None`: it is not there any more. Takes it away from the attempt before, which may
+    /// still be at it: so what is kept now stays kept until the body is sent.
+    pub fn body(&self) -> Option<Body> {
+        if !self.possible() {
+            return None;
+        }
         let mut source = self.0.borrow_mut();
         source.attempt += 1;
+        if let Some(reader) = source.reader.take() {
+            // It would wait for ever, and its connection with it.
+            reader.wake();
+        }
         let whole = source.body.size_hint().exact().map(|left| left + source.kept_bytes as u64);
         let attempt =
             Attempt { source: Rc::clone(&self.0), number: source.attempt, next: 0, whole, done: false };
-        Body::boxed(attempt)
+        Some(Body::boxed(attempt))
     }
 }
 
@@ -97,7 +108,10 @@ impl HttpBody for Attempt {
             this.done = true;
             return Poll::Ready(trailers.map(|t| Ok(Frame::trailers(t))));
         }
-        let frame = ready!(Pin::new(&mut source.body).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut source.body).poll_frame(cx) else {
+            source.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
         if let Some(Ok(frame)) = &frame {
             source.keep(frame);
             this.next = source.kept.len();
@@ -139,7 +153,7 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::{StreamExt, stream};
     use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
@@ -157,11 +171,11 @@ mod tests {
         let trailers = HeaderMap::from_iter([(http::header::ETAG, "x".parse().unwrap())]);
         let replay =
             Replay::new(body_of(vec![data("ab"), data("cd"), Frame::trailers(trailers.clone())]), 16);
-        let mut first = replay.body();
+        let mut first = replay.body().unwrap();
         assert_eq!(first.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
         for _ in 0..2 {
             assert!(replay.possible());
-            let whole = replay.body().collect().await.unwrap();
+            let whole = replay.body().unwrap().collect().await.unwrap();
             assert_eq!(whole.trailers(), Some(&trailers));
             assert_eq!(whole.to_bytes(), "abcd");
         }
@@ -174,8 +188,8 @@ mod tests {
     #[tokio::test]
     async fn a_large_body_passes_and_is_not_kept() {
         let replay = Replay::new(body_of(vec![data("abc"), data("def"), data("ghi")]), 4);
-        assert_eq!(replay.body().collect().await.unwrap().to_bytes(), "abcdefghi");
-        assert!(!replay.possible());
+        assert_eq!(replay.body().unwrap().collect().await.unwrap().to_bytes(), "abcdefghi");
+        assert!(!replay.possible() && replay.body().is_none());
         assert!(replay.0.borrow().kept.is_empty());
     }
 
@@ -183,15 +197,28 @@ mod tests {
     async fn a_body_that_broke_off_is_not_sent_again() {
         let broken = stream::iter([Ok(data("ab")), Err(BodyError::Own(Reason::FilterResponse))]);
         let replay = Replay::new(Body::boxed(StreamBody::new(broken)), 16);
-        assert!(replay.body().collect().await.is_err());
-        assert!(!replay.possible());
+        assert!(replay.body().unwrap().collect().await.is_err());
+        assert!(!replay.possible() && replay.body().is_none());
     }
 
     #[tokio::test]
     async fn the_length_stays_known() {
         let replay = Replay::new(Body::full("hello"), 16);
-        assert_eq!(replay.body().size_hint().exact(), Some(5));
-        replay.body().frame().await;
-        assert_eq!(replay.body().size_hint().exact(), Some(5));
+        assert_eq!(replay.body().unwrap().size_hint().exact(), Some(5));
+        replay.body().unwrap().frame().await;
+        assert_eq!(replay.body().unwrap().size_hint().exact(), Some(5));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_more_hears_that_the_body_was_taken_away() {
+        let endless = stream::iter([Ok(data("ab"))]).chain(stream::pending());
+        let replay = Replay::new(Body::boxed(StreamBody::new(endless)), 16);
+        let mut first = replay.body().unwrap();
+        first.frame().await.unwrap().unwrap();
+        let reading = async { first.frame().await.unwrap().unwrap_err() };
+        let taking = async { replay.body().unwrap() };
+        let (error, mut second) = tokio::join!(reading, taking);
+        assert!(matches!(error, BodyError::Own(Reason::UpstreamClosed)));
+        assert_eq!(second.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
     }
 }

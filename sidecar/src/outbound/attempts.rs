@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, Version, request};
 
-use super::{Connection, source::Source};
+use super::{Connection, source::Source, verdict::Verdict};
 use crate::{
-    balance::{Attempts as Tried, Event, budget, outlier, retry},
+    balance::{Attempts as Tried, Choice, budget, retry},
     config::snapshot::{
         AppProtocol, Cluster, Endpoint, RetryPolicy, RuleTimeouts, Transport, state::Counted,
     },
@@ -32,6 +32,8 @@ pub(super) struct Attempts<'a> {
     pub(super) whom: Whom<'a>,
     pub(super) retry: &'a RetryPolicy,
     pub(super) timeouts: RuleTimeouts,
+    /// Who is asked now, and since when.
+    pub(super) under_way: Option<(Arc<Endpoint>, Duration)>,
 }
 
 impl Attempts<'_> {
@@ -42,11 +44,15 @@ impl Attempts<'_> {
         let deadline = tokio::time::Instant::now() + limit;
         // Boxed: the plain way above would otherwise carry the room of both.
         let answering = Box::pin(self.until_answered(head, body));
-        let answered = tokio::time::timeout_at(deadline, answering).await;
-        let late =
-            || Failure::after(Reason::RequestTimeout).detail(format_args!("the route allows {limit:?}"));
-        let response = answered.unwrap_or_else(|_| Err(late()))?;
-        Ok(response.map(|body| deadline::until(body, deadline, Reason::RequestTimeout)))
+        match tokio::time::timeout_at(deadline, answering).await {
+            Ok(answered) => Ok(answered?.map(|body| deadline::until(body, deadline, Reason::RequestTimeout))),
+            Err(_) => {
+                let late = Failure::after(Reason::RequestTimeout);
+                // The endpoint that is asked just now has let the time run out.
+                self.conclude(Verdict::of_failure(&late));
+                Err(late.detail(format_args!("the route allows {limit:?}")))
+            }
+        }
     }
 
     /// A place among the service's requests in flight, and what this request adds to its retry budget.
@@ -73,27 +79,17 @@ impl Attempts<'_> {
         let method = head.method.clone();
         let mut source = Source::new(head, body, self.retry.attempts, worker.settings.replay_bytes);
         let mut tried = Tried::default();
-        let mut pause = Duration::ZERO;
+        tried.last_chance = self.retry.attempts == 0;
         let mut retrying = None;
-        for made in 1.. {
-            tried.last_chance = made > self.retry.attempts;
-            let choice = worker.loads.borrow_mut().pick(cluster, &tried, worker.now(), worker.draw());
-            let choice = choice.map_err(Failure::before)?;
-            if tried.stays(&choice) {
-                tokio::time::sleep(pause).await;
-            }
-            let Some(request) = source.next(tried.last_chance) else { break };
+        let mut next = self.next(cluster, &tried, &mut source)?;
+        let mut made = 0;
+        loop {
+            let (choice, request) = next;
+            made += 1;
             self.exchange.record().attempts = made;
             let outcome = self.once(&choice.endpoint, Some(&circuit), request).await;
-            let judged = match &outcome {
-                Ok(response) => retry::Outcome::Status(response.status()),
-                Err(failure) => retry::Outcome::Failed(failure),
-            };
             let attempt = retry::Attempt { method: &method, made, replayable: source.replayable() };
-            match retry::may_retry(self.retry, judged, attempt, worker.draw()) {
-                Some(wait) => pause = wait,
-                None => return outcome,
-            }
+            let Some(wait) = self.may_retry(attempt, &outcome) else { return outcome };
             // The one before is over.
             drop(retrying.take());
             match afford(cluster, worker.now()) {
@@ -104,9 +100,58 @@ impl Attempts<'_> {
                 }
             }
             tried.failed(&choice, matches!(&outcome, Err(failure) if failure.reached == Reached::No));
+            tried.last_chance = made >= self.retry.attempts;
+            // Before the back-off: the attempt before may still be reading, and would read on. If nobody is left to be
+            // asked, what the last one said is the answer.
+            next = match self.next(cluster, &tried, &mut source) {
+                Ok(next) => next,
+                Err(_) => return outcome,
+            };
             self.exchange.retried(&outcome);
+            drop(outcome);
+            if tried.stays(&next.0) {
+                tokio::time::sleep(wait).await;
+            }
         }
-        Err(Failure::before(Reason::NoEndpoint))
+    }
+
+    /// Whom the next attempt asks, and what.
+    fn next(
+        &self,
+        cluster: &Cluster,
+        tried: &Tried,
+        source: &mut Source,
+    ) -> Result<(Choice, Request<Body>), Failure> {
+        let worker = &self.connection.worker;
+        let choice = worker.loads.borrow_mut().pick(cluster, tried, worker.now(), worker.draw());
+        let choice = choice.map_err(Failure::before)?;
+        let request = source.next(tried.last_chance);
+        let gone = || Failure::after(Reason::UpstreamClosed).detail("the request cannot be sent again");
+        Ok((choice, request.ok_or_else(gone)?))
+    }
+
+    /// Whether another attempt may follow this outcome, and after which back-off.
+    fn may_retry(
+        &self,
+        attempt: retry::Attempt<'_>,
+        outcome: &Result<Response<Body>, Failure>,
+    ) -> Option<Duration> {
+        let outcome = match outcome {
+            Ok(response) => retry::Outcome::Status(response.status()),
+            Err(failure) => retry::Outcome::Failed(failure),
+        };
+        retry::may_retry(self.retry, outcome, attempt, self.connection.worker.draw())
+    }
+
+    /// The end of what is under way, as far as its endpoint is concerned.
+    fn conclude(&mut self, verdict: Verdict) {
+        let cluster = match self.whom {
+            Whom::Cluster(cluster) => Some(&**cluster),
+            Whom::Endpoint(_) => None,
+        };
+        if let Some((endpoint, began)) = self.under_way.take() {
+            verdict.note(&self.connection.worker, cluster, &endpoint, began);
+        }
     }
 
     /// One attempt: the request in the endpoint's own shape, sent, and what came of it noted.
@@ -128,35 +173,14 @@ impl Attempts<'_> {
             Leg::Http2 | Leg::Mesh(_) => shape::http2(&mut head),
         }
         let began = self.exchange.attempt(endpoint, target.address, protocol_of(head.version));
+        self.under_way = Some((Arc::clone(endpoint), began));
         self.exchange.retrace(&mut head.headers);
         let request = Request::from_parts(head, body);
         let within = self.timeouts.backend_request;
         let sent = worker.upstream.send(&target, circuit, request, self.interim, within).await;
         let answered = sent.and_then(|response| received(response, meshed));
-        self.observe(endpoint, &answered, began);
+        self.conclude(Verdict::of(&answered));
         answered
-    }
-
-    /// What the attempt says about the endpoint: to this worker's balance, and to all workers' ejection.
-    fn observe(&self, endpoint: &Arc<Endpoint>, answered: &Result<Response<Body>, Failure>, began: Duration) {
-        let worker = &self.connection.worker;
-        let now = worker.now();
-        let after = now.saturating_sub(began);
-        let good = match answered {
-            Ok(response) => !outlier::is_failure(response.status()),
-            Err(failure) if outlier::counts(failure) => false,
-            // It says nothing about the endpoint: a refusal by policy, a limit of ours, a caller that broke off.
-            Err(_) => return,
-        };
-        let event = if good { Event::Answered { after } } else { Event::Failed { after } };
-        worker.loads.borrow_mut().observe(endpoint, event, now);
-        if good {
-            outlier::succeeded(&endpoint.health);
-        } else if let Whom::Cluster(cluster) = self.whom
-            && outlier::failed(cluster, endpoint, now).is_some()
-        {
-            worker.telemetry.ejected(&cluster.service.label, &endpoint.region);
-        }
     }
 }
 

@@ -7,6 +7,7 @@ mod attempts;
 mod opaque;
 mod request;
 mod source;
+mod verdict;
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,9 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 
-use super::{Connection, Meant, attempts::target_of};
+use super::{Connection, Meant, attempts::target_of, verdict::Verdict};
 use crate::{
-    balance::{Attempts as Tried, Event, outlier},
+    balance::Attempts as Tried,
     config::snapshot::{Cluster, Destination, Endpoint, UnknownDestination},
     error::{Failure, Reason},
     exchange::Exchange,
@@ -113,7 +113,7 @@ async fn dial(connection: &Connection, exchange: &mut Exchange) -> Result<BoxStr
         }
         (Destination::Direct(direct), _) => {
             exchange.to_service(direct.owner.as_ref().map(|owner| &owner.service.label));
-            to_endpoint(worker, &direct.endpoint, None, exchange).await
+            to_endpoint(worker, None, &direct.endpoint, exchange).await
         }
         (Destination::External, Meant::Address(address)) => {
             if snapshot.mesh.unknown == UnknownDestination::Refuse {
@@ -132,47 +132,38 @@ async fn to_cluster(
     cluster: &Arc<Cluster>,
     exchange: &mut Exchange,
 ) -> Result<BoxStream, Failure> {
-    let circuit = Circuit { limits: cluster.circuit, state: Arc::clone(&cluster.state) };
     let mut tried = Tried::default();
-    for made in 1.. {
-        tried.last_chance = made >= ATTEMPTS;
-        let choice = worker.loads.borrow_mut().pick(cluster, &tried, worker.now(), worker.draw());
-        let choice = choice.map_err(Failure::before)?;
+    let mut last = None;
+    for made in 1..=ATTEMPTS {
+        tried.last_chance = made == ATTEMPTS;
+        let choice = match worker.loads.borrow_mut().pick(cluster, &tried, worker.now(), worker.draw()) {
+            Ok(choice) => choice,
+            Err(reason) => return Err(last.unwrap_or_else(|| Failure::before(reason))),
+        };
         exchange.record().attempts = made;
-        let began = worker.now();
-        let dialled = to_endpoint(worker, &choice.endpoint, Some(&circuit), exchange).await;
-        let now = worker.now();
-        let after = now.saturating_sub(began);
-        match dialled {
-            Ok(stream) => {
-                worker.loads.borrow_mut().observe(&choice.endpoint, Event::Answered { after }, now);
-                outlier::succeeded(&choice.endpoint.health);
-                return Ok(stream);
-            }
+        match to_endpoint(worker, Some(cluster), &choice.endpoint, exchange).await {
+            Ok(stream) => return Ok(stream),
             // No endpoint's doing.
             Err(failure) if failure.reason == Reason::CircuitOpen => return Err(failure),
-            Err(failure) => {
-                worker.loads.borrow_mut().observe(&choice.endpoint, Event::Failed { after }, now);
-                if outlier::counts(&failure) && outlier::failed(cluster, &choice.endpoint, now).is_some() {
-                    worker.telemetry.ejected(&cluster.service.label, &choice.endpoint.region);
-                }
-                if tried.last_chance {
-                    return Err(failure);
-                }
-                tried.failed(&choice, true);
-            }
+            Err(failure) => last = Some(failure),
         }
+        tried.failed(&choice, true);
     }
-    Err(Failure::before(Reason::NoEndpoint))
+    Err(last.unwrap_or_else(|| Failure::before(Reason::NoEndpoint)))
 }
 
+/// `cluster`: whose choice the endpoint was, if it was anybody's.
 async fn to_endpoint(
     worker: &Rc<Worker>,
+    cluster: Option<&Cluster>,
     endpoint: &Arc<Endpoint>,
-    circuit: Option<&Circuit>,
     exchange: &mut Exchange,
 ) -> Result<BoxStream, Failure> {
     let target = target_of(endpoint, http::Version::HTTP_11);
-    exchange.attempt(endpoint, target.address, Protocol::Tcp);
-    worker.upstream.tunnel(&target, circuit).await
+    let circuit = cluster.map(|c| Circuit { limits: c.circuit, state: Arc::clone(&c.state) });
+    let began = exchange.attempt(endpoint, target.address, Protocol::Tcp);
+    let dialled = worker.upstream.tunnel(&target, circuit.as_ref()).await;
+    let verdict = dialled.as_ref().map_or_else(Verdict::of_failure, |_| Verdict::Good);
+    verdict.note(worker, cluster, endpoint, began);
+    dialled
 }

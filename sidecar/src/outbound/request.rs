@@ -102,7 +102,8 @@ impl Connection {
             (Plan::Service(_), Some(cluster)) => Whom::Cluster(cluster),
         };
         let (retry, timeouts) = rule.map_or_else(without_a_rule, |rule| (&rule.retry, rule.timeouts));
-        let attempts = Attempts { connection: self, exchange, interim, whom, retry, timeouts };
+        let attempts =
+            Attempts { connection: self, exchange, interim, whom, retry, timeouts, under_way: None };
         let answered = attempts.run(head, body).await;
 
         // Filters, on the way out. One that saw the body may have broken it off with an answer of its own.

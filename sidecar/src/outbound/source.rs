@@ -34,12 +34,12 @@ impl Source {
         Self { head: Some(head), body }
     }
 
-    /// The request for the next attempt.
+    /// The request for the next attempt, which the attempt before can take nothing of any more; `None`: there can be none.
     pub(super) fn next(&mut self, last: bool) -> Option<Request<Body>> {
         let head = if last { self.head.take() } else { self.head.clone() }?;
         let body = match &mut self.body {
             Kept::Nothing => Body::empty(),
-            Kept::Replay(replay) => replay.body(),
+            Kept::Replay(replay) => replay.body()?,
             Kept::Once(body) => body.take()?,
         };
         Some(Request::from_parts(head, body))

@@ -1,0 +1,62 @@
+//! What an attempt says about its endpoint: to this worker's balance, and to all workers' ejection.
+
+use std::{sync::Arc, time::Duration};
+
+use http::Response;
+
+use crate::{
+    balance::{Event, outlier},
+    config::snapshot::{Cluster, Endpoint},
+    error::Failure,
+    http::body::Body,
+    worker::Worker,
+};
+
+/// How an endpoint did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Verdict {
+    Good,
+    Bad,
+    /// It says nothing about the endpoint: a refusal by policy, a limit of ours, a caller that broke off.
+    None,
+}
+
+impl Verdict {
+    /// Of an attempt that may have been answered.
+    pub(super) fn of(answered: &Result<Response<Body>, Failure>) -> Self {
+        match answered {
+            Ok(response) if outlier::is_failure(response.status()) => Self::Bad,
+            Ok(_) => Self::Good,
+            Err(failure) => Self::of_failure(failure),
+        }
+    }
+
+    pub(super) fn of_failure(failure: &Failure) -> Self {
+        if outlier::counts(failure) { Self::Bad } else { Self::None }
+    }
+
+    /// Takes note of it, now. `cluster`: whose choice the endpoint was, if it was anybody's; `began`: when it was asked.
+    pub(super) fn note(
+        self,
+        worker: &Worker,
+        cluster: Option<&Cluster>,
+        endpoint: &Arc<Endpoint>,
+        began: Duration,
+    ) {
+        let now = worker.now();
+        let after = now.saturating_sub(began);
+        let event = match self {
+            Self::Good => Event::Answered { after },
+            Self::Bad => Event::Failed { after },
+            Self::None => return,
+        };
+        worker.loads.borrow_mut().observe(endpoint, event, now);
+        if self == Self::Good {
+            outlier::succeeded(&endpoint.health);
+        } else if let Some(cluster) = cluster
+            && outlier::failed(cluster, endpoint, now).is_some()
+        {
+            worker.telemetry.ejected(&cluster.service.label, &endpoint.region);
+        }
+    }
+}
