@@ -1,7 +1,7 @@
 //! The one drain protocol: serving, then inbound drained, then all drained, then gone.
 //!
 //! Draining asks peers to leave (GOAWAY, `connection: close`) and goes on serving what comes meanwhile; it never cuts a
-//! request. The deadline of the last stage is the process's own end, kept by `app`.
+//! request. Only the deadline does, which `app` keeps: then the sidecar is gone.
 
 use tokio::sync::watch;
 
@@ -15,6 +15,8 @@ pub enum Stage {
     Inbound,
     /// Everything ends.
     All,
+    /// What has not ended is cut off.
+    Gone,
 }
 
 /// Tells the stage.

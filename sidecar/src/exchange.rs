@@ -10,9 +10,13 @@ use http::{HeaderMap, Response, Version, header, request};
 use crate::{
     balance::Event,
     config::snapshot::{Endpoint, Rule, Snapshot, TelemetrySettings, Transport, state::Counted},
+    drain::Stage,
     error::{Failure, Reason},
     filter::{self, Context, Run},
-    http::body::{Body, BodyError, End, Observer},
+    http::{
+        body::{Body, BodyError, End, Observer},
+        ending::Ending,
+    },
     telemetry::{Direction, Protocol, Record, Security},
     upstream::{RelayEnd, Relayed, Side},
     worker::Worker,
@@ -27,6 +31,8 @@ pub struct Exchange {
     received: Option<Rc<Cell<u64>>>,
     serving: Option<Arc<Endpoint>>,
     filters: Option<Box<Filters>>,
+    /// Why the connection that it came on was cut, if it was.
+    ending: Option<Ending>,
     _counted: Option<Counted>,
 }
 
@@ -55,8 +61,24 @@ impl Exchange {
             received: None,
             serving: None,
             filters: None,
+            ending: None,
             _counted: None,
         }
+    }
+
+    /// It came on this connection, and ends with it.
+    #[must_use]
+    pub fn on(mut self, ending: &Ending) -> Self {
+        self.ending = Some(ending.clone());
+        self
+    }
+
+    /// Counts and logs a connection that is closed unserved.
+    pub fn refuse(worker: &Rc<Worker>, direction: Direction, downstream: SocketAddr, failure: &Failure) {
+        let mut exchange = Self::begin(worker, direction, &worker.snapshot(), downstream);
+        exchange.record().protocol = Protocol::Tcp;
+        exchange.failed(failure);
+        exchange.abandon();
     }
 
     /// What is known so far.
@@ -236,6 +258,13 @@ impl Exchange {
         self.end();
     }
 
+    /// What came never became a request, and was answered before anybody saw it.
+    pub fn unserved(mut self, failure: &Failure) {
+        self.failed(failure);
+        self.record().status = failure.reason.status().as_u16();
+        self.end();
+    }
+
     /// Ends without an answer: refused, or reset.
     pub fn abandon(mut self) {
         self.end();
@@ -253,11 +282,21 @@ impl Exchange {
         }
     }
 
+    /// Why we ourselves have ended it, if we have.
+    fn cut(&self) -> Option<Reason> {
+        let gone = self.worker.shared.drain.reached(Stage::Gone).then_some(Reason::Draining);
+        self.ending.as_ref().and_then(Ending::reason).or(gone)
+    }
+
     fn end(&mut self) {
         let Some(mut record) = self.record.take() else { return };
         let now = self.worker.now();
         record.duration = (self.worker.shared.started + now).saturating_duration_since(record.started);
         record.bytes_received += self.received.as_ref().map_or(0, |r| r.get());
+        // What looks like the peer's doing was ours if we cut its connection.
+        if matches!(record.reason, Some(Reason::DownstreamClosed | Reason::DownstreamBody)) {
+            record.reason = self.cut().or(record.reason);
+        }
         self.release(now);
         if let Some(filters) = self.filters.take() {
             filters.run.log(&record);

@@ -18,6 +18,7 @@ use crate::{
     balance::Loads,
     config::snapshot::{AppProtocol, Snapshot, SpiffeId},
     drain::{DrainWatch, Stage},
+    error::Failure,
     filter::{Chains, StreamId},
     http::{Handler, HttpLimits, h1, h2, io::Stream},
     telemetry::Telemetry,
@@ -83,6 +84,9 @@ pub struct Words {
 pub trait Served: Handler {
     /// The worker that it is on.
     fn worker(&self) -> &Rc<Worker>;
+
+    /// Counts and logs what never became a request, and was answered all the same.
+    fn unserved(&self, failure: &Failure);
 }
 
 /// The world of one thread.
@@ -179,9 +183,12 @@ impl Worker {
     pub async fn serve_http1<C: Served>(connection: Rc<C>, stream: impl Stream, stage: Stage) {
         let worker = Rc::clone(connection.worker());
         let drain = worker.shared.drain.clone().reach(stage);
-        match Box::pin(h1::serve(stream, &worker.settings.http, connection, drain)).await {
-            h1::ServeEnd::Refused(violation) => worker.telemetry.guard_refused(violation.name()),
-            h1::ServeEnd::HeadTimeout => worker.telemetry.guard_refused("head_timeout"),
+        match Box::pin(h1::serve(stream, &worker.settings.http, Rc::clone(&connection), drain)).await {
+            h1::ServeEnd::Unserved { reason, rule } => {
+                worker.telemetry.guard_refused(rule);
+                connection.unserved(&Failure::before(reason).detail(rule));
+            }
+            h1::ServeEnd::BodyRefused(violation) => worker.telemetry.guard_refused(violation.name()),
             h1::ServeEnd::Failed(error) => tracing::debug!(%error, "an HTTP/1 connection broke off"),
             h1::ServeEnd::Closed => {}
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::Response;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use trama_sidecar::drain::Stage;
 use trama_tests::mesh::{Application, Client, Mesh, PATIENCE, Payload, Speaks, Where, until};
@@ -99,7 +100,25 @@ async fn the_deadline_cuts_what_does_not_end() {
     assert!(!mesh.pod_mut("storefront").stop().await, "a request that never ends was drained");
     let took = began.elapsed();
     assert!((Duration::from_millis(400)..Duration::from_secs(5)).contains(&took), "{took:?}");
-    under_way.abort();
+    assert!(under_way.await.unwrap().0.is_err(), "what was cut off looked whole");
+    let entry = mesh.pod("storefront").logged("/slow").await;
+    assert_eq!(entry["reason"], "draining", "{entry}");
+}
+
+#[tokio::test]
+async fn a_sidecar_that_is_dropped_lets_go_of_everything() {
+    let (application, _go_on, mut arrivals) = application();
+    let mesh = mesh(&application, Where::InProcess, "").await;
+    let client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
+    let under_way = tokio::spawn(slow(client));
+    arrivals.wait_for(|n| *n == 1).await.unwrap();
+    let ports = [15080, 15008, 15021].map(|port| mesh.pod("storefront").at(port));
+    drop(mesh);
+    assert!(tokio::time::timeout(PATIENCE, under_way).await.expect("it is cut off").unwrap().0.is_err());
+    for port in ports {
+        let closed = || async { TcpStream::connect(port).await.is_err().then_some(()) };
+        until(&format!("nobody listens on {port}"), closed).await;
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Pod, Record};
+use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Pod, Record, until};
 
 /// The rule that a request breaks, and the request.
 type Specimen = (&'static str, String);
@@ -196,6 +196,16 @@ async fn what_could_be_read_in_two_ways_is_refused_counted_and_never_forwarded()
         client.metric_reaches("trama_guard_refusals_total", &[("kind", rule)], count).await;
         assert_eq!(client.metric("trama_guard_refusals_total", &[("kind", rule)]).await, count, "{rule}");
     }
+    // Each has left a line too.
+    for (reason, status) in [("malformed_request", 400), ("headers_too_large", 431)] {
+        let expected = specimens.iter().filter(|(rule, _)| self::status(rule) == status.to_string()).count();
+        let like = |e: &serde_json::Value| e["reason"] == reason && e["status"] == status;
+        let lines = || async { (client.log().into_iter().filter(like).count() == expected).then_some(()) };
+        until(&format!("{expected} lines say {reason}"), lines).await;
+    }
+    let entry = &client.log()[0];
+    let (detail, protocol) = ("duplicate_content_length".into(), "http/1.1".into());
+    assert_eq!((&entry["detail"], &entry["protocol"]), (&detail, &protocol), "{entry}");
     // What is as it should be arrives: the silence above was not a broken way.
     let honest = "GET /honest HTTP/1.1\r\nHost: orders.shop\r\nConnection: close\r\n\r\n";
     assert!(exchange(client, honest).await.starts_with("HTTP/1.1 200 "));

@@ -86,7 +86,7 @@ impl Drop for Place {
 pub async fn accept(
     listener: TcpListener,
     limit: Rc<ConnectionLimit>,
-    refused: impl Fn(),
+    refused: impl Fn(SocketAddr),
     accepted: impl Fn(TcpStream, SocketAddr, Place),
 ) {
     loop {
@@ -96,7 +96,7 @@ pub async fn accept(
                     stream.set_nodelay(true).ok();
                     accepted(stream, peer, place);
                 }
-                None => refused(),
+                None => refused(peer),
             },
             // The peer gave up between the kernel's accept and ours.
             Err(error) if per_connection(&error) => {}

@@ -93,6 +93,7 @@ impl Starting {
     /// Opens the listeners.
     pub fn open(self) -> Result<App, StartError> {
         let Self { config, shared, drain, control } = self;
+        let drain = DropEnds(drain);
         let sockets = Sockets::bind(&config)?;
         let addresses = sockets.addresses(control.addresses());
         let settings = settings::of(&config, &addresses);
@@ -108,10 +109,13 @@ impl Starting {
     }
 }
 
+/// How long what is cut off may take to say so in the log.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// A running sidecar. Dropped without [`App::stop`] it is cut off at once.
 pub struct App {
     addresses: Addresses,
-    drain: Drain,
+    drain: DropEnds,
     watch: DrainWatch,
     drain_deadline: Duration,
     workers: Workers,
@@ -126,7 +130,7 @@ impl App {
 
     /// How its end is told.
     pub fn drain(&self) -> Drain {
-        self.drain.clone()
+        self.drain.0.clone()
     }
 
     /// How its end is heard.
@@ -135,10 +139,23 @@ impl App {
     }
 
     /// Drains all and waits until nothing is open, or the deadline. `false`: something was cut off.
-    pub fn stop(self) -> bool {
-        self.drain.advance(Stage::All);
+    pub fn stop(mut self) -> bool {
+        self.drain.0.advance(Stage::All);
         let drained = self.workers.join(self.drain_deadline);
+        if !drained {
+            self.drain.0.advance(Stage::Gone);
+            self.workers.join(CUT_OFF);
+        }
         self.control.stop();
         drained
+    }
+}
+
+/// The workers' threads hold nothing that would end them: they are told.
+struct DropEnds(Drain);
+
+impl Drop for DropEnds {
+    fn drop(&mut self) {
+        self.0.advance(Stage::Gone);
     }
 }

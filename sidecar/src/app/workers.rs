@@ -17,8 +17,10 @@ use super::{
 use crate::{
     accept::listener::{ConnectionLimit, Place, accept},
     drain::Stage,
+    error::{Failure, Reason},
+    exchange::Exchange,
     inbound, outbound,
-    telemetry::TelemetryHub,
+    telemetry::{Direction, TelemetryHub},
     worker::{Settings, Shared, Worker},
 };
 
@@ -31,6 +33,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// All workers.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
+    running: usize,
     done: mpsc::Receiver<()>,
 }
 
@@ -53,19 +56,20 @@ impl Workers {
             });
             threads.push(thread.map_err(|source| StartError::System { what: "a worker's thread", source })?);
         }
-        Ok(Self { threads, done })
+        Ok(Self { running: threads.len(), threads, done })
     }
 
-    /// Waits until all have drained, or the deadline. What is left is cut off with the process.
-    pub(super) fn join(self, deadline: Duration) -> bool {
+    /// Waits until all have ended, or the deadline.
+    pub(super) fn join(&mut self, deadline: Duration) -> bool {
         let end = Instant::now() + deadline;
-        for _ in 0..self.threads.len() {
+        while self.running > 0 {
             let left = end.saturating_duration_since(Instant::now());
             if self.done.recv_timeout(left).is_err() {
                 return false;
             }
+            self.running -= 1;
         }
-        self.threads.into_iter().all(|thread| thread.join().is_ok())
+        self.threads.drain(..).all(|thread| thread.join().is_ok())
     }
 }
 
@@ -84,7 +88,7 @@ fn run(sockets: WorkerSockets, settings: Settings, shared: Shared, hub: &Telemet
         }
         tokio::task::spawn_local(tick(Rc::clone(&worker)));
         worker.shared.drain.clone().reach(Stage::All).await;
-        while limit.open() > 0 {
+        while limit.open() > 0 && !worker.shared.drain.reached(Stage::Gone) {
             tokio::time::sleep(DRAIN_LOOK).await;
         }
     });
@@ -108,8 +112,14 @@ async fn listen(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a listening socket cannot be used"),
     };
-    let refused =
-        || tracing::warn!("the limit of connections (limits.maxConnections) is reached; one was closed");
+    let direction = match purpose {
+        Purpose::Outbound | Purpose::Explicit(_) => Direction::Outbound,
+        Purpose::Inbound | Purpose::Mesh => Direction::Inbound,
+    };
+    let refused = |peer| {
+        let failure = Failure::before(Reason::Overloaded).detail("limits.maxConnections");
+        Exchange::refuse(&worker, direction, peer, &failure);
+    };
     accept(listener, limit, refused, |stream, peer, place| {
         tokio::task::spawn_local(connection(Rc::clone(&worker), purpose.clone(), stream, peer, place));
     })

@@ -3,10 +3,10 @@
 //! Ours and not a library's, because it must have a deadline and must be able to say "opaque" (crates' `auto` servers
 //! wait without end, hyper#3962). Nothing is judged here: bytes that begin like HTTP/1 go to the guard, which is strict.
 
-use std::time::Duration;
-
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::HttpLimits;
 
 /// What the first bytes look like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,13 +103,21 @@ pub async fn detect(stream: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) 
     }
 }
 
-/// The same, where only HTTP is expected: silence for `within` is the end.
+/// The same, where only HTTP is expected: silence for the idle time-out is the end, and what has begun must go on.
 pub async fn detect_within(
-    within: Duration,
+    limits: &HttpLimits,
     stream: &mut (impl AsyncRead + Unpin),
     read: &mut BytesMut,
 ) -> std::io::Result<Detected> {
-    tokio::time::timeout(within, detect(stream, read)).await.unwrap_or(Ok(Detected::Opaque))
+    let began = tokio::time::timeout(limits.idle_timeout, stream.read_buf(read)).await;
+    match began.unwrap_or(Ok(0))? {
+        0 => Ok(Detected::Opaque),
+        _ if let Some(detected) = judge(read) => Ok(detected),
+        _ => {
+            let detected = tokio::time::timeout(limits.head_timeout, detect(stream, read)).await;
+            detected.unwrap_or(Ok(Detected::Opaque))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -20,19 +20,23 @@ use super::{
     interim::Interim,
     io::{Quiet, Stream, Watched},
 };
+use crate::error::Reason;
 
 /// How a connection ended.
 #[derive(Debug)]
 pub enum ServeEnd {
     /// The peer closed it, or it was drained, or nothing moved for too long.
     Closed,
-    /// The guard refused what the peer sent.
-    Refused(Violation),
-    /// A head did not come in time.
-    HeadTimeout,
+    /// What came never became a request: it broke this rule, and the peer was told so from here.
+    Unserved { reason: Reason, rule: &'static str },
+    /// The guard refused a request's body. That is an end of the request's own.
+    BodyRefused(Violation),
     /// A message broke off, or the socket failed.
     Failed(hyper::Error),
 }
+
+/// What a peer is told whose head took too long.
+const LATE: &str = "head_timeout: the head of a request must come in time";
 
 /// How long a refused peer may take to read its answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -48,7 +52,7 @@ pub async fn serve<H: Handler>(
     let (io, moved) = Watched::new(io);
     let (guard, handle) = Guard::new(io, guard_limits(limits));
     let service = hyper::service::service_fn({
-        let handle = handle.clone();
+        let (handler, handle) = (Rc::clone(&handler), handle.clone());
         // Boxed, so that an idle connection does not hold the room of a request's whole way.
         move |request| Box::pin(answer(Rc::clone(&handler), handle.clone(), request))
     });
@@ -79,19 +83,28 @@ pub async fn serve<H: Handler>(
             Poll::Pending => {}
         }
         if head.poll(cx).is_ready() {
-            return Poll::Ready(ServeEnd::HeadTimeout);
+            let (reason, rule) = (Reason::RequestHeaderTimeout, "head_timeout");
+            return Poll::Ready(ServeEnd::Unserved { reason, rule });
         }
-        quiet.poll(cx).map(|()| ServeEnd::Closed)
+        ready!(quiet.poll(cx));
+        handler.cut(Reason::StreamIdle);
+        Poll::Ready(ServeEnd::Closed)
     })
     .await;
-    let Some(violation) = handle.answer_due() else {
+    let due = handle.answer_due();
+    let ended = match (due, handle.violation()) {
+        (Some(violation), _) => ServeEnd::Unserved { reason: violation.reason(), rule: violation.name() },
         // A body may break a rule when its request has long been served: that is no failure of the connection.
-        return handle.violation().map_or(ended, ServeEnd::Refused);
+        (None, Some(violation)) => ServeEnd::BodyRefused(violation),
+        (None, None) => ended,
     };
-    let io = connection.into_parts().io.into_inner();
-    // A peer that went away meanwhile does not want the answer.
-    Box::pin(response::refuse(io.into_parts().0, &violation, LINGER)).await.ok();
-    ServeEnd::Refused(violation)
+    if let ServeEnd::Unserved { reason, .. } = ended {
+        let wrong = due.map_or_else(|| LATE.to_owned(), |violation| violation.to_string());
+        let (io, _) = connection.into_parts().io.into_inner().into_parts();
+        // A peer that went away meanwhile does not want the answer.
+        Box::pin(response::refuse(io, &response::whole(reason, wrong), LINGER)).await.ok();
+    }
+    ended
 }
 
 fn guard_limits(limits: &HttpLimits) -> guard::Limits {

@@ -7,7 +7,7 @@ use std::{
     os::fd::AsFd,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -267,15 +267,13 @@ impl Quiet {
 
     /// Ready when it has been quiet for so long.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.quiet < 4 {
+            ready!(self.timer.as_mut().poll(cx));
             self.quiet = if self.moved.take() { 0 } else { self.quiet + 1 };
-            if self.quiet >= 4 {
-                return Poll::Ready(());
-            }
             let next = self.timer.deadline() + self.quarter;
             self.timer.as_mut().reset(next);
         }
-        Poll::Pending
+        Poll::Ready(())
     }
 }
 
@@ -331,5 +329,8 @@ mod tests {
         watched.read_u8().await.unwrap();
         std::future::poll_fn(|cx| quiet.poll(cx)).await;
         assert_eq!(began.elapsed(), Duration::from_secs(50));
+        for _ in 0..1000 {
+            assert!(futures_util::poll!(std::future::poll_fn(|cx| quiet.poll(cx))).is_ready(), "it stays so");
+        }
     }
 }

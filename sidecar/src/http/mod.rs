@@ -3,6 +3,7 @@
 pub mod body;
 pub mod deadline;
 pub mod detect;
+pub mod ending;
 pub mod fields;
 pub mod guard;
 pub mod h1;
@@ -18,11 +19,15 @@ use std::{future::Future, rc::Rc, time::Duration};
 use ::http::{Request, Response};
 
 use self::{body::Body, interim::Interim};
+use crate::error::Reason;
 
 /// What answers the requests of one downstream connection.
 pub trait Handler: 'static {
     /// Answers one request. `interim` takes 1xx answers meanwhile.
     fn handle(self: Rc<Self>, request: Request<Body>, interim: Interim) -> impl Future<Output = Answer>;
+
+    /// The connection is about to be cut, with the requests that are under way on it.
+    fn cut(&self, _: Reason) {}
 }
 
 /// How a request is answered: with a response, or with none.

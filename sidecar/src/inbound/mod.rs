@@ -17,8 +17,10 @@ use crate::{
     config::snapshot::{AppProtocol, Destination, SpiffeId},
     drain::Stage,
     error::{Failure, Reason},
+    exchange::Exchange,
     http::{
         detect::{Told, conclude, detect, detect_within},
+        ending::Ending,
         h2::Writes,
         io::{Gathered, Prefixed},
     },
@@ -39,6 +41,7 @@ pub struct Connection {
     service: Arc<str>,
     /// What the application speaks, as far as policy says.
     protocol: AppProtocol,
+    ending: Ending,
 }
 
 /// A connection on the mesh port: who is it, and whom does it mean?
@@ -54,11 +57,8 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
     };
     worker.telemetry.tls_handshake(Peer::Downstream, Ok(()));
     let Some(MeshTarget { port, service }) = peer.target else {
-        return opaque::refuse(
-            &worker,
-            downstream,
-            &Failure::before(Reason::PortRefused).detail("the SNI names none"),
-        );
+        let failure = Failure::before(Reason::PortRefused).detail("the SNI names none");
+        return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
     };
     let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
     match Connection::to(&worker, port, local, downstream, service) {
@@ -71,7 +71,7 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
                 Carried::Tcp => Box::pin(opaque::carry(&connection, stream)).await,
             }
         }
-        Err(failure) => opaque::refuse(&worker, downstream, &failure),
+        Err(failure) => Exchange::refuse(&worker, Direction::Inbound, downstream, &failure),
     }
 }
 
@@ -96,7 +96,11 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
     let (Ok(local), original) = (stream.local_addr(), original_dst(&stream)) else { return };
     let original = match original {
         Ok(Some(original)) => original,
-        Ok(None) => return worker.telemetry.loop_refused(Direction::Inbound),
+        Ok(None) => {
+            worker.telemetry.loop_refused(Direction::Inbound);
+            let failure = Failure::before(Reason::LoopDetected).detail(local);
+            return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
+        }
         Err(error) => {
             return tracing::warn!(%error, %downstream, "the original destination of a connection is unknown; closed");
         }
@@ -106,7 +110,7 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
     if snapshot.mesh.refuses_plain(original.port()) {
         let reason = snapshot.refusal(Reason::PlainRefused);
         let failure = Failure::before(reason).detail(format_args!("port {}", original.port()));
-        return opaque::refuse(&worker, downstream, &failure);
+        return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
     }
     let service = match snapshot.destinations.of_address(original) {
         Destination::Direct(direct) => direct.owner.map(|owner| Arc::clone(&owner.service.label)),
@@ -116,13 +120,20 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
     let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
     match Connection::to(&worker, original.port(), local, downstream, service) {
         Ok(connection) => plain(Rc::new(connection), stream).await,
-        Err(failure) => opaque::refuse(&worker, downstream, &failure),
+        Err(failure) => Exchange::refuse(&worker, Direction::Inbound, downstream, &failure),
     }
 }
 
 impl Served for Connection {
     fn worker(&self) -> &Rc<Worker> {
         &self.worker
+    }
+
+    fn unserved(&self, failure: &Failure) {
+        let snapshot = self.worker.snapshot();
+        let mut exchange = Exchange::begin(&self.worker, Direction::Inbound, &snapshot, self.downstream);
+        self.describe(&mut exchange);
+        exchange.unserved(failure);
     }
 }
 
@@ -148,7 +159,15 @@ impl Connection {
             _ => AppProtocol::Auto,
         };
         let protocol = worker.as_known(application, protocol);
-        Ok(Self { worker: Rc::clone(worker), peer: None, downstream, application, service, protocol })
+        Ok(Self {
+            worker: Rc::clone(worker),
+            peer: None,
+            downstream,
+            application,
+            service,
+            protocol,
+            ending: Ending::default(),
+        })
     }
 }
 
@@ -165,7 +184,7 @@ async fn plain(connection: Rc<Connection>, stream: TcpStream) {
             () = connection.worker.silence_ends() => return,
         },
         AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
-            detect_within(connection.worker.settings.http.idle_timeout, &mut stream, &mut read).await
+            detect_within(&connection.worker.settings.http, &mut stream, &mut read).await
         }
     };
     let told = conclude(detected, read.len(), connection.protocol == AppProtocol::Auto);

@@ -1,7 +1,5 @@
 //! Opaque bytes to our application.
 
-use std::{net::SocketAddr, rc::Rc};
-
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 
@@ -12,7 +10,6 @@ use crate::{
     http::io::{Prefixed, Stream},
     telemetry::{Direction, Protocol},
     upstream::{BoxStream, Leg, Target, Who, relay},
-    worker::Worker,
 };
 
 /// Carries a connection until both sides have closed.
@@ -44,14 +41,6 @@ pub(super) async fn server_first(connection: &Connection) -> BoxStream {
         }
     }
     std::future::pending().await
-}
-
-/// Counts and logs a connection that is closed unserved.
-pub(super) fn refuse(worker: &Rc<Worker>, downstream: SocketAddr, failure: &Failure) {
-    let mut exchange = Exchange::begin(worker, Direction::Inbound, &worker.snapshot(), downstream);
-    exchange.record().protocol = Protocol::Tcp;
-    exchange.failed(failure);
-    exchange.abandon();
 }
 
 fn begin(connection: &Connection) -> Exchange {

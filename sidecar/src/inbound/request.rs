@@ -17,7 +17,8 @@ use crate::{
 impl Handler for Connection {
     async fn handle(self: Rc<Self>, request: Request<Body>, interim: Interim) -> Answer {
         let snapshot = self.worker.snapshot();
-        let mut exchange = Exchange::begin(&self.worker, Direction::Inbound, &snapshot, self.downstream);
+        let exchange = Exchange::begin(&self.worker, Direction::Inbound, &snapshot, self.downstream);
+        let mut exchange = exchange.on(&self.ending);
         match self.serve(&mut exchange, request, &interim).await {
             Ok(response) => Ok(exchange.answer(response)),
             Err(failure) => {
@@ -34,6 +35,10 @@ impl Handler for Connection {
             }
         }
     }
+
+    fn cut(&self, reason: Reason) {
+        self.ending.cut(reason);
+    }
 }
 
 impl Connection {
@@ -46,9 +51,10 @@ impl Connection {
     ) -> Result<Response<Body>, Failure> {
         // Hygiene: one shape for every version, and nothing that concerns the downstream connection alone.
         let (mut head, body) = request.into_parts();
-        shape::inner(&mut head).map_err(Failure::from)?;
+        let shaped = shape::inner(&mut head);
         exchange.describe(&head);
         self.describe(exchange);
+        shaped?;
         fields::strip_hop_by_hop(&mut head.headers);
         let client_version = self.client_version(&mut head.headers, head.version);
         let body = exchange.watch_request(body);

@@ -24,8 +24,10 @@ use crate::{
     config::snapshot::{AppProtocol, Destination, UnknownDestination},
     drain::Stage,
     error::{Failure, Reason},
+    exchange::Exchange,
     http::{
         detect::{Told, conclude, detect, detect_within},
+        ending::Ending,
         h2::Writes,
         io::{Gathered, Prefixed, Stream},
     },
@@ -49,11 +51,17 @@ pub struct Connection {
     worker: Rc<Worker>,
     meant: Meant,
     downstream: SocketAddr,
+    ending: Ending,
 }
 
 impl Served for Connection {
     fn worker(&self) -> &Rc<Worker> {
         &self.worker
+    }
+
+    fn unserved(&self, failure: &Failure) {
+        let snapshot = self.worker.snapshot();
+        Exchange::begin(&self.worker, Direction::Outbound, &snapshot, self.downstream).unserved(failure);
     }
 }
 
@@ -62,21 +70,24 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     let (Ok(local), original) = (stream.local_addr(), original_dst(&stream)) else { return };
     match original {
         // Not redirected, or meant for ourselves: to carry it on would bring it back here.
-        Ok(None) => worker.telemetry.loop_refused(Direction::Outbound),
-        Ok(Some(original)) if worker.is_own(original, local) => {
-            worker.telemetry.loop_refused(Direction::Outbound)
-        }
+        Ok(None) => refuse_loop(&worker, peer, local),
+        Ok(Some(original)) if worker.is_own(original, local) => refuse_loop(&worker, peer, original),
         Ok(Some(original)) => match protocol_at(&worker, original) {
             Ok(protocol) => {
                 serve(worker, Gathered(stream), peer, Meant::Address(original), protocol, Security::Plain)
                     .await
             }
-            Err(failure) => opaque::refuse(&worker, peer, &failure),
+            Err(failure) => Exchange::refuse(&worker, Direction::Outbound, peer, &failure),
         },
         Err(error) => {
             tracing::warn!(%error, %peer, "the original destination of a connection is unknown; closed")
         }
     }
+}
+
+fn refuse_loop(worker: &Rc<Worker>, peer: SocketAddr, own: SocketAddr) {
+    worker.telemetry.loop_refused(Direction::Outbound);
+    Exchange::refuse(worker, Direction::Outbound, peer, &Failure::before(Reason::LoopDetected).detail(own));
 }
 
 /// A connection on an explicit listener.
@@ -115,7 +126,7 @@ async fn serve(
     security: Security,
 ) {
     let _open = worker.telemetry.connection_opened(Direction::Outbound, Peer::Downstream, security);
-    let connection = Rc::new(Connection { worker, meant, downstream });
+    let connection = Rc::new(Connection { worker, meant, downstream, ending: Ending::default() });
     let mut read = BytesMut::new();
     let detected = match protocol {
         AppProtocol::Tcp => return Box::pin(opaque::carry(&connection, stream, None)).await,
@@ -126,7 +137,7 @@ async fn serve(
             () = connection.worker.silence_ends() => return,
         },
         AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
-            detect_within(connection.worker.settings.http.idle_timeout, &mut stream, &mut read).await
+            detect_within(&connection.worker.settings.http, &mut stream, &mut read).await
         }
     };
     let told = conclude(detected, read.len(), protocol == AppProtocol::Auto);

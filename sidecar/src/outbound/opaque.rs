@@ -1,6 +1,6 @@
 //! Opaque bytes to whoever is meant: a service's endpoint, or an address that policy does not know.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
@@ -77,14 +77,6 @@ pub(super) async fn carry(connection: &Connection, stream: impl Stream, server: 
     };
     let idle = connection.worker.settings.tcp_idle_timeout;
     exchange.relayed(&relay(stream, upstream, idle).await);
-}
-
-/// Counts and logs a connection that is closed unserved.
-pub(super) fn refuse(worker: &Rc<Worker>, downstream: SocketAddr, failure: &Failure) {
-    let mut exchange = Exchange::begin(worker, Direction::Outbound, &worker.snapshot(), downstream);
-    exchange.record().protocol = Protocol::Tcp;
-    exchange.failed(failure);
-    exchange.abandon();
 }
 
 fn begin(connection: &Connection) -> Exchange {

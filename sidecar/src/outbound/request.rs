@@ -26,7 +26,8 @@ use crate::{
 impl Handler for Connection {
     async fn handle(self: Rc<Self>, request: Request<Body>, interim: Interim) -> Answer {
         let snapshot = self.worker.snapshot();
-        let mut exchange = Exchange::begin(&self.worker, Direction::Outbound, &snapshot, self.downstream);
+        let exchange = Exchange::begin(&self.worker, Direction::Outbound, &snapshot, self.downstream);
+        let mut exchange = exchange.on(&self.ending);
         let response = match self.serve(&snapshot, &mut exchange, request, &interim).await {
             Ok(response) => response,
             Err(failure) => {
@@ -35,6 +36,10 @@ impl Handler for Connection {
             }
         };
         Ok(exchange.answer(response))
+    }
+
+    fn cut(&self, reason: Reason) {
+        self.ending.cut(reason);
     }
 }
 
@@ -57,8 +62,9 @@ impl Connection {
     ) -> Result<Response<Body>, Failure> {
         // Hygiene: one shape for every version, and nothing that concerns the downstream connection alone.
         let (mut head, body) = request.into_parts();
-        shape::inner(&mut head).map_err(Failure::from)?;
+        let shaped = shape::inner(&mut head);
         exchange.describe(&head);
+        shaped?;
         fields::strip_hop_by_hop(&mut head.headers);
         head.headers.remove(fields::CLIENT_VERSION);
         let body = exchange.watch_request(body);

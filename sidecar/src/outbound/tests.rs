@@ -7,7 +7,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Collected, StreamBody};
-use tokio::{net::TcpListener, task::LocalSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::LocalSet,
+};
 use trama_proto::document::Document;
 
 use super::{Connection, Meant};
@@ -21,7 +24,7 @@ use crate::{
         Action, Chain, Phases, StreamId,
         tests::{Log, Told, body, map},
     },
-    http::{Answer, Handler, HttpLimits, body::Body, h1, h2, interim::Interim},
+    http::{Answer, Handler, HttpLimits, body::Body, ending::Ending, h1, h2, interim::Interim},
     telemetry::{Format, LogOutput, TelemetryConfig, TelemetryHub},
     upstream::UpstreamLimits,
     worker::{Settings, Shared, Worker},
@@ -73,6 +76,7 @@ impl World {
             worker: Worker::new(settings(), shared, hub.worker(), 1),
             meant: Meant::Service("shop/orders".into(), 80),
             downstream: SocketAddr::from(([127, 0, 0, 1], 4)),
+            ending: Ending::default(),
         });
         Self { application, connection, hub, rule }
     }
@@ -308,6 +312,21 @@ async fn a_rule_without_filters_asks_for_no_chain() {
             let world = World::new("HTTP", "[]").await;
             assert_eq!(world.put().await.0, StatusCode::OK);
             assert_eq!(world.connection.worker.stream(), StreamId(0), "no number was drawn for filters");
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_nobody_redirected_would_come_back_and_is_refused() {
+    LocalSet::new()
+        .run_until(async {
+            let world = World::new("HTTP", "[]").await;
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (accepted, peer) = listener.accept().await.unwrap();
+            super::captured(Rc::clone(&world.connection.worker), accepted, peer).await;
+            assert_eq!(world.ended("loop_detected"), 1);
+            drop(client);
         })
         .await;
 }

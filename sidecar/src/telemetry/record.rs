@@ -102,9 +102,9 @@ pub struct Record {
     pub peer_identity: Option<Arc<str>>,
     /// The rule that matched; empty: none.
     pub route: Arc<str>,
-    /// The region that served it or that it came from; empty: unknown.
+    /// Outbound: the region that served it, or was tried last; empty: unknown.
     pub peer_region: Arc<str>,
-    /// The method; `None` for opaque connections.
+    /// The method; `None` for opaque connections, and for what never became a request.
     pub method: Option<Method>,
     /// The path and query asked for.
     pub path: Option<PathAndQuery>,

@@ -73,9 +73,11 @@ impl Handle {
         shared.wake();
     }
 
-    /// The number of the head whose first byte has come and whose last has not: its sender is to be timed.
+    /// The number of the head whose first byte has come and whose last has not: its sender is to be timed. Not while the
+    /// request before it is served, or its answer is written: that one must not be cut.
     pub fn head_begun(&self) -> Option<u64> {
-        self.shared.borrow().head_begun
+        let shared = self.shared.borrow();
+        shared.head_begun.filter(|_| shared.is_idle() && shared.drained)
     }
 
     /// What the connection was refused for, if it was.

@@ -1,24 +1,25 @@
-//! The answer to a refused message, and the end of its connection.
+//! The answer to what never became a request, and the end of its connection.
 
+use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::violation::Violation;
+use crate::error::Reason;
+use crate::http::fields;
 
 /// What is read and thrown away at most while the connection lingers.
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// The whole answer, head and body.
-pub fn violation_response(violation: &Violation) -> Vec<u8> {
-    let status = StatusCode::from_u16(violation.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let reason = status.canonical_reason().unwrap_or_default();
-    let body = format!("{violation}\n");
+/// The whole answer, head and body; the body says what was wrong.
+pub fn whole(reason: Reason, wrong: impl Display) -> Vec<u8> {
+    let (status, field, name) = (reason.status(), fields::REASON, reason.name());
+    let body = format!("{wrong}\n");
     format!(
-        "HTTP/1.1 {} {reason}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {} {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n{field}: {name}\r\nconnection: close\r\n\r\n{body}",
         status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
         body.len(),
     )
     .into_bytes()
@@ -26,12 +27,12 @@ pub fn violation_response(violation: &Violation) -> Vec<u8> {
 
 /// Answers, shuts the writing side, and reads on for at most `linger`: a socket closed with unread bytes is reset, and
 /// the reset would take the answer with it (RFC 9112 section 9.6).
-pub async fn refuse<IO>(mut io: IO, violation: &Violation, linger: Duration) -> io::Result<()>
+pub async fn refuse<IO>(mut io: IO, answer: &[u8], linger: Duration) -> io::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let conversation = async {
-        io.write_all(&violation_response(violation)).await?;
+        io.write_all(answer).await?;
         io.shutdown().await?;
         let mut scrap = [0; 4096];
         let mut left = LINGER_BYTES;
@@ -49,14 +50,15 @@ where
 
 #[cfg(test)]
 mod tests {
-    use super::violation_response;
+    use super::whole;
     use crate::http::guard::{Kind, Violation};
 
     #[test]
     fn the_answer_names_the_rule_and_closes() {
-        let answer = String::from_utf8(violation_response(&Violation::from(Kind::HeadTooLarge))).unwrap();
+        let violation = Violation::from(Kind::HeadTooLarge);
+        let answer = String::from_utf8(whole(violation.reason(), violation)).unwrap();
         let expected = "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain\r\n\
-            content-length: 38\r\nconnection: close\r\n\r\nhead_too_large: the head is too large\n";
+            content-length: 38\r\ntrama-reason: headers_too_large\r\nconnection: close\r\n\r\nhead_too_large: the head is too large\n";
         assert_eq!(answer, expected);
     }
 }

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::error::Reason;
+
 /// The rule that a message broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -10,16 +12,16 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// The status of the answer: 431 for a head or trailers beyond a limit, else 400.
-    pub fn status(self) -> u16 {
+    /// The named reason: a head or trailers beyond a limit, or else what is malformed.
+    pub fn reason(self) -> Reason {
         match self.kind {
             Kind::RequestLineTooLong
             | Kind::FieldLineTooLong
             | Kind::HeadTooLarge
             | Kind::TooManyFields
             | Kind::TrailersTooLarge
-            | Kind::TooManyTrailers => 431,
-            _ => 400,
+            | Kind::TooManyTrailers => Reason::HeadersTooLarge,
+            _ => Reason::MalformedRequest,
         }
     }
 
@@ -122,9 +124,10 @@ mod tests {
 
     #[test]
     fn sizes_of_heads_are_431_and_the_rest_is_400() {
-        assert_eq!(Violation::from(Kind::HeadTooLarge).status(), 431);
-        assert_eq!(Violation::from(Kind::TooManyTrailers).status(), 431);
-        assert_eq!(Violation::from(Kind::ChunkExtensionTooLong).status(), 400);
-        assert_eq!(Violation::from(Kind::BareLf).status(), 400);
+        let status = |kind: Kind| Violation::from(kind).reason().status().as_u16();
+        assert_eq!(status(Kind::HeadTooLarge), 431);
+        assert_eq!(status(Kind::TooManyTrailers), 431);
+        assert_eq!(status(Kind::ChunkExtensionTooLong), 400);
+        assert_eq!(status(Kind::BareLf), 400);
     }
 }

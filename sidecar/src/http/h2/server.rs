@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -16,14 +16,17 @@ use h2::{
 };
 use http::{Method, Request, Response};
 use http_body::Body as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::{PumpEnd, Writes, data_frame_budget, expect::Expectation, pump, turn::Turn};
-use crate::http::{
-    Abort, Answer, Handler, HttpLimits,
-    body::Body,
-    interim::Interim,
-    io::{Quiet, Stream, Watched},
+use crate::{
+    error::Reason as Named,
+    http::{
+        Abort, Answer, Handler, HttpLimits,
+        body::Body,
+        interim::Interim,
+        io::{Quiet, Stream, Watched},
+    },
 };
 
 /// How a connection ended.
@@ -37,6 +40,9 @@ pub enum ServeEnd {
 
 /// Streams that the peer may have reset before we have looked at them (CVE-2023-44487).
 const PENDING_RESETS: usize = 64;
+
+/// How long a peer that is sent away may take to hear of it.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends. When `drain` is ready the peer gets GOAWAY, requests in flight are finished, and
 /// the connection closes.
@@ -60,17 +66,23 @@ pub async fn serve<H: Handler>(
     let mut draining = false;
     let mut quiet = Quiet::new(moved, limits.idle_timeout);
     let resets = Rc::new(Resets::default());
+    let mut sent_away: Option<Pin<Box<Sleep>>> = None;
     loop {
         let accepted = poll_fn(|cx| {
             if !draining && drain.as_mut().poll(cx).is_ready() {
                 draining = true;
                 connection.graceful_shutdown();
             }
-            if quiet.poll(cx).is_ready() {
-                connection.abrupt_shutdown(Reason::NO_ERROR);
+            if sent_away.is_none()
+                && let Some((code, reason)) = offence(&mut quiet, &resets, limits, cx)
+            {
+                handler.cut(reason);
+                connection.abrupt_shutdown(code);
+                sent_away = Some(Box::pin(tokio::time::sleep(LINGER)));
             }
-            if resets.in_second.get() > limits.resets_per_second {
-                connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            // The codec would wait without end for a peer that does not read.
+            if sent_away.as_mut().is_some_and(|patience| patience.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(None);
             }
             connection.poll_accept(cx)
         });
@@ -82,6 +94,20 @@ pub async fn serve<H: Handler>(
             None => return ServeEnd::Closed,
         }
     }
+}
+
+/// What ends the connection, in the peer's words and in ours.
+fn offence(
+    quiet: &mut Quiet,
+    resets: &Resets,
+    limits: &HttpLimits,
+    cx: &mut Context<'_>,
+) -> Option<(Reason, Named)> {
+    if quiet.poll(cx).is_ready() {
+        return Some((Reason::NO_ERROR, Named::StreamIdle));
+    }
+    let too_many = resets.in_second.get() > limits.resets_per_second;
+    too_many.then_some((Reason::ENHANCE_YOUR_CALM, Named::Overloaded))
 }
 
 fn builder(limits: &HttpLimits) -> Builder {
@@ -133,7 +159,7 @@ async fn answer<H: Handler>(
 }
 
 fn poll_answer(
-    handling: std::pin::Pin<&mut impl Future<Output = Answer>>,
+    handling: Pin<&mut impl Future<Output = Answer>>,
     respond: &RefCell<SendResponse<Bytes>>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Answer>> {
@@ -179,5 +205,38 @@ impl Resets {
             self.in_second.set(0);
         }
         self.in_second.set(self.in_second.get() + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::{io::AsyncWriteExt, task::LocalSet, time::timeout};
+
+    use super::*;
+
+    struct Silent;
+
+    impl Handler for Silent {
+        async fn handle(self: Rc<Self>, _: Request<Body>, _: Interim) -> Answer {
+            pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_neither_speaks_nor_reads_is_cut_in_the_end() {
+        // Room for our SETTINGS, and not for all that follows them.
+        let (mut peer, stream) = tokio::io::duplex(64);
+        let limits = HttpLimits { idle_timeout: Duration::from_secs(40), ..HttpLimits::default() };
+        let began = Instant::now();
+        let serving = async {
+            peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+            serve(stream, &limits, Writes::AtOnce, Rc::new(Silent), pending()).await
+        };
+        let end = LocalSet::new().run_until(timeout(Duration::from_secs(3600), serving)).await;
+        assert!(matches!(end, Ok(ServeEnd::Closed)), "{end:?}");
+        assert_eq!(began.elapsed(), Duration::from_secs(50) + LINGER);
+        drop(peer);
     }
 }

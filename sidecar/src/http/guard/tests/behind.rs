@@ -41,7 +41,8 @@ async fn serve(io: DuplexStream, asked: &RefCell<Asked>) {
     let _ = handle.run(Pin::new(&mut connection)).await;
     if let Some(violation) = handle.answer_due() {
         let (io, _) = connection.into_parts().io.into_inner().into_parts();
-        response::refuse(io, &violation, DEADLINE).await.unwrap();
+        let answer = response::whole(violation.reason(), violation);
+        response::refuse(io, &answer, DEADLINE).await.unwrap();
     }
 }
 
@@ -118,10 +119,11 @@ fn a_refused_specimen_is_never_served_and_gets_its_status_and_the_end() {
         let answers: Vec<_> =
             wire.split("\r\n").filter_map(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)).collect();
         let (last, earlier) = answers.split_last().unwrap();
-        assert_eq!(*last, violation.status().to_string(), "{:?}: {wire}", specimen.bytes);
+        let status = violation.reason().status().as_u16().to_string();
+        assert_eq!(*last, status, "{:?}: {wire}", specimen.bytes);
         assert!(earlier.iter().all(|status| *status == "200"), "{:?}: {wire}", specimen.bytes);
         assert_eq!(earlier.len(), before, "{:?}: {wire}", specimen.bytes);
-        let own = String::from_utf8(response::violation_response(&violation)).unwrap();
+        let own = String::from_utf8(response::whole(violation.reason(), violation)).unwrap();
         assert!(wire.ends_with(&own) && own.contains("\r\nconnection: close\r\n"), "{wire}");
     }
 }

@@ -1,0 +1,154 @@
+//! HTTP/2 frame by frame (RFC 9113 section 4): what no honest library would send.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness makes its test fail by panicking")]
+
+use std::io;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::mesh::PATIENCE;
+
+/// Types of frames.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// `SETTINGS_MAX_CONCURRENT_STREAMS`.
+const MAX_STREAMS: u16 = 3;
+
+/// Codes of errors (RFC 9113 section 7).
+pub const PROTOCOL_ERROR: u32 = 1;
+/// The stream was not touched.
+pub const REFUSED_STREAM: u32 = 7;
+/// Given up by who asked.
+pub const CANCEL: u32 = 8;
+/// The peer behaves as an attacker does.
+pub const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Frames {
+    stream: TcpStream,
+    /// The streams that the server allows at once.
+    pub most_streams: Option<u32>,
+}
+
+/// What the server says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Said {
+    /// The head of an answer on a stream, with this status.
+    Head(u32, u16),
+    /// A stream is reset, with this code.
+    Reset(u32, u32),
+    /// The connection ends, with this code.
+    GoAway(u32),
+    /// It has ended.
+    End,
+}
+
+impl Frames {
+    /// Begins a connection: the preface, and SETTINGS that ask for nothing.
+    pub async fn begin(stream: TcpStream) -> Self {
+        let mut frames = Self { stream, most_streams: None };
+        frames.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        frames.send(SETTINGS, 0, 0, &[]).await.unwrap();
+        frames
+    }
+
+    /// The head of a request, each field as it stands here.
+    pub async fn head(&mut self, stream: u32, fields: &[(&str, &str)], ends: bool) -> io::Result<()> {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            // A literal that is in no table (RFC 7541 section 6.2.2).
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).ok().filter(|&length| length < 127).unwrap());
+                block.extend_from_slice(text.as_bytes());
+            }
+        }
+        self.send(HEADERS, END_HEADERS | if ends { END_STREAM } else { 0 }, stream, &block).await
+    }
+
+    /// Bytes of a body.
+    pub async fn data(&mut self, stream: u32, bytes: &[u8], ends: bool) -> io::Result<()> {
+        self.send(DATA, if ends { END_STREAM } else { 0 }, stream, bytes).await
+    }
+
+    /// Gives a stream up.
+    pub async fn reset(&mut self, stream: u32) -> io::Result<()> {
+        self.send(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()).await
+    }
+
+    /// What the server says next; what is no news is answered and left out.
+    pub async fn hear(&mut self) -> Said {
+        let hearing = async {
+            loop {
+                if let Some(said) = self.hear_frame().await {
+                    return said;
+                }
+            }
+        };
+        timeout(PATIENCE, hearing).await.expect("the server says something")
+    }
+
+    async fn hear_frame(&mut self) -> Option<Said> {
+        let mut head = [0; 9];
+        if self.stream.read_exact(&mut head).await.is_err() {
+            return Some(Said::End);
+        }
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        if self.stream.read_exact(&mut payload).await.is_err() {
+            return Some(Said::End);
+        }
+        let number = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+        let stream = u32::from_be_bytes(stream);
+        match kind {
+            HEADERS => return Some(Said::Head(stream, status(&payload))),
+            RST_STREAM => return Some(Said::Reset(stream, number(0))),
+            GOAWAY => return Some(Said::GoAway(number(4))),
+            SETTINGS if flags & ACK == 0 => {
+                let settings = payload.chunks_exact(6);
+                let most = settings.rev().find(|s| s[..2] == MAX_STREAMS.to_be_bytes());
+                self.most_streams = most.map(|s| u32::from_be_bytes(s[2..].try_into().unwrap()));
+                self.send(SETTINGS, ACK, 0, &[]).await.ok();
+            }
+            PING if flags & ACK == 0 => {
+                self.send(PING, ACK, 0, &payload).await.ok();
+            }
+            _ => {}
+        }
+        None
+    }
+
+    async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
+        let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut frame = vec![a, b, c, kind, flags];
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.stream.write_all(&frame).await
+    }
+}
+
+/// The status at the beginning of a header block: from the static table, or three digits as a literal with or without
+/// Huffman's code, of which only ours own 501 is known (RFC 7541 appendices A and B).
+fn status(block: &[u8]) -> u16 {
+    match block {
+        [at @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(at - 0x88)],
+        [0x08 | 0x18 | 0x48, 3, digits @ ..] => {
+            digits[..3].iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'))
+        }
+        // 5 is 011011, 0 is 00000, 1 is 00001; then ones.
+        [0x08 | 0x18 | 0x48, 0x82, 0b0110_1100, 0b0000_0001, ..] => 501,
+        _ => panic!("not a status of ours: {block:x?}"),
+    }
+}
