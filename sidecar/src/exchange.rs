@@ -5,7 +5,7 @@
 
 use std::{cell::Cell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Response, Version, header, request};
+use http::{HeaderMap, HeaderValue, Response, Version, header, request};
 
 use crate::{
     balance::Event,
@@ -91,7 +91,8 @@ impl Exchange {
         let record = self.record();
         record.method = Some(head.method.clone());
         record.path = head.uri.path_and_query().cloned();
-        record.authority = head.headers.get(header::HOST).cloned();
+        let named = || HeaderValue::from_str(head.uri.authority()?.as_str()).ok();
+        record.authority = head.headers.get(header::HOST).cloned().or_else(named);
         record.protocol = protocol_of(head.version);
     }
 
@@ -348,7 +349,7 @@ impl Observer for Received {
 }
 
 /// The version as telemetry names it.
-pub fn protocol_of(version: Version) -> Protocol {
+fn protocol_of(version: Version) -> Protocol {
     match version {
         Version::HTTP_10 => Protocol::Http10,
         Version::HTTP_2 => Protocol::Http2,

@@ -372,3 +372,52 @@ async fn a_tls_listener_speaks_both_versions_to_clients_with_a_certificate() {
     let labels = [("peer", "downstream"), ("result", "failed"), ("reason", "missing")];
     pod.metric_reaches("trama_tls_handshakes_total", &labels, 1.0).await;
 }
+
+#[tokio::test]
+async fn no_protocol_is_switched() {
+    for meshed in [true, false] {
+        let (application, seen) = Application::recording("orders");
+        let mesh = mesh_of(&application, "AUTO", meshed).await;
+        let pod = mesh.pod("storefront");
+        let mut stream = pod.dial(pod.at(EXPLICIT)).await.unwrap();
+        // A request that may be answered without the switch, and one that may not; both on one connection.
+        let upgrade =
+            "GET /upgrade HTTP/1.1\r\nHost: orders.shop\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let connect = "CONNECT orders.shop:80 HTTP/1.1\r\nHost: orders.shop:80\r\nConnection: close\r\n\r\n";
+        stream.write_all(format!("{upgrade}{connect}").as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answers)).await.unwrap().unwrap();
+        let (first, second) = answers.split_once("HTTP/1.1 501 Not Implemented\r\n").unwrap();
+        assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "meshed: {meshed}: {answers}");
+        assert!(second.contains("trama-reason: upgrade_refused\r\n"), "meshed: {meshed}: {answers}");
+        let [seen] = &seen.all()[..] else { panic!("meshed: {meshed}: {:?}", seen.all()) };
+        assert_eq!(seen.uri.path(), "/upgrade");
+        assert!(seen.values("upgrade").is_empty() && seen.values("connection").is_empty(), "{seen:?}");
+        let entry = pod.logged_where("CONNECT", |e| e["method"] == "CONNECT").await;
+        assert_eq!((&entry["reason"], &entry["status"]), (&"upgrade_refused".into(), &501.into()), "{entry}");
+    }
+}
+
+/// RFC 9112 section 3.2 wants a Host that is empty where the target has no authority, and HTTP/1.0 knows none at all.
+#[tokio::test]
+async fn an_empty_host_stays_empty() {
+    for meshed in [true, false] {
+        for head in ["GET / HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"] {
+            let (application, seen) = Application::recording("orders");
+            let builder = Mesh::builder()
+                .pod("orders", |p| {
+                    let p = p.serves("shop/orders").application(&application);
+                    if meshed { p } else { p.plain() }
+                })
+                .pod("storefront", |p| p.listener("orders", "service: \"shop/orders:80\""));
+            let mesh = builder.start().await;
+            let pod = mesh.pod("storefront");
+            let mut stream = pod.dial(pod.at(EXPLICIT + 1)).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+            assert!(answer.contains(" 200 OK\r\n"), "{head:?}, meshed: {meshed}: {answer}");
+            assert_eq!(seen.all()[0].values("host"), [""], "{head:?}, meshed: {meshed}");
+        }
+    }
+}

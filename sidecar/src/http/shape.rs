@@ -2,10 +2,11 @@
 //! it leaves on gives it the shape that its version asks for.
 
 use ::http::{
-    HeaderValue, Method, Uri, Version, header, request,
+    HeaderMap, HeaderValue, Method, Uri, Version, header, request,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
+use super::guard;
 use crate::error::{Failure, Reason};
 
 /// What keeps a request from being carried.
@@ -13,8 +14,10 @@ use crate::error::{Failure, Reason};
 pub enum Misshapen {
     /// CONNECT: a tunnel, which only policy may open.
     Tunnel,
-    /// An HTTP/2 request without an authority, with several, or with one that names a user.
+    /// An HTTP/2 request without an authority, with several, or with one that HTTP/1 could not say.
     NoAuthority,
+    /// An HTTP/2 request that says its length twice (RFC 9110 section 8.6).
+    TwoLengths,
 }
 
 impl From<Misshapen> for Failure {
@@ -22,13 +25,17 @@ impl From<Misshapen> for Failure {
         match misshapen {
             Misshapen::Tunnel => Self::before(Reason::UpgradeRefused).detail("CONNECT"),
             Misshapen::NoAuthority => Self::before(Reason::MalformedRequest).detail("not one authority"),
+            Misshapen::TwoLengths => {
+                Self::before(Reason::MalformedRequest).detail("Content-Length is repeated")
+            }
         }
     }
 }
 
 /// Brings a request that came in into the inner shape: Host says the authority, the URI is the path.
 ///
-/// `:authority` and an absolute-form target win over Host (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1).
+/// `:authority` and an absolute-form target win over Host (RFC 9112 section 3.2.2, RFC 9113 section 8.3.1). A request of
+/// HTTP/1.0 without a Host gets an empty one, which is what every later version wants there.
 pub fn inner(head: &mut request::Parts) -> Result<(), Misshapen> {
     if head.method == Method::CONNECT {
         return Err(Misshapen::Tunnel);
@@ -39,11 +46,21 @@ pub fn inner(head: &mut request::Parts) -> Result<(), Misshapen> {
         let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         head.uri = Uri::from(path);
     }
-    // The guard saw to this on HTTP/1; what HTTP/2 lets through must not become two readings of one HTTP/1 request.
-    let mut hosts = head.headers.get_all(header::HOST).iter();
+    if head.version == Version::HTTP_2 {
+        return of_http2(&head.headers);
+    }
+    head.headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
+    Ok(())
+}
+
+/// The guard saw to this on HTTP/1; what HTTP/2 lets through must not become two readings of one HTTP/1 request.
+fn of_http2(headers: &HeaderMap) -> Result<(), Misshapen> {
+    if headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Misshapen::TwoLengths);
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) if !host.as_bytes().contains(&b'@') => Ok(()),
-        (None, None) if head.version != Version::HTTP_2 => Ok(()),
+        (Some(host), None) if guard::is_host_value(host.as_bytes()) => Ok(()),
         _ => Err(Misshapen::NoAuthority),
     }
 }
@@ -53,21 +70,20 @@ pub fn http1(head: &mut request::Parts) {
     head.version = Version::HTTP_11;
 }
 
-/// Gives a request the shape of HTTP/2: `:scheme` and `:authority`, no Host. An authority that HTTP/2 cannot say stays a
-/// Host field.
+/// Gives a request the shape of HTTP/2: `:scheme` and `:authority`, no Host. An authority that `:authority` cannot say, the
+/// empty one above all, stays a Host field (RFC 9113 section 8.3.1).
 pub fn http2(head: &mut request::Parts) {
-    head.version = Version::HTTP_2;
     let authority = head.headers.get(header::HOST).and_then(|h| Authority::try_from(h.as_bytes()).ok());
+    let Some(authority) = authority else {
+        // By this version the codec knows a request that is forwarded, which needs no authority.
+        head.version = Version::HTTP_11;
+        return;
+    };
+    head.version = Version::HTTP_2;
+    head.headers.remove(header::HOST);
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     parts.scheme = Some(Scheme::HTTP);
-    match authority {
-        Some(authority) => {
-            head.headers.remove(header::HOST);
-            parts.authority = Some(authority);
-        }
-        // A URI with a scheme needs an authority; the library drops the placeholder's name, Host stays.
-        None => parts.authority = Some(Authority::from_static("host.invalid")),
-    }
+    parts.authority = Some(authority);
     head.uri = Uri::from_parts(parts).unwrap_or_default();
 }
 
@@ -130,5 +146,30 @@ mod tests {
         assert_eq!(inner(&mut two), Err(Misshapen::NoAuthority));
         let mut userinfo = head(Version::HTTP_2, "http://a:x@b/", None);
         assert_eq!(inner(&mut userinfo), Err(Misshapen::NoAuthority));
+        for unsayable in ["a b", "a, b", "a/b", "a:x"] {
+            let mut head = head(Version::HTTP_2, "/", Some(unsayable));
+            assert_eq!(inner(&mut head), Err(Misshapen::NoAuthority), "{unsayable}");
+        }
+        let mut lengths = head(Version::HTTP_2, "/", Some("a"));
+        lengths.headers.append(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+        assert_eq!(inner(&mut lengths), Ok(()));
+        lengths.headers.append(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
+        assert_eq!(inner(&mut lengths), Err(Misshapen::TwoLengths));
+    }
+
+    #[test]
+    fn no_authority_is_an_empty_one() {
+        for host in [None, Some("")] {
+            let mut head = head(Version::HTTP_10, "/a", host);
+            inner(&mut head).unwrap();
+            http2(&mut head);
+            assert_eq!(
+                (head.uri.to_string().as_str(), head.headers[header::HOST].as_bytes()),
+                ("/a", &b""[..])
+            );
+            // As the codec gives it on the other side.
+            head.version = Version::HTTP_2;
+            inner(&mut head).unwrap();
+        }
     }
 }

@@ -8,9 +8,9 @@ use super::Connection;
 use crate::{
     config::snapshot::AppProtocol,
     error::{Failure, Fault, Reached, Reason},
-    exchange::{Exchange, protocol_of},
+    exchange::Exchange,
     http::{Abort, Answer, Handler, body::Body, fields, interim::Interim, reply, shape},
-    telemetry::{Direction, Security},
+    telemetry::{Direction, Protocol, Security},
     upstream::{Leg, Target, Who},
 };
 
@@ -69,15 +69,21 @@ impl Connection {
             AppProtocol::Auto | AppProtocol::Tcp if client_version == Version::HTTP_2 => Leg::Http2,
             AppProtocol::Auto | AppProtocol::Tcp => Leg::Http1,
         };
-        match leg {
-            Leg::Http1 => shape::http1(&mut head),
-            Leg::Http2 | Leg::Mesh(_) => shape::http2(&mut head),
-        }
+        let spoken = match leg {
+            Leg::Http1 => {
+                shape::http1(&mut head);
+                Protocol::Http11
+            }
+            Leg::Http2 | Leg::Mesh(_) => {
+                shape::http2(&mut head);
+                Protocol::Http2
+            }
+        };
         let target = Target { who: Who::Application(self.application), address: self.application, leg };
         let record = exchange.record();
         record.attempts = 1;
         record.upstream = Some(self.application);
-        record.upstream_protocol = Some(protocol_of(head.version));
+        record.upstream_protocol = Some(spoken);
         let request = Request::from_parts(head, body);
         let sent = self.worker.upstream.send(&target, None, request, interim, None).await;
         let mut response = sent.map_err(unreachable_application)?;

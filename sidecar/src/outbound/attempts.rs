@@ -11,8 +11,9 @@ use crate::{
         AppProtocol, Cluster, Endpoint, RetryPolicy, RuleTimeouts, Transport, state::Counted,
     },
     error::{Failure, Fault, Reached, Reason},
-    exchange::{Exchange, protocol_of},
+    exchange::Exchange,
     http::{body::Body, deadline, fields, interim::Interim, shape},
+    telemetry::Protocol,
     upstream::{Circuit, Leg, Target, Who},
 };
 
@@ -168,11 +169,17 @@ impl Attempts<'_> {
         if meshed {
             head.headers.insert(fields::CLIENT_VERSION, fields::version_value(head.version));
         }
-        match target.leg {
-            Leg::Http1 => shape::http1(&mut head),
-            Leg::Http2 | Leg::Mesh(_) => shape::http2(&mut head),
-        }
-        let began = self.exchange.attempt(endpoint, target.address, protocol_of(head.version));
+        let spoken = match target.leg {
+            Leg::Http1 => {
+                shape::http1(&mut head);
+                Protocol::Http11
+            }
+            Leg::Http2 | Leg::Mesh(_) => {
+                shape::http2(&mut head);
+                Protocol::Http2
+            }
+        };
+        let began = self.exchange.attempt(endpoint, target.address, spoken);
         self.under_way = Some((Arc::clone(endpoint), began));
         self.exchange.retrace(&mut head.headers);
         let request = Request::from_parts(head, body);

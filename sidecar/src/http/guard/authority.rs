@@ -5,6 +5,12 @@
 
 use super::bytes::{host_run, is_host};
 
+/// Whether a whole Host value is one that the guard lets through: an authority, or nothing.
+pub(in crate::http) fn is_host_value(value: &[u8]) -> bool {
+    let mut authority = Authority::default();
+    value.iter().all(|byte| authority.push(*byte)) && (value.is_empty() || authority.is_complete())
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Authority {
     at: At,

@@ -60,6 +60,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::http) use self::authority::is_host_value;
 pub use self::handle::{Handle, InFlight};
 pub use self::io::Guard;
 pub use self::limits::Limits;

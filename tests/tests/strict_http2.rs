@@ -1,0 +1,128 @@
+//! What smugglers send over HTTP/2, frame by frame, to a whole sidecar whose application speaks HTTP/1: a second
+//! framing of the message, or a second authority. Each is refused, and nothing of it reaches the application.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use trama_tests::frames::{Frames, PROTOCOL_ERROR, Said};
+use trama_tests::mesh::{Application, EXPLICIT, Mesh, Record, Speaks, until};
+
+const INNER: &[u8] = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: orders.shop\r\n\r\n";
+
+type Fields = &'static [(&'static str, &'static str)];
+
+/// How a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Refusal {
+    /// By the codec: the stream is reset.
+    Reset,
+    /// By us: 400.
+    Answer,
+}
+
+/// What is wrong with a request, the fields that say it after the usual ones, and what becomes of it.
+const SPECIMENS: [(&str, Fields, Refusal); 14] = [
+    ("H2.TE", &[("transfer-encoding", "chunked")], Refusal::Reset),
+    ("H2.TE, in capitals", &[("Transfer-Encoding", "chunked")], Refusal::Reset),
+    ("H2.TE behind a line end", &[("x", "y\r\ntransfer-encoding: chunked")], Refusal::Reset),
+    ("H2.TE in a name", &[("x: y\r\ntransfer-encoding", "chunked")], Refusal::Reset),
+    ("H2.CL, too small", &[("content-length", "0")], Refusal::Reset),
+    ("H2.CL, two", &[("content-length", "50"), ("content-length", "0")], Refusal::Reset),
+    ("H2.CL, two that are equal", &[("content-length", "50"), ("content-length", "50")], Refusal::Answer),
+    ("H2.CL, a list", &[("content-length", "50, 50")], Refusal::Reset),
+    ("H2.CL, signed", &[("content-length", "+50")], Refusal::Reset),
+    ("connection", &[("connection", "content-length")], Refusal::Reset),
+    ("two hosts", &[("host", "a"), ("host", "b")], Refusal::Answer),
+    ("a host with a line end", &[("host", "a\r\nx: y")], Refusal::Reset),
+    ("a pseudo field after others", &[("x", "y"), (":path", "/other")], Refusal::Reset),
+    ("an unknown pseudo field", &[(":protocol", "websocket")], Refusal::Reset),
+];
+
+async fn mesh() -> (Mesh, Record) {
+    let (application, seen) = Application::recording("orders");
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves("shop/orders").plain().application(&application))
+        .pod("storefront", |p| p)
+        .policy(|p| p.protocol("shop/orders", "HTTP"));
+    (mesh.start().await, seen)
+}
+
+async fn frames(mesh: &Mesh) -> Frames {
+    let pod = mesh.pod("storefront");
+    Frames::begin(pod.dial(pod.at(EXPLICIT)).await.unwrap()).await
+}
+
+/// What becomes of a request.
+async fn fate(mesh: &Mesh, fields: &[(&str, &str)], body: &[u8]) -> Said {
+    let mut frames = frames(mesh).await;
+    frames.head(1, fields, body.is_empty()).await.unwrap();
+    if !body.is_empty() {
+        // It may be refused before its body has left.
+        frames.data(1, body, true).await.ok();
+    }
+    frames.hear().await
+}
+
+fn refused(refusal: Refusal, said: Said) -> bool {
+    match refusal {
+        Refusal::Reset => matches!(said, Said::Reset(1, PROTOCOL_ERROR) | Said::GoAway(PROTOCOL_ERROR)),
+        Refusal::Answer => said == Said::Head(1, 400),
+    }
+}
+
+#[tokio::test]
+async fn a_second_framing_or_authority_is_refused_and_never_forwarded() {
+    let (mesh, seen) = mesh().await;
+    let usual = [(":method", "POST"), (":scheme", "http"), (":path", "/outer")];
+    for (name, fields, refusal) in SPECIMENS {
+        let authority: &[_] = if name == "two hosts" { &[] } else { &[(":authority", "orders.shop")] };
+        let fields = [&usual[..], authority, fields].concat();
+        let said = fate(&mesh, &fields, INNER).await;
+        assert!(refused(refusal, said), "{name}: {said:?}");
+    }
+    // What is as it should be arrives: the silence was not a broken way.
+    let mut honest = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+    assert_eq!(honest.post("/honest", INNER).await.status.as_u16(), 200);
+    assert_eq!((seen.of("/smuggled").len(), seen.of("/honest").len()), (0, 1), "{:?}", seen.all());
+    // A head that says 0 may be on its way before its body turns out to be longer; of that nothing follows.
+    let outer = seen.of("/outer");
+    assert!(outer.len() <= 1 && outer.iter().all(|seen| seen.body.is_empty()), "{outer:?}");
+    let refused = SPECIMENS.iter().filter(|s| s.2 == Refusal::Answer).count();
+    let lines = || async {
+        let logged = mesh.pod("storefront").log();
+        let count = logged.iter().filter(|e| e["reason"] == "malformed_request").count();
+        (count == refused).then_some(())
+    };
+    until("a line for each that was answered", lines).await;
+}
+
+#[tokio::test]
+async fn an_authority_that_http1_cannot_say_is_refused() {
+    let (mesh, seen) = mesh().await;
+    let usual = [(":method", "GET"), (":scheme", "http"), (":path", "/smuggled")];
+    for (name, fields) in [
+        ("a user", &[(":authority", "user@orders.shop")][..]),
+        ("a user in Host", &[("host", "user@orders.shop")]),
+        ("a space", &[("host", "orders.shop x")]),
+        ("a list", &[("host", "orders.shop, other")]),
+        ("a path", &[("host", "orders.shop/x")]),
+        ("none", &[]),
+    ] {
+        let fields = [&usual[..], fields].concat();
+        let said = fate(&mesh, &fields, b"").await;
+        assert!(refused(Refusal::Answer, said) || refused(Refusal::Reset, said), "{name}: {said:?}");
+    }
+    assert!(seen.all().is_empty(), "{:?}", seen.all());
+}
+
+#[tokio::test]
+async fn connect_is_refused_by_name() {
+    let (mesh, seen) = mesh().await;
+    let said = fate(&mesh, &[(":method", "CONNECT"), (":authority", "orders.shop:80")], b"").await;
+    assert_eq!(said, Said::Head(1, 501));
+    let entry = mesh.pod("storefront").logged_where("CONNECT", |e| e["method"] == "CONNECT").await;
+    assert_eq!(
+        (&entry["reason"], &entry["authority"]),
+        (&"upgrade_refused".into(), &"orders.shop:80".into())
+    );
+    assert!(seen.all().is_empty());
+}
