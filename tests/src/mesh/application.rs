@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::body::Payload;
+use crate::peers::Site;
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type HttpHandler = Arc<dyn Fn(Request<Incoming>) -> Boxed<Response<Payload>> + Send + Sync>;
@@ -29,6 +30,7 @@ pub(super) enum Kind {
     Raw(RawHandler),
     Python,
     Go,
+    Nginx(Site),
     Banner,
     Echo,
 }
@@ -150,6 +152,12 @@ impl Application {
     #[must_use]
     pub fn go() -> Self {
         Self(Kind::Go)
+    }
+
+    /// nginx with this site.
+    #[must_use]
+    pub fn nginx(site: Site) -> Self {
+        Self(Kind::Nginx(site))
     }
 
     /// A real TCP server that speaks first.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
@@ -147,6 +147,7 @@ impl PodSpec {
 #[derive(Debug, Default)]
 pub struct MeshBuilder {
     place: Where,
+    ipv6: bool,
     pods: Vec<PodSpec>,
     policy: Policy,
 }
@@ -156,6 +157,13 @@ impl MeshBuilder {
     #[must_use]
     pub fn at(mut self, place: Where) -> Self {
         self.place = place;
+        self
+    }
+
+    /// Pods are reached at their IPv6 addresses. Only in namespaces.
+    #[must_use]
+    pub fn ipv6(mut self, ipv6: bool) -> Self {
+        self.ipv6 = ipv6;
         self
     }
 
@@ -178,7 +186,7 @@ impl MeshBuilder {
         let folder = tempfile::Builder::new().prefix("trama-mesh-").tempdir().unwrap();
         open(folder.path(), 0o755);
         let lab = (self.place == Where::Namespaces).then(|| Lab::new().unwrap_or_else(|e| panic!("{e}")));
-        let nets: Vec<Net> = self.pods.iter().map(|spec| net(lab.as_ref(), spec)).collect();
+        let nets: Vec<Net> = self.pods.iter().map(|spec| net(lab.as_ref(), spec, self.ipv6)).collect();
         let policy = self.complete_policy(&nets, lab.as_ref());
         fs::write(folder.path().join("policy.yaml"), policy.text()).unwrap();
         let authorities = [Authority::new().unwrap(), Authority::new().unwrap()];
@@ -206,7 +214,7 @@ impl MeshBuilder {
             pod.ready().await;
         }
         let [authority, _] = authorities;
-        Mesh { pods, policy, authority, place: self.place, folder }
+        Mesh { pods, policy, authority, place: self.place, ipv6: self.ipv6, folder }
     }
 
     fn complete_policy(&self, nets: &[Net], lab: Option<&Lab>) -> Policy {
@@ -230,11 +238,11 @@ impl MeshBuilder {
     }
 }
 
-fn net(lab: Option<&Lab>, spec: &PodSpec) -> Net {
-    match lab {
-        None => Net::loopback(),
-        Some(lab) => Net::Lab(lab.pod(&spec.name, &spec.region).unwrap()),
-    }
+fn net(lab: Option<&Lab>, spec: &PodSpec, ipv6: bool) -> Net {
+    let Some(lab) = lab else { return Net::loopback() };
+    let pod = lab.pod(&spec.name, &spec.region).unwrap();
+    let ip: IpAddr = if ipv6 { pod.ip6.into() } else { pod.ip4.into() };
+    Net::Lab(pod, ip)
 }
 
 fn issue([own, foreign]: &[Authority; 2], spec: &PodSpec) -> Issued {

@@ -55,6 +55,7 @@ pub struct Mesh {
     policy: Policy,
     authority: Authority,
     place: Where,
+    ipv6: bool,
     folder: TempDir,
 }
 
@@ -85,7 +86,8 @@ impl Mesh {
     /// The address of a service that is dialled in namespaces.
     #[must_use]
     pub fn service(&self, label: &str) -> SocketAddr {
-        SocketAddr::new(self.policy.services[label].addresses[0], 80)
+        let addresses = &self.policy.services[label].addresses;
+        SocketAddr::new(addresses[usize::from(self.ipv6)], 80)
     }
 
     /// Changes the policy and publishes it.

@@ -30,7 +30,8 @@ pub(super) enum User {
 #[derive(Clone, Debug)]
 pub(super) enum Net {
     Loopback(Ipv4Addr),
-    Lab(lab::Pod),
+    /// A pod, and which of its addresses is used.
+    Lab(lab::Pod, IpAddr),
 }
 
 impl Net {
@@ -45,7 +46,7 @@ impl Net {
     pub(super) fn ip(&self) -> IpAddr {
         match self {
             Self::Loopback(ip) => (*ip).into(),
-            Self::Lab(pod) => pod.ip4.into(),
+            Self::Lab(_, ip) => *ip,
         }
     }
 
@@ -54,14 +55,14 @@ impl Net {
         let bind = || std::net::TcpListener::bind(at).unwrap_or_else(|e| panic!("{at}: {e}"));
         let listener = match self {
             Self::Loopback(_) => bind(),
-            Self::Lab(pod) => pod.inside(bind).unwrap(),
+            Self::Lab(pod, _) => pod.inside(bind).unwrap(),
         };
         listener.set_nonblocking(true).unwrap();
         TcpListener::from_std(listener).unwrap()
     }
 
     pub(super) async fn connect(&self, to: SocketAddr, user: User) -> io::Result<TcpStream> {
-        let Self::Lab(pod) = self else {
+        let Self::Lab(pod, _) = self else {
             let stream = TcpStream::connect(to).await?;
             stream.set_nodelay(true)?;
             return Ok(stream);
@@ -79,17 +80,18 @@ impl Net {
 
     /// The same for real peers.
     pub(super) fn place(&self) -> Box<dyn Place> {
-        match self {
-            Self::Loopback(ip) => Box::new(OwnAddress { address: (*ip).into(), here: Here::new().unwrap() }),
-            Self::Lab(pod) => Box::new(pod.clone()),
-        }
+        let inner: Box<dyn Place> = match self {
+            Self::Loopback(_) => Box::new(Here::new().unwrap()),
+            Self::Lab(pod, _) => Box::new(pod.clone()),
+        };
+        Box::new(OwnAddress { address: self.ip(), inner })
     }
 }
 
-/// This machine, at an address of one's own.
+/// A place, at an address of one's own.
 struct OwnAddress {
     address: IpAddr,
-    here: Here,
+    inner: Box<dyn Place>,
 }
 
 impl Place for OwnAddress {
@@ -98,14 +100,14 @@ impl Place for OwnAddress {
     }
 
     fn start(&self, command: &Command) -> Result<Process, LabError> {
-        self.here.start(command)
+        self.inner.start(command)
     }
 
     fn run_to_end(&self, command: &Command, patience: Duration) -> Result<Output, LabError> {
-        self.here.run_to_end(command, patience)
+        self.inner.run_to_end(command, patience)
     }
 
     fn make_file(&self, name: &str, content: &[u8]) -> Result<PathBuf, LabError> {
-        self.here.make_file(name, content)
+        self.inner.make_file(name, content)
     }
 }

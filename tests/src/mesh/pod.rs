@@ -53,6 +53,10 @@ pub(super) enum Running {
     Here(#[expect(dead_code, reason = "its drop ends it")] Serving),
     Http(Box<peers::App>, #[expect(dead_code, reason = "its drop removes its files")] KeptPlace),
     Tcp(peers::TcpApp, #[expect(dead_code, reason = "its drop removes its files")] KeptPlace),
+    Nginx(
+        #[expect(dead_code, reason = "its drop ends it")] peers::Nginx,
+        #[expect(dead_code, reason = "its drop removes its files")] KeptPlace,
+    ),
 }
 
 /// The folder of a real peer's files.
@@ -77,6 +81,10 @@ pub(super) fn start_application(application: &Application, net: &Net, name: &str
         Kind::Go => Running::Http(http(peers::App::go(&*place, name, APPLICATION)), KeptPlace(place)),
         Kind::Banner => {
             Running::Tcp(tcp(peers::TcpApp::banner(&*place, name, APPLICATION)), KeptPlace(place))
+        }
+        Kind::Nginx(site) => {
+            let nginx = peers::Nginx::start(&*place, name, APPLICATION, site);
+            Running::Nginx(nginx.unwrap_or_else(|e| panic!("{e}")), KeptPlace(place))
         }
         Kind::Echo => Running::Tcp(tcp(peers::TcpApp::echo(&*place, name, APPLICATION)), KeptPlace(place)),
     }
@@ -110,7 +118,7 @@ impl Sidecar {
         let mut command = Command::new(&program);
         command.arg("--config").arg(own.join("sidecar.yaml"));
         command.arg("--policy").arg(own.with_file_name("policy.yaml"));
-        let Some(Net::Lab(pod)) = lab else {
+        let Some(Net::Lab(pod, _)) = lab else {
             return Self::Process(Process::start("sidecar", &mut command, &own.join("sidecar.log")).unwrap());
         };
         let mut redirect = Command::new(&program);
@@ -236,7 +244,7 @@ impl Pod {
     pub(super) fn start_process(&mut self) {
         self.sidecar = None;
         fs::remove_file(self.folder.join("sidecar.log")).ok();
-        let net = matches!(self.net, Net::Lab(_)).then_some(&self.net);
+        let net = matches!(self.net, Net::Lab(..)).then_some(&self.net);
         self.sidecar = Some(Sidecar::process(&self.folder, net));
     }
 
