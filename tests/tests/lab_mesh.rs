@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trama_tests::mesh::{APPLICATION, Application, Mesh, MeshBuilder, PATIENCE, Payload, Speaks, Where};
 use trama_tests::peers::{Curl, GoClient};
@@ -77,6 +78,40 @@ async fn an_endpoints_own_address_is_just_that_endpoint() {
     let direct = mesh.pod("second").at(APPLICATION);
     let mut client = mesh.pod("storefront").http_to(direct, Speaks::Http1, "orders.shop").await;
     assert_eq!(client.get("/gone").await.status.as_u16(), 503);
+}
+
+#[tokio::test]
+async fn an_endpoints_own_address_keeps_the_rule_of_its_only_service() {
+    let application = Application::http(|request| async move {
+        if request.uri().path() == "/hangs" {
+            std::future::pending::<()>().await;
+        }
+        Response::new(Payload::of("hello"))
+    });
+    let rule = "timeouts: { request: 300ms }\nfilters: [{ responseHeaderModifier: { set: [{ name: x-rule, value: orders }] } }]";
+    let mut mesh = pair(&application).policy(|p| p.route(ORDERS, rule)).start().await;
+    let orders = mesh.pod("orders").at(APPLICATION);
+    let mut client = mesh.pod("storefront").http_to(orders, Speaks::Http1, "orders.shop").await;
+    assert_eq!(client.get("/owned").await.header("x-rule"), "orders");
+    let late = client.get("/hangs").await;
+    assert_eq!((late.status.as_u16(), late.reason()), (504, "request_timeout"));
+
+    // A second service of the same endpoint: whose rule is meant cannot be told, and none is.
+    let (ip, identity) = (orders.ip(), mesh.pod("orders").identity().to_owned());
+    mesh.publish(|p| {
+        p.more(&format!(
+            "kind: Service\nmetadata: {{ name: also, namespace: shop }}\n\
+             spec: {{ ports: [{{ port: 80, targetPort: 8080 }}] }}\n---\n\
+             kind: EndpointSet\nmetadata: {{ name: also, namespace: shop }}\nspec:\n  service: also\n  endpoints:\n    \
+             - {{ address: {ip}, identity: \"{identity}\", mesh: {{ address: \"{ip}:15008\" }} }}\n"
+        ));
+    });
+    mesh.pod("storefront").metric_reaches("trama_policy_revision", &[], 2.0).await;
+    let answer = client.get("/shared").await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-rule")), (200, ""));
+    let entry = mesh.pod("storefront").logged("/shared").await;
+    assert_eq!(entry["tls"], "mutual", "{entry}");
+    assert_ne!(entry["service"], ORDERS, "{entry}");
 }
 
 #[tokio::test]
