@@ -352,7 +352,7 @@ async fn a_body_that_flows_on_during_the_back_off_is_sent_again_whole() {
 }
 
 /// What a server says to a request, and what its caller gets: a status, or 0 for an answer that breaks off.
-const WRONG_ANSWERS: [(&str, &str, u16, &str); 9] = [
+const WRONG_ANSWERS: [(&str, &str, u16, &str); 10] = [
     ("closes", "", 502, "upstream_closed"),
     ("closes-in-the-head", "HTTP/1.1 200 OK\r\ncontent-", 502, "upstream_closed"),
     ("garbage", "220 mail ready\r\n\r\n", 502, "upstream_malformed"),
@@ -361,6 +361,12 @@ const WRONG_ANSWERS: [(&str, &str, u16, &str); 9] = [
     ("bad-length", "HTTP/1.1 200 OK\r\ncontent-length: ten\r\n\r\n0123456789", 502, "upstream_malformed"),
     ("short-body", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n012", 0, "upstream_closed"),
     ("short-chunk", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nA\r\n012", 0, "upstream_closed"),
+    (
+        "bad-trailers",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nna me\r\n\r\n",
+        0,
+        "upstream_closed",
+    ),
     (
         "bad-chunk",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nX\r\n",
