@@ -1,8 +1,7 @@
 //! An identity, loaded: what both sides of mutual TLS are configured from. Replaced whole when its files change.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use parking::Lock;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -10,6 +9,7 @@ use rustls::{
 
 use super::{
     client,
+    clients::Clients,
     files::{IdentityError, IdentityFiles, Loaded},
     server, spiffe,
 };
@@ -27,7 +27,7 @@ pub struct Identity {
     pub server: Arc<ServerConfig>,
     source: Loaded,
     roots: Arc<RootCertStore>,
-    clients: Lock<HashMap<(SpiffeId, client::Carried), Arc<ClientConfig>>>,
+    clients: Clients<(SpiffeId, client::Carried)>,
 }
 
 impl Identity {
@@ -45,24 +45,17 @@ impl Identity {
         }
         let roots = Arc::new(roots);
         let server = server::config(&source, &roots).map_err(|e| content(&files.key, e.to_string()))?;
-        Ok(Self { revision, id, not_after, server, source, roots, clients: Lock::default() })
+        Ok(Self { revision, id, not_after, server, source, roots, clients: Clients::default() })
     }
 
-    /// The client side towards a peer that must be `expected`. Kept, so that TLS sessions are resumed. Called when a
-    /// connection is made, never for a request.
+    /// The client side towards a peer that must be `expected`. Called when a connection is made, never for a request.
     pub fn client(
         &self,
         expected: &SpiffeId,
         carried: client::Carried,
     ) -> Result<Arc<ClientConfig>, rustls::Error> {
-        let key = (expected.clone(), carried);
-        self.clients.with(|clients| {
-            if let Some(config) = clients.get(&key) {
-                return Ok(Arc::clone(config));
-            }
-            let config = Arc::new(client::config(&self.source, &self.roots, expected, carried)?);
-            clients.insert(key, Arc::clone(&config));
-            Ok(config)
+        self.clients.of((expected.clone(), carried), |(expected, carried)| {
+            client::config(&self.source, &self.roots, expected, *carried)
         })
     }
 }
@@ -79,18 +72,4 @@ impl fmt::Debug for Identity {
 /// The one cryptography provider.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
-}
-
-mod parking {
-    use std::sync::{Mutex, PoisonError};
-
-    /// A lock that is only ever held for the length of a closure.
-    #[derive(Default)]
-    pub(super) struct Lock<T>(Mutex<T>);
-
-    impl<T> Lock<T> {
-        pub(super) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-            f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-        }
-    }
 }

@@ -4,6 +4,7 @@
 //! certificate alone says who the peer is; a header never does.
 
 mod client;
+mod clients;
 mod files;
 mod identity;
 mod server;

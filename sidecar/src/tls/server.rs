@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::{Error, RootCertStore, ServerConfig, server::WebPkiClientVerifier};
-
+use rustls::{
+    Error, RootCertStore, ServerConfig,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{ALPN_HTTP2, ALPN_TCP, client::Carried, files::Loaded, identity::provider, spiffe::spiffe_id_of};
@@ -19,6 +21,7 @@ pub(super) fn config(source: &Loaded, roots: &Arc<RootCertStore>) -> Result<Arc<
         .with_client_cert_verifier(verifier)
         .with_single_cert(source.chain.clone(), source.key.clone_key())?;
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec(), ALPN_TCP.to_vec()];
+    never_resume(&mut config);
     Ok(Arc::new(config))
 }
 
@@ -29,6 +32,7 @@ pub(super) fn listener_config(
     clients: Option<Vec<CertificateDer<'static>>>,
 ) -> Result<ServerConfig, Error> {
     let provider = provider();
+    let has_clients = clients.is_some();
     let builder =
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = match clients {
@@ -44,7 +48,18 @@ pub(super) fn listener_config(
     };
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if has_clients {
+        never_resume(&mut config);
+    }
     Ok(config)
+}
+
+/// A resumed session takes the client's certificate from the session before: nobody looks again whether it has expired or
+/// whether its authority is still trusted (RFC 8446 section 4.6.1 leaves that to the server). Mesh connections live for an
+/// hour, so that the whole handshake costs little.
+fn never_resume(config: &mut ServerConfig) {
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
 }
 
 /// What a finished handshake says about the peer.
