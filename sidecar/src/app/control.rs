@@ -1,6 +1,7 @@
 //! The control side: one thread with a runtime of its own, where everything happens that no request waits for.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
@@ -16,7 +17,11 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-use super::{Addresses, StartError, policy};
+use super::{
+    Addresses, StartError,
+    certificates::{self, ServerTls},
+    policy,
+};
 use crate::{
     accept::listener::bind,
     admin,
@@ -24,10 +29,9 @@ use crate::{
         bootstrap::{AccessLogTarget, Config},
         snapshot::Snapshot,
     },
-    discovery::{self, PolicyFile},
+    discovery::PolicyFile,
     drain::{Drain, Stage},
     telemetry::{LogOutput, TelemetryConfig, TelemetryHub},
-    tls::{Identity, IdentityFiles},
     worker::Shared,
 };
 
@@ -38,6 +42,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub(super) struct Control {
     telemetry: TelemetryHub,
     addresses: Addresses,
+    listeners: HashMap<String, ServerTls>,
     state: Arc<State>,
     opened: watch::Receiver<bool>,
     end: oneshot::Sender<()>,
@@ -45,7 +50,7 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Loads the identity, and starts the thread that keeps it and the policy current.
+    /// Loads the certificates, and starts the thread that keeps them and the policy current.
     pub(super) fn start(
         config: &Config,
         path: Option<PathBuf>,
@@ -57,15 +62,8 @@ impl Control {
         let _context = runtime.enter();
         let telemetry = TelemetryHub::start(telemetry_config(config)).map_err(system("telemetry"))?;
 
-        if let Some(files) = identity_files(config) {
-            let identity = Arc::new(Identity::load(&files, 1)?);
-            tracing::info!(id = %identity.id, "identity in use");
-            shared.identity.store(Some(Arc::clone(&identity)));
-            let shared = shared.clone();
-            runtime.spawn(discovery::watch_identity(files, identity, move |new| {
-                shared.identity.store(Some(new))
-            }));
-        }
+        certificates::keep_identity(config, shared, &telemetry)?;
+        let listeners = certificates::keep_listeners(config, &telemetry)?;
         let opened = policy::follow(config, path, shared, &telemetry);
 
         let state = Arc::new(State {
@@ -91,7 +89,7 @@ impl Control {
         };
         let thread =
             std::thread::Builder::new().name("control".into()).spawn(run).map_err(system("a thread"))?;
-        Ok(Self { telemetry, addresses, state, opened, end, thread })
+        Ok(Self { telemetry, addresses, listeners, state, opened, end, thread })
     }
 
     /// Where the workers' telemetry comes from.
@@ -109,6 +107,11 @@ impl Control {
         self.opened.clone()
     }
 
+    /// The TLS of explicit listeners, by their names.
+    pub(super) fn listeners(&self) -> &HashMap<String, ServerTls> {
+        &self.listeners
+    }
+
     /// The listeners are open.
     pub(super) fn serving(&self) {
         self.state.started.store(true, Ordering::Relaxed);
@@ -123,11 +126,9 @@ impl Control {
     }
 }
 
-/// Loads identity and policy, and starts nothing.
+/// Loads certificates and policy, and starts nothing.
 pub(super) fn check(config: &Config, policy: Option<&Path>) -> Result<(), StartError> {
-    if let Some(files) = identity_files(config) {
-        Identity::load(&files, 1)?;
-    }
+    certificates::check(config)?;
     let Some(path) = policy else { return Ok(()) };
     PolicyFile::new(path.into(), policy::local(config), None).read().map(drop).map_err(StartError::Policy)
 }
@@ -188,14 +189,6 @@ fn addresses(sockets: &admin::Sockets) -> Addresses {
         health: sockets.health.local_addr().ok(),
         ..Addresses::default()
     }
-}
-
-fn identity_files(config: &Config) -> Option<IdentityFiles> {
-    config.identity.as_ref().map(|identity| IdentityFiles {
-        certificate: identity.certificate.clone(),
-        key: identity.key.clone(),
-        bundle: identity.bundle.clone(),
-    })
 }
 
 fn telemetry_config(config: &Config) -> TelemetryConfig {

@@ -1,8 +1,9 @@
 //! The composition root: configuration, sockets, workers and the control side become one running sidecar.
 //!
 //! Two kinds of threads: workers, each with its own world, which carry traffic; and one control thread, which watches
-//! policy and identity, serves admin, metrics and health, and sends spans. A worker never waits for the control thread.
+//! policy and certificates, serves admin, metrics and health, and sends spans. A worker never waits for the control thread.
 
+mod certificates;
 mod control;
 mod policy;
 mod settings;
@@ -38,9 +39,9 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The identity.
-    #[error("identity: {0}")]
-    Identity(#[from] crate::tls::IdentityError),
+    /// A certificate: the identity's, or a listener's.
+    #[error("certificates: {0}")]
+    Certificates(#[from] crate::tls::IdentityError),
     /// The policy, when it is only checked.
     #[error("{0}")]
     Policy(trama_proto::Problems),
@@ -54,7 +55,7 @@ pub enum StartError {
     },
 }
 
-/// Checks configuration, policy and identity, and starts nothing.
+/// Checks configuration, policy and certificates, and starts nothing.
 pub fn validate(config: &Config, policy: Option<PathBuf>) -> Result<(), StartError> {
     control::check(config, policy.as_deref())
 }
@@ -68,7 +69,7 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Loads the identity and looks for a policy. One that is missing or bad is waited for.
+    /// Loads the certificates and looks for a policy. One that is missing or bad is waited for.
     pub fn begin(config: Config, policy: Option<PathBuf>) -> Result<Self, StartError> {
         let (drain, watch) = Drain::new();
         let shared = Shared {
@@ -94,7 +95,7 @@ impl Starting {
     pub fn open(self) -> Result<App, StartError> {
         let Self { config, shared, drain, control } = self;
         let drain = DropEnds(drain);
-        let sockets = Sockets::bind(&config)?;
+        let sockets = Sockets::bind(&config, control.listeners())?;
         let addresses = sockets.addresses(control.addresses());
         let settings = settings::of(&config, &addresses);
         let workers = Workers::start(sockets, &settings, &shared, control.telemetry())?;

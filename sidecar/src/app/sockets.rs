@@ -1,11 +1,11 @@
 //! Every listening socket, bound before a thread is started: a port that is taken stops the start, not a worker.
 
 use std::{
+    collections::HashMap,
     net::{SocketAddr, TcpListener},
-    sync::Arc,
 };
 
-use super::{StartError, settings};
+use super::{StartError, certificates::ServerTls, settings};
 use crate::{
     accept::listener::bind,
     config::{
@@ -14,7 +14,6 @@ use crate::{
     },
     http::io::Liveness,
     outbound::Meant,
-    tls::ListenerFiles,
 };
 
 /// What a listening socket is for.
@@ -35,7 +34,7 @@ pub(super) enum Purpose {
 pub(super) struct Explicit {
     pub(super) meant: Meant,
     pub(super) protocol: AppProtocol,
-    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) tls: Option<ServerTls>,
 }
 
 /// Where a running sidecar listens. Ports that were 0 are told here.
@@ -78,7 +77,7 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Binds everything that carries traffic, once for each worker.
-    pub(super) fn bind(config: &Config) -> Result<Self, StartError> {
+    pub(super) fn bind(config: &Config, tls: &HashMap<String, ServerTls>) -> Result<Self, StartError> {
         let workers = config.worker_count();
         let mut sockets = Self {
             of_workers: (0..workers).map(|_| Vec::new()).collect(),
@@ -99,7 +98,7 @@ impl Sockets {
             sockets.addresses.mesh = Some(sockets.each("mesh", at, &Purpose::Mesh)?);
         }
         for listener in &config.listeners {
-            let purpose = Purpose::Explicit(explicit(listener)?);
+            let purpose = Purpose::Explicit(explicit(listener, tls.get(&listener.name)));
             let bound = sockets.each("explicit listener", listener.address, &purpose)?;
             sockets.addresses.listeners.push((listener.name.clone(), bound));
         }
@@ -131,7 +130,7 @@ impl Sockets {
     }
 }
 
-fn explicit(listener: &Listener) -> Result<Explicit, StartError> {
+fn explicit(listener: &Listener, tls: Option<&ServerTls>) -> Explicit {
     let meant = match &listener.service {
         Some(s) => Meant::Service(format!("{}/{}", s.namespace, s.name).into(), s.port),
         None => Meant::Authority,
@@ -142,13 +141,5 @@ fn explicit(listener: &Listener) -> Result<Explicit, StartError> {
         // Without a service only an authority says where a request goes, and only HTTP has one.
         (ListenerProtocol::Http, _) | (ListenerProtocol::Auto, None) => AppProtocol::Http1,
     };
-    let tls = listener.tls.as_ref().map(|tls| {
-        let files = ListenerFiles {
-            certificate: &tls.certificate,
-            key: &tls.key,
-            clients: tls.client_bundle.as_deref(),
-        };
-        files.load()
-    });
-    Ok(Explicit { meant, protocol, tls: tls.transpose()? })
+    Explicit { meant, protocol, tls: tls.cloned() }
 }

@@ -140,6 +140,7 @@ async fn connection(
         Purpose::Inbound => inbound::captured(worker, stream, peer).await,
         Purpose::Mesh => inbound::mesh(worker, stream, peer).await,
         Purpose::Explicit(Explicit { meant, protocol, tls }) => {
+            let tls = tls.map(|in_force| in_force.load_full());
             outbound::explicit(worker, stream, peer, meant, protocol, tls).await;
         }
     }

@@ -17,8 +17,8 @@ pub use self::{
     access_log::LogOutput,
     hub::{TelemetryConfig, TelemetryHub},
     metrics::{
-        CATALOGUE, ConnectionCount, Format, HandshakeFailure, Metric, OpenConnection, Peer, PolicyUpdate,
-        ProcessMetrics,
+        CATALOGUE, CertificateUse, ConnectionCount, Format, HandshakeFailure, Metric, OpenConnection, Peer,
+        PolicyUpdate, ProcessMetrics,
     },
     record::{Direction, Protocol, Record, Security, TraceContext, TraceId},
     worker::{External, Telemetry},

@@ -8,6 +8,8 @@ use std::{
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
+use super::server;
+
 /// Where an identity's files lie.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct IdentityFiles {
@@ -50,15 +52,27 @@ pub(super) struct Loaded {
 }
 
 impl IdentityFiles {
+    /// All of them.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        vec![self.certificate.clone(), self.key.clone(), self.bundle.clone()]
+    }
+
     pub(super) fn load(&self) -> Result<Loaded, IdentityError> {
-        let key = PrivateKeyDer::from_pem_file(&self.key)
-            .map_err(|e| file_error(&self.key, &e, "a private key in PEM (PKCS#8, SEC1 or PKCS#1)"))?;
-        Ok(Loaded { chain: certificates(&self.certificate)?, key, bundle: certificates(&self.bundle)? })
+        Ok(Loaded {
+            chain: certificates(&self.certificate)?,
+            key: private_key(&self.key)?,
+            bundle: certificates(&self.bundle)?,
+        })
     }
 }
 
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    PrivateKeyDer::from_pem_file(path)
+        .map_err(|e| file_error(path, &e, "a private key in PEM (PKCS#8, SEC1 or PKCS#1)"))
+}
+
 /// All certificates of a PEM file; none is an error.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     const EXPECTED: &str = "one or more certificates in PEM";
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).map_err(|e| file_error(path, &e, EXPECTED))?.collect();
@@ -75,24 +89,27 @@ fn file_error(path: &Path, error: &rustls_pki_types::pem::Error, expected: &'sta
 }
 
 /// Where the files of an explicit listener lie.
-#[derive(Clone, Copy, Debug)]
-pub struct ListenerFiles<'a> {
+#[derive(Clone, Debug)]
+pub struct ListenerFiles {
     /// The certificate chain, the server's own certificate first.
-    pub certificate: &'a Path,
+    pub certificate: PathBuf,
     /// Its key.
-    pub key: &'a Path,
+    pub key: PathBuf,
     /// The authorities that clients' certificates must come from; `None`: clients need none.
-    pub clients: Option<&'a Path>,
+    pub clients: Option<PathBuf>,
 }
 
-impl ListenerFiles<'_> {
+impl ListenerFiles {
+    /// All of them.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        [&self.certificate, &self.key].into_iter().chain(&self.clients).cloned().collect()
+    }
+
     /// Loads and checks them.
     pub fn load(&self) -> Result<Arc<ServerConfig>, IdentityError> {
-        let key = PrivateKeyDer::from_pem_file(self.key)
-            .map_err(|e| file_error(self.key, &e, "a private key in PEM (PKCS#8, SEC1 or PKCS#1)"))?;
-        let clients = self.clients.map(certificates).transpose()?;
-        super::server::listener_config(certificates(self.certificate)?, key, clients)
+        let clients = self.clients.as_deref().map(certificates).transpose()?;
+        server::listener_config(certificates(&self.certificate)?, private_key(&self.key)?, clients)
             .map(Arc::new)
-            .map_err(|e| IdentityError::Content { path: self.key.into(), problem: e.to_string() })
+            .map_err(|e| IdentityError::Content { path: self.key.clone(), problem: e.to_string() })
     }
 }

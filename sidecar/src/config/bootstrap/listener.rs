@@ -45,7 +45,7 @@ pub enum ListenerProtocol {
     Tcp,
 }
 
-/// TLS on a listener. ALPN offers `h2` and `http/1.1`.
+/// TLS on a listener. ALPN offers `h2` and `http/1.1`. The files are read again when they change.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ListenerTls {

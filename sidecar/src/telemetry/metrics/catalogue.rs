@@ -98,6 +98,8 @@ catalogue! {
         "1 while the policy in force is the last good one from disk, not its source's";
     POLICY_STORE_FAILURES = "trama_policy_store_failures_total", "counter", "", &[],
         "Policies that could not be kept on disk, and kept ones that could not be read";
+    CERTIFICATE_UPDATES = "trama_certificate_updates_total", "counter", "", &["kind", "result"],
+        "Certificate files that changed and were read again, by what they are for: accepted or refused";
     LOG_DROPPED = "trama_access_log_dropped_total", "counter", "", &[],
         "Access log lines lost because the queue was full or the output failed";
     SPANS_EXPORTED = "trama_spans_exported_total", "counter", "", &[],

@@ -18,7 +18,7 @@ use super::{
     Families,
     catalogue::{self, Metric},
     family::{Family, Labels, OVERFLOW},
-    process::{PolicyUpdate, ProcessMetrics, Usage},
+    process::{CertificateUse, PolicyUpdate, ProcessMetrics, Usage},
     series::{BOUNDS, ConnectionSeries, Counter, Histogram, HistogramTotal, RequestSeries},
 };
 
@@ -161,6 +161,16 @@ fn encode_process(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> f
     let from_disk = f64::from(u8::from(process.is_policy_from_disk()));
     gauges(to, &catalogue::POLICY_LAST_GOOD, [(&none, from_disk)].into_iter())?;
     counters(to, &catalogue::POLICY_STORE_FAILURES, one(process.policy_store_failures()))?;
+    let certificates = CertificateUse::ALL.into_iter().flat_map(|of| {
+        [(true, "accepted"), (false, "refused")].map(|(accepted, result)| {
+            (
+                vec![("kind", of.name().into()), ("result", result.into())],
+                process.certificate_updates(of, accepted),
+            )
+        })
+    });
+    let certificates: Vec<(Row, u64)> = certificates.collect();
+    counters(to, &catalogue::CERTIFICATE_UPDATES, certificates.iter().map(|(l, n)| (l, *n)))?;
     counters(to, &catalogue::LOG_DROPPED, one(process.log_dropped.load(Ordering::Relaxed)))?;
     counters(to, &catalogue::SPANS_EXPORTED, one(process.spans_exported.load(Ordering::Relaxed)))?;
     counters(to, &catalogue::SPANS_DROPPED, one(process.spans_dropped.load(Ordering::Relaxed)))?;

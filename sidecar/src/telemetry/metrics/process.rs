@@ -19,6 +19,15 @@ pub enum PolicyUpdate {
     Refused,
 }
 
+/// What certificates in files are for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CertificateUse {
+    /// The workload's identity.
+    Identity,
+    /// An explicit listener.
+    Listener,
+}
+
 /// Counts and values of the process as a whole.
 #[derive(Debug)]
 pub struct ProcessMetrics {
@@ -27,6 +36,7 @@ pub struct ProcessMetrics {
     updates: [AtomicU64; 3],
     from_disk: AtomicBool,
     store_failures: AtomicU64,
+    certificates: [[AtomicU64; 2]; CertificateUse::ALL.len()],
     pub(crate) log_dropped: AtomicU64,
     pub(crate) spans_exported: AtomicU64,
     pub(crate) spans_dropped: AtomicU64,
@@ -46,6 +56,19 @@ impl PolicyUpdate {
     }
 }
 
+impl CertificateUse {
+    /// Every use, in the order of the counters.
+    pub(crate) const ALL: [Self; 2] = [Self::Identity, Self::Listener];
+
+    /// The label's value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Listener => "listener",
+        }
+    }
+}
+
 impl ProcessMetrics {
     pub(crate) fn new(started: SystemTime) -> Self {
         Self {
@@ -54,6 +77,7 @@ impl ProcessMetrics {
             updates: Default::default(),
             from_disk: AtomicBool::new(false),
             store_failures: AtomicU64::new(0),
+            certificates: Default::default(),
             log_dropped: AtomicU64::new(0),
             spans_exported: AtomicU64::new(0),
             spans_dropped: AtomicU64::new(0),
@@ -82,6 +106,15 @@ impl ProcessMetrics {
 
     pub(crate) fn policy_updates(&self, update: PolicyUpdate) -> u64 {
         self.updates[update as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts files that were read again; what cannot be used is refused.
+    pub fn certificates_read(&self, of: CertificateUse, accepted: bool) {
+        self.certificates[of as usize][usize::from(accepted)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn certificate_updates(&self, of: CertificateUse, accepted: bool) -> u64 {
+        self.certificates[of as usize][usize::from(accepted)].load(Ordering::Relaxed)
     }
 
     pub(crate) fn policy_revision(&self) -> u64 {

@@ -1,0 +1,105 @@
+//! All that TLS takes from files: loaded before anything is served, and again whenever a file changes. What cannot be used
+//! leaves what was before it in force.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    config::bootstrap::{Config, ListenerTls},
+    discovery::WatchedFiles,
+    telemetry::{CertificateUse, TelemetryHub},
+    tls::{Identity, IdentityError, IdentityFiles, ListenerFiles},
+    worker::Shared,
+};
+
+/// The TLS of an explicit listener: a connection takes what is in force when it comes.
+pub(super) type ServerTls = Arc<ArcSwap<rustls::ServerConfig>>;
+
+/// Loads everything once, to see whether it can be used.
+pub(super) fn check(config: &Config) -> Result<(), IdentityError> {
+    if let Some(files) = identity_files(config) {
+        Identity::load(&files, 1)?;
+    }
+    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        listener_files(tls).load()?;
+    }
+    Ok(())
+}
+
+/// Loads the identity and keeps it current. To be called on the control side's runtime, as its siblings are.
+pub(super) fn keep_identity(
+    config: &Config,
+    shared: &Shared,
+    telemetry: &TelemetryHub,
+) -> Result<(), IdentityError> {
+    let Some(files) = identity_files(config) else { return Ok(()) };
+    let watched = WatchedFiles::new(files.paths());
+    let in_force = Arc::clone(&shared.identity);
+    let mut revision = 0;
+    let mut load = move || {
+        let identity = Identity::load(&files, revision + 1)?;
+        revision += 1;
+        tracing::info!(id = %identity.id, not_after = identity.not_after, "identity in use");
+        in_force.store(Some(Arc::new(identity)));
+        Ok(())
+    };
+    load()?;
+    again(CertificateUse::Identity, watched, telemetry, load);
+    Ok(())
+}
+
+/// Loads the certificates of explicit listeners and keeps them current, by the listeners' names.
+pub(super) fn keep_listeners(
+    config: &Config,
+    telemetry: &TelemetryHub,
+) -> Result<HashMap<String, ServerTls>, IdentityError> {
+    let mut listeners = HashMap::new();
+    for listener in &config.listeners {
+        let Some(files) = listener.tls.as_ref().map(listener_files) else { continue };
+        let watched = WatchedFiles::new(files.paths());
+        let in_force = Arc::new(ArcSwap::new(files.load()?));
+        listeners.insert(listener.name.clone(), Arc::clone(&in_force));
+        again(CertificateUse::Listener, watched, telemetry, move || {
+            files.load().map(|new| in_force.store(new))
+        });
+    }
+    Ok(listeners)
+}
+
+/// Loads again after each change.
+fn again(
+    of: CertificateUse,
+    files: WatchedFiles,
+    telemetry: &TelemetryHub,
+    mut load: impl FnMut() -> Result<(), IdentityError> + Send + 'static,
+) {
+    let telemetry = telemetry.clone();
+    tokio::spawn(files.watch(move || {
+        let loaded = load();
+        telemetry.process().certificates_read(of, loaded.is_ok());
+        match loaded {
+            Ok(()) => tracing::info!(of = of.name(), "new certificates in use"),
+            // They may fit together at the next change.
+            Err(error) => {
+                tracing::error!(of = of.name(), %error, "certificates refused, those before stay");
+            }
+        }
+    }));
+}
+
+fn identity_files(config: &Config) -> Option<IdentityFiles> {
+    config.identity.as_ref().map(|identity| IdentityFiles {
+        certificate: identity.certificate.clone(),
+        key: identity.key.clone(),
+        bundle: identity.bundle.clone(),
+    })
+}
+
+fn listener_files(tls: &ListenerTls) -> ListenerFiles {
+    ListenerFiles {
+        certificate: tls.certificate.clone(),
+        key: tls.key.clone(),
+        clients: tls.client_bundle.clone(),
+    }
+}
