@@ -87,10 +87,12 @@ reasons! {
     ConnectFailed = "connect_failed", SERVICE_UNAVAILABLE, Upstream;
     /// The TLS handshake with the endpoint failed.
     TlsFailed = "tls_failed", SERVICE_UNAVAILABLE, Upstream;
-    /// The endpoint's certificate carries another identity than the policy's endpoint record.
+    /// The endpoint's certificate carries another identity, or other names, than policy says.
     IdentityMismatch = "identity_mismatch", SERVICE_UNAVAILABLE, Upstream;
     /// We have no usable certificate of our own.
     NoIdentity = "no_identity", SERVICE_UNAVAILABLE, Sidecar;
+    /// Policy names files for TLS that our configuration does not have, or that cannot be used.
+    TlsNotConfigured = "tls_not_configured", SERVICE_UNAVAILABLE, Sidecar;
     /// The endpoint answered GOAWAY: it has not touched the request.
     UpstreamRefused = "upstream_refused", SERVICE_UNAVAILABLE, Upstream;
     /// The endpoint closed or reset before its answer was whole.
@@ -141,7 +143,7 @@ pub enum Reached {
 }
 
 /// One failure: the reason, what happened, and whether the request can have had an effect.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{reason}{}", detail.as_ref().map(|d| format!(": {d}")).unwrap_or_default())]
 pub struct Failure {
     /// The named reason.

@@ -142,7 +142,7 @@ impl Exchange {
 
     /// An attempt begins: this endpoint is busy with the request until the next one, or the end. Gives the time of its
     /// beginning.
-    pub fn attempt(&mut self, endpoint: &Arc<Endpoint>, address: SocketAddr, protocol: Protocol) -> Duration {
+    pub fn attempt(&mut self, endpoint: &Arc<Endpoint>, address: SocketAddr) -> Duration {
         let now = self.worker.now();
         self.release(now);
         self.worker.loads.borrow_mut().observe(endpoint, Event::Started, now);
@@ -152,11 +152,11 @@ impl Exchange {
         record.attempts = record.attempts.max(1);
         record.attempt_after = (started + now).saturating_duration_since(record.started);
         record.upstream = Some(address);
-        record.upstream_protocol = Some(protocol);
         record.peer_region = Arc::clone(&endpoint.region);
         record.peer_service = Arc::clone(&record.service);
         (record.security, record.peer_identity) = match &endpoint.transport {
             Transport::Mesh(mesh) => (Security::MutualTls, Some(mesh.identity.shared())),
+            Transport::Tls(_) => (Security::Tls, None),
             Transport::Plain => (Security::Plain, None),
         };
         now

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption, Cache};
+use arc_swap::{ArcSwap, Cache};
 
 use crate::{
     balance::Loads,
@@ -22,8 +22,7 @@ use crate::{
     filter::{Chains, StreamId},
     http::{Handler, HttpLimits, h1, h2, io::Stream},
     telemetry::Telemetry,
-    tls::Identity,
-    upstream::{Upstream, UpstreamLimits},
+    upstream::{Certificates, Upstream, UpstreamLimits},
 };
 
 /// Destinations that are remembered to speak first.
@@ -63,8 +62,8 @@ pub struct Settings {
 pub struct Shared {
     /// The policy in force.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// The identity in force; `None`: we have none.
-    pub identity: Arc<ArcSwapOption<Identity>>,
+    /// The certificates in force.
+    pub certificates: Certificates,
     /// How the end is told.
     pub drain: DrainWatch,
     /// When the sidecar started: the zero of its clock.
@@ -115,9 +114,9 @@ pub struct Worker {
 impl Worker {
     /// A worker on this thread. `seed` makes its choices differ from the other workers'.
     pub fn new(settings: Settings, shared: Shared, telemetry: Telemetry, seed: u64) -> Rc<Self> {
-        let (identity, telemetry) = (Arc::clone(&shared.identity), Rc::new(telemetry));
+        let (certificates, telemetry) = (shared.certificates.clone(), Rc::new(telemetry));
         Rc::new(Self {
-            upstream: Upstream::new(settings.upstream, identity, Rc::clone(&telemetry)),
+            upstream: Upstream::new(settings.upstream, certificates, Rc::clone(&telemetry)),
             loads: RefCell::default(),
             chains: RefCell::default(),
             telemetry,
@@ -173,7 +172,7 @@ impl Worker {
         match self.settings.trust_domain.as_deref() {
             Some(domain) => domain == id.trust_domain(),
             None => {
-                let own = self.shared.identity.load();
+                let own = self.shared.certificates.identity.load();
                 own.as_ref().is_some_and(|own| own.id.trust_domain() == id.trust_domain())
             }
         }

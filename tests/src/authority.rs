@@ -41,15 +41,17 @@ impl Authority {
 
     /// The same, but its time is over.
     pub fn issue_expired(&self, identity: &str) -> Result<Issued, Error> {
-        let mut parameters = workload(identity)?;
-        parameters.not_before = date_time_ymd(2001, 1, 1);
-        parameters.not_after = date_time_ymd(2002, 1, 1);
-        self.sign(parameters)
+        self.sign(expired(workload(identity)?))
     }
 
     /// A certificate for a host's name.
     pub fn issue_for_host(&self, host: &str) -> Result<Issued, Error> {
         self.sign(CertificateParams::new(vec![host.to_owned()])?)
+    }
+
+    /// The same, but its time is over.
+    pub fn issue_expired_for_host(&self, host: &str) -> Result<Issued, Error> {
+        self.sign(expired(CertificateParams::new(vec![host.to_owned()])?))
     }
 
     fn sign(&self, parameters: CertificateParams) -> Result<Issued, Error> {
@@ -63,4 +65,10 @@ fn workload(identity: &str) -> Result<CertificateParams, Error> {
     let mut parameters = CertificateParams::default();
     parameters.subject_alt_names = vec![SanType::URI(identity.try_into()?)];
     Ok(parameters)
+}
+
+fn expired(mut parameters: CertificateParams) -> CertificateParams {
+    parameters.not_before = date_time_ymd(2001, 1, 1);
+    parameters.not_after = date_time_ymd(2002, 1, 1);
+    parameters
 }

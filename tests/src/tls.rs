@@ -1,18 +1,19 @@
-//! TLS as a client of the tests' own: with any certificate, any ALPN and any name.
+//! TLS of the tests' own: clients with any certificate, any ALPN and any name, and servers.
 
 use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::authority::Issued;
+use crate::authority::{Authority, Issued};
 
 /// A client that shows this certificate, or none, and takes any server: it is the server's refusals that are tested.
 #[must_use]
@@ -26,13 +27,41 @@ pub fn client(certificate: Option<&Issued>, alpn: &[&[u8]]) -> Arc<ClientConfig>
     let mut config = match certificate {
         None => builder.with_no_client_auth(),
         Some(issued) => {
-            let chain = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).expect("our own PEM");
-            let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("our own PEM");
-            builder.with_client_auth_cert(vec![chain], key).expect("certificate and key belong together")
+            let (chain, key) = parsed(issued);
+            builder.with_client_auth_cert(chain, key).expect("certificate and key belong together")
         }
     };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Arc::new(config)
+}
+
+/// A server with this certificate; with `clients`, only for who shows a certificate of that authority.
+#[must_use]
+pub fn server(certificate: &Issued, alpn: &[&[u8]], clients: Option<&Authority>) -> Arc<ServerConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has TLS 1.3");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).expect("our own PEM");
+            roots.add(root).expect("our own authority");
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.expect("there is an authority"))
+        }
+    };
+    let (chain, key) = parsed(certificate);
+    let mut config = builder.with_single_cert(chain, key).expect("certificate and key belong together");
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
+}
+
+fn parsed(issued: &Issued) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).expect("our own PEM");
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("our own PEM");
+    (vec![chain], key)
 }
 
 /// Makes the handshake.

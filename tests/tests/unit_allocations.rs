@@ -138,7 +138,13 @@ fn cluster() -> Cluster {
     let service = ServiceName::new("orders", "shop");
     let endpoints = (1..=5).map(|host| {
         let address = SocketAddr::from(([10, 0, 0, host], 80));
-        let key = EndpointKey { service: Arc::clone(&service.label), address, mesh: None, identity: None };
+        let key = EndpointKey {
+            service: Arc::clone(&service.label),
+            address,
+            mesh: None,
+            identity: None,
+            tls: None,
+        };
         Arc::new(Endpoint {
             address,
             region: "sao-paulo".into(),

@@ -70,6 +70,8 @@ struct EndpointDump {
     mesh: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<String>,
     zone: String,
     weight: u32,
     ejected: bool,
@@ -108,15 +110,17 @@ fn service(port: &ServicePort, now: Duration) -> ServiceDump {
 }
 
 fn endpoint(endpoint: &Endpoint, now: Duration) -> EndpointDump {
-    let record = match &endpoint.transport {
-        Transport::Plain => None,
-        Transport::Mesh(record) => Some(record),
+    let (record, tls) = match &endpoint.transport {
+        Transport::Plain => (None, None),
+        Transport::Tls(tls) => (None, Some(tls)),
+        Transport::Mesh(record) => (Some(record), None),
     };
     let health = &endpoint.health;
     EndpointDump {
         address: endpoint.address.to_string(),
         mesh: record.map(|r| r.address.to_string()),
         identity: record.map(|r| r.identity.to_string()),
+        tls: tls.map(|tls| tls.server_name.to_str().into_owned()),
         zone: endpoint.zone.to_string(),
         weight: endpoint.weight,
         ejected: u128::from(health.ejected_until.load(Ordering::Relaxed)) > now.as_micros(),

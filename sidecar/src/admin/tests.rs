@@ -102,6 +102,7 @@ fn snapshot() -> Snapshot {
         destinations,
         mesh: MeshSettings::default(),
         telemetry: TelemetrySettings::default(),
+        ..Snapshot::default()
     }
 }
 

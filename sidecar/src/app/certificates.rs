@@ -6,15 +6,27 @@ use std::{collections::HashMap, sync::Arc};
 use arc_swap::ArcSwap;
 
 use crate::{
-    config::bootstrap::{Config, ListenerTls},
+    config::{
+        bootstrap::{self, Config, ListenerTls},
+        snapshot::Snapshot,
+    },
     discovery::WatchedFiles,
     telemetry::{CertificateUse, TelemetryHub},
-    tls::{Identity, IdentityError, IdentityFiles, ListenerFiles},
+    tls::{
+        Identity, IdentityError, IdentityFiles, ListenerFiles, UpstreamFiles, UpstreamTls, UpstreamTlsByName,
+    },
+    upstream::Certificates,
     worker::Shared,
 };
 
 /// The TLS of an explicit listener: a connection takes what is in force when it comes.
 pub(super) type ServerTls = Arc<ArcSwap<rustls::ServerConfig>>;
+
+/// A place for everything, with nothing in it yet.
+pub(super) fn none(config: &Config) -> Certificates {
+    let names = config.upstream_tls.iter().map(|entry| entry.name.as_str());
+    Certificates { identity: Arc::default(), upstream: Arc::new(UpstreamTlsByName::new(names)) }
+}
 
 /// Loads everything once, to see whether it can be used.
 pub(super) fn check(config: &Config) -> Result<(), IdentityError> {
@@ -23,6 +35,9 @@ pub(super) fn check(config: &Config) -> Result<(), IdentityError> {
     }
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         listener_files(tls).load()?;
+    }
+    for entry in &config.upstream_tls {
+        upstream_files(entry).load(1)?;
     }
     Ok(())
 }
@@ -35,7 +50,7 @@ pub(super) fn keep_identity(
 ) -> Result<(), IdentityError> {
     let Some(files) = identity_files(config) else { return Ok(()) };
     let watched = WatchedFiles::new(files.paths());
-    let in_force = Arc::clone(&shared.identity);
+    let in_force = Arc::clone(&shared.certificates.identity);
     let mut revision = 0;
     let mut load = move || {
         let identity = Identity::load(&files, revision + 1)?;
@@ -65,6 +80,51 @@ pub(super) fn keep_listeners(
         });
     }
     Ok(listeners)
+}
+
+/// Loads what TLS to endpoints without a sidecar takes, and keeps it current.
+pub(super) fn keep_upstream(
+    config: &Config,
+    shared: &Shared,
+    telemetry: &TelemetryHub,
+) -> Result<(), IdentityError> {
+    let mut entries = config.upstream_tls.iter();
+    entries.try_for_each(|entry| keep_entry(&entry.name, upstream_files(entry), shared, telemetry))
+}
+
+/// What a policy's TLS needs beyond the configuration: the system's authorities, loaded when a policy first names them.
+/// An entry that it names and that does not exist is told; a policy is shared, so that it is no error.
+pub(super) fn named_by(snapshot: &Snapshot, shared: &Shared, telemetry: &TelemetryHub) {
+    let entries = &shared.certificates.upstream;
+    for name in snapshot.tls_files.iter().filter(|name| !entries.knows(name)) {
+        tracing::warn!(files = %name, "policy names an entry that upstreamTls does not have; its endpoints cannot be reached");
+    }
+    if snapshot.tls_files.contains("") && entries.in_force("").is_none() {
+        let files = UpstreamFiles { authorities: None, client: None };
+        if let Err(error) = keep_entry("", files, shared, telemetry) {
+            tracing::error!(%error, "the system's authorities cannot be used; name others in upstreamTls");
+        }
+    }
+}
+
+fn keep_entry(
+    name: &str,
+    files: UpstreamFiles,
+    shared: &Shared,
+    telemetry: &TelemetryHub,
+) -> Result<(), IdentityError> {
+    let watched = WatchedFiles::new(files.paths());
+    let (name, entries) = (name.to_owned(), Arc::clone(&shared.certificates.upstream));
+    let mut revision = 0;
+    let mut load = move || {
+        let loaded: UpstreamTls = files.load(revision + 1)?;
+        revision += 1;
+        entries.put(&name, loaded);
+        Ok(())
+    };
+    load()?;
+    again(CertificateUse::Upstream, watched, telemetry, load);
+    Ok(())
 }
 
 /// Loads again after each change.
@@ -101,5 +161,12 @@ fn listener_files(tls: &ListenerTls) -> ListenerFiles {
         certificate: tls.certificate.clone(),
         key: tls.key.clone(),
         clients: tls.client_bundle.clone(),
+    }
+}
+
+fn upstream_files(entry: &bootstrap::UpstreamTls) -> UpstreamFiles {
+    UpstreamFiles {
+        authorities: entry.authorities.clone(),
+        client: entry.certificate.clone().zip(entry.key.clone()),
     }
 }

@@ -63,6 +63,7 @@ impl Control {
         let telemetry = TelemetryHub::start(telemetry_config(config)).map_err(system("telemetry"))?;
 
         certificates::keep_identity(config, shared, &telemetry)?;
+        certificates::keep_upstream(config, shared, &telemetry)?;
         let listeners = certificates::keep_listeners(config, &telemetry)?;
         let opened = policy::follow(config, path, shared, &telemetry);
 

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 
 pub use self::sockets::Addresses;
 use self::{control::Control, sockets::Sockets, workers::Workers};
@@ -39,7 +39,7 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
-    /// A certificate: the identity's, or a listener's.
+    /// A certificate: the identity's, a listener's, or one for endpoints without a sidecar.
     #[error("certificates: {0}")]
     Certificates(#[from] crate::tls::IdentityError),
     /// The policy, when it is only checked.
@@ -74,7 +74,7 @@ impl Starting {
         let (drain, watch) = Drain::new();
         let shared = Shared {
             snapshot: Arc::new(ArcSwap::default()),
-            identity: Arc::new(ArcSwapOption::empty()),
+            certificates: certificates::none(&config),
             drain: watch,
             started: Instant::now(),
         };

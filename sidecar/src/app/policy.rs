@@ -8,6 +8,7 @@ use tokio::{
 };
 use trama_proto::Problems;
 
+use super::certificates;
 use crate::{
     config::{
         bootstrap::{Config, Startup, WithoutPolicy},
@@ -70,6 +71,7 @@ impl Taker {
         let Ok(Accepted { snapshot, content }) = read else {
             return process.policy_update(PolicyUpdate::Refused, self.shared.snapshot.load().revision);
         };
+        certificates::named_by(&snapshot, &self.shared, &self.telemetry);
         let (revision, origin) = (snapshot.revision, snapshot.origin);
         self.shared.snapshot.store(Arc::new(snapshot));
         match origin {

@@ -44,8 +44,13 @@ pub(super) fn cluster(registry: &mut Registry, layout: Layout<'_>) -> Cluster {
         let region: Arc<str> = (*region).into();
         let endpoints = (1_u8..).zip(*weights).map(|(host, &weight)| {
             let address = ([10, 0, number, host], 80).into();
-            let key =
-                EndpointKey { service: Arc::clone(&service.label), address, mesh: None, identity: None };
+            let key = EndpointKey {
+                service: Arc::clone(&service.label),
+                address,
+                mesh: None,
+                identity: None,
+                tls: None,
+            };
             Arc::new(Endpoint {
                 address,
                 region: Arc::clone(&region),

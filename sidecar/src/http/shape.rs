@@ -70,9 +70,9 @@ pub fn http1(head: &mut request::Parts) {
     head.version = Version::HTTP_11;
 }
 
-/// Gives a request the shape of HTTP/2: `:scheme` and `:authority`, no Host. An authority that `:authority` cannot say, the
-/// empty one above all, stays a Host field (RFC 9113 section 8.3.1).
-pub fn http2(head: &mut request::Parts) {
+/// Gives a request the shape of HTTP/2: `:scheme` (that of the leg) and `:authority`, no Host. An authority that `:authority`
+/// cannot say, the empty one above all, stays a Host field (RFC 9113 section 8.3.1).
+pub fn http2(head: &mut request::Parts, scheme: Scheme) {
     let authority = head.headers.get(header::HOST).and_then(|h| Authority::try_from(h.as_bytes()).ok());
     let Some(authority) = authority else {
         // By this version the codec knows a request that is forwarded, which needs no authority.
@@ -82,7 +82,7 @@ pub fn http2(head: &mut request::Parts) {
     head.version = Version::HTTP_2;
     head.headers.remove(header::HOST);
     let mut parts = std::mem::take(&mut head.uri).into_parts();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     parts.authority = Some(authority);
     head.uri = Uri::from_parts(parts).unwrap_or_default();
 }
@@ -121,7 +121,7 @@ mod tests {
             inner(&mut head).unwrap();
             assert_eq!(head.uri, "/a?b");
             assert_eq!(authority(&head), Some(("orders", Some(8080))));
-            http2(&mut head);
+            http2(&mut head, Scheme::HTTP);
             assert_eq!(head.uri, "http://orders:8080/a?b");
             assert!(!head.headers.contains_key(header::HOST));
         }
@@ -162,7 +162,7 @@ mod tests {
         for host in [None, Some("")] {
             let mut head = head(Version::HTTP_10, "/a", host);
             inner(&mut head).unwrap();
-            http2(&mut head);
+            http2(&mut head, Scheme::HTTP);
             assert_eq!(
                 (head.uri.to_string().as_str(), head.headers[header::HOST].as_bytes()),
                 ("/a", &b""[..])

@@ -79,7 +79,7 @@ async fn handshake(
     worker: &Worker,
     stream: TcpStream,
 ) -> Result<(Box<TlsStream<TcpStream>>, MeshPeer), HandshakeFailure> {
-    let identity = worker.shared.identity.load_full().ok_or(HandshakeFailure::NoIdentity)?;
+    let identity = worker.shared.certificates.identity.load_full().ok_or(HandshakeFailure::NoIdentity)?;
     let accepting = TlsAcceptor::from(Arc::clone(&identity.server)).accept(stream);
     let accepted = tokio::time::timeout(worker.settings.handshake_timeout, accepting).await;
     let stream = accepted.map_err(|_| HandshakeFailure::Timeout)?.map_err(|e| HandshakeFailure::of_io(&e))?;

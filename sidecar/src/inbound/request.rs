@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderMap, Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version, uri::Scheme};
 
 use super::Connection;
 use crate::{
@@ -69,15 +69,12 @@ impl Connection {
             AppProtocol::Auto | AppProtocol::Tcp if client_version == Version::HTTP_2 => Leg::Http2,
             AppProtocol::Auto | AppProtocol::Tcp => Leg::Http1,
         };
-        let spoken = match leg {
-            Leg::Http1 => {
-                shape::http1(&mut head);
-                Protocol::Http11
-            }
-            Leg::Http2 | Leg::Mesh(_) => {
-                shape::http2(&mut head);
-                Protocol::Http2
-            }
+        let spoken = if leg.is_http2() {
+            shape::http2(&mut head, Scheme::HTTP);
+            Protocol::Http2
+        } else {
+            shape::http1(&mut head);
+            Protocol::Http11
         };
         let target = Target { who: Who::Application(self.application), address: self.application, leg };
         let record = exchange.record();

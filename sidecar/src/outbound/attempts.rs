@@ -14,6 +14,7 @@ use crate::{
     exchange::Exchange,
     http::{body::Body, deadline, fields, interim::Interim, shape},
     telemetry::Protocol,
+    tls::Offer,
     upstream::{Circuit, Leg, Target, Who},
 };
 
@@ -162,32 +163,42 @@ impl Attempts<'_> {
         circuit: Option<&Circuit>,
         request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
-        let worker = &self.connection.worker;
+        let upstream = &self.connection.worker.upstream;
         let (mut head, body) = request.into_parts();
         let target = target_of(endpoint, head.version);
-        let meshed = matches!(target.leg, Leg::Mesh(_));
-        if meshed {
-            head.headers.insert(fields::CLIENT_VERSION, fields::version_value(head.version));
-        }
-        let spoken = match target.leg {
-            Leg::Http1 => {
-                shape::http1(&mut head);
-                Protocol::Http11
-            }
-            Leg::Http2 | Leg::Mesh(_) => {
-                shape::http2(&mut head);
-                Protocol::Http2
-            }
-        };
-        let began = self.exchange.attempt(endpoint, target.address, spoken);
+        let began = self.exchange.attempt(endpoint, target.address);
         self.under_way = Some((Arc::clone(endpoint), began));
         self.exchange.retrace(&mut head.headers);
-        let request = Request::from_parts(head, body);
         let within = self.timeouts.backend_request;
-        let sent = worker.upstream.send(&target, circuit, request, self.interim, within).await;
-        let answered = sent.and_then(|response| received(response, meshed));
+        let settled = match upstream.settled(&target) {
+            Some(settled) => Ok((settled, within)),
+            // Boxed: only a first request of TLS comes here.
+            None => Box::pin(self.settle(target, within)).await,
+        };
+        let answered = match settled {
+            Ok((target, within)) => {
+                self.exchange.record().upstream_protocol = Some(shape(&mut head, &target.leg));
+                let request = Request::from_parts(head, body);
+                let sent = upstream.send(&target, circuit, request, self.interim, within).await;
+                sent.and_then(|response| received(response, matches!(target.leg, Leg::Mesh(_))))
+            }
+            Err(failure) => Err(failure),
+        };
         self.conclude(Verdict::of(&answered));
         answered
+    }
+
+    /// What the endpoint speaks, and how much of the attempt's time is left once it is known.
+    async fn settle<'t>(
+        &self,
+        target: Target<'t>,
+        within: Option<Duration>,
+    ) -> Result<(Target<'t>, Option<Duration>), Failure> {
+        let worker = &self.connection.worker;
+        let began = worker.now();
+        let settled = worker.upstream.settle(target, within).await?;
+        let took = worker.now().saturating_sub(began);
+        Ok((settled, within.map(|limit| limit.saturating_sub(took))))
     }
 }
 
@@ -210,6 +221,7 @@ pub(super) fn target_of(endpoint: &Endpoint, client: Version) -> Target<'_> {
     let who = Who::Endpoint(endpoint.health.id);
     let (address, leg) = match (&endpoint.transport, endpoint.protocol) {
         (Transport::Mesh(mesh), _) => (mesh.address, Leg::Mesh(mesh)),
+        (Transport::Tls(tls), protocol) => (endpoint.address, Leg::Tls(tls, offer(protocol, client))),
         (Transport::Plain, AppProtocol::Http2 | AppProtocol::Grpc) => (endpoint.address, Leg::Http2),
         (Transport::Plain, AppProtocol::Http1) => (endpoint.address, Leg::Http1),
         (Transport::Plain, AppProtocol::Auto | AppProtocol::Tcp) if client == Version::HTTP_2 => {
@@ -218,6 +230,31 @@ pub(super) fn target_of(endpoint: &Endpoint, client: Version) -> Target<'_> {
         (Transport::Plain, AppProtocol::Auto | AppProtocol::Tcp) => (endpoint.address, Leg::Http1),
     };
     Target { who, address, leg }
+}
+
+/// Gives a request the shape of its leg, and says which version that is.
+fn shape(head: &mut request::Parts, leg: &Leg<'_>) -> Protocol {
+    if matches!(leg, Leg::Mesh(_)) {
+        head.headers.insert(fields::CLIENT_VERSION, fields::version_value(head.version));
+    }
+    if leg.is_http2() {
+        shape::http2(head, leg.scheme());
+        Protocol::Http2
+    } else {
+        shape::http1(head);
+        Protocol::Http11
+    }
+}
+
+/// What an endpoint without a sidecar is offered in TLS: what policy says it speaks, else either, the client's version
+/// rather.
+fn offer(protocol: AppProtocol, client: Version) -> Offer {
+    match protocol {
+        AppProtocol::Http1 => Offer::Http1,
+        AppProtocol::Http2 | AppProtocol::Grpc => Offer::Http2,
+        AppProtocol::Auto | AppProtocol::Tcp if client == Version::HTTP_2 => Offer::Http2OrHttp1,
+        AppProtocol::Auto | AppProtocol::Tcp => Offer::Http1OrHttp2,
+    }
 }
 
 /// An answer as it came: without what concerns the upstream connection alone. A sidecar that answered in its

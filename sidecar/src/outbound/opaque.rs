@@ -153,7 +153,8 @@ async fn to_endpoint(
 ) -> Result<BoxStream, Failure> {
     let target = target_of(endpoint, http::Version::HTTP_11);
     let circuit = cluster.map(|c| Circuit { limits: c.circuit, state: Arc::clone(&c.state) });
-    let began = exchange.attempt(endpoint, target.address, Protocol::Tcp);
+    let began = exchange.attempt(endpoint, target.address);
+    exchange.record().upstream_protocol = Some(Protocol::Tcp);
     let dialled = worker.upstream.tunnel(&target, circuit.as_ref()).await;
     let verdict = dialled.as_ref().map_or_else(Verdict::of_failure, |_| Verdict::Good);
     verdict.note(worker, cluster, endpoint, began);

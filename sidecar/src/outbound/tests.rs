@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, future::pending, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Collected, StreamBody};
@@ -26,7 +26,7 @@ use crate::{
     },
     http::{Answer, Handler, HttpLimits, body::Body, ending::Ending, h1, h2, interim::Interim},
     telemetry::{Format, LogOutput, TelemetryConfig, TelemetryHub},
-    upstream::UpstreamLimits,
+    upstream::{Certificates, UpstreamLimits},
     worker::{Settings, Shared, Worker},
 };
 
@@ -68,7 +68,7 @@ impl World {
         let hub = TelemetryHub::start(config).unwrap();
         let shared = Shared {
             snapshot: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
-            identity: Arc::new(ArcSwapOption::empty()),
+            certificates: Certificates::default(),
             drain: Drain::new().1,
             started: Instant::now(),
         };

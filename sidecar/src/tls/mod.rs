@@ -1,6 +1,7 @@
-//! Who we are and who the peer is: identities from files, rotation, and the two sides of mutual TLS.
+//! Who we are and who the peer is: identities from files, rotation, the two sides of mutual TLS, and TLS with who has no
+//! sidecar.
 //!
-//! TLS 1.3 only between sidecars, the key exchange X25519MLKEM768 preferred, the provider aws-lc-rs named everywhere. The
+//! TLS 1.3 only between sidecars, TLS 1.2 too with others, the key exchange X25519MLKEM768 preferred, the provider aws-lc-rs named everywhere. The
 //! certificate alone says who the peer is; a header never does.
 
 mod client;
@@ -9,13 +10,17 @@ mod files;
 mod identity;
 mod server;
 mod spiffe;
+mod upstream;
+mod verify;
 
 pub use self::{
-    client::{Carried, VerifyIdentity},
+    client::Carried,
     files::{IdentityError, IdentityFiles, ListenerFiles},
     identity::Identity,
     server::{MeshPeer, MeshTarget},
     spiffe::spiffe_id_of,
+    upstream::{Offer, UpstreamFiles, UpstreamTls, UpstreamTlsByName},
+    verify::VerifyPeer,
 };
 
 /// HTTP requests as ordinary HTTP/2 requests.

@@ -1,4 +1,4 @@
-//! The SPIFFE id in a certificate (X.509-SVID standard, section 2: exactly one URI SAN).
+//! The SPIFFE id in a certificate (X.509-SVID standard, section 2: exactly one URI SAN), and its other URIs.
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
@@ -22,6 +22,13 @@ pub fn spiffe_id_of(certificate: &CertificateDer<'_>) -> Result<SpiffeId, &'stat
         (None, _) => Err("the certificate has no URI in its subject alternative name"),
         (Some(_), Some(_)) => Err("the certificate has more than one URI in its subject alternative name"),
     }
+}
+
+/// Whether a certificate carries this URI, among others perhaps.
+pub(super) fn has_uri(certificate: &CertificateDer<'_>, wanted: &str) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return false };
+    let Ok(Some(names)) = parsed.subject_alternative_name() else { return false };
+    names.value.general_names.iter().any(|name| matches!(name, GeneralName::URI(uri) if *uri == wanted))
 }
 
 /// When a certificate ends, seconds since 1970.

@@ -149,6 +149,10 @@ pub(super) async fn send(
             }
             Ok(response) => return Ok(response.map(|b| Body::http1(b).holding(connection))),
             Err(mut error) => match error.take_message() {
+                // A next one would be refused as well.
+                Some(_) if failure::http1(error.error()).reason == Reason::TlsFailed => {
+                    return Err(failure::http1(error.error()));
+                }
                 // The peer had closed the connection before a byte was written: the next one, then a fresh one.
                 Some(unsent) if connection.used.get() => request = unsent,
                 Some(_) => {

@@ -1,7 +1,7 @@
 //! The way to an endpoint: dial, pool, send.
 //!
 //! Pools belong to one worker and are keyed by what makes two connections interchangeable: the endpoint, what is spoken,
-//! and the revision of our certificate. A request that meets a connection that dies says whether the application can
+//! and the revision of our certificates. A request that meets a connection that dies says whether the application can
 //! have seen it; trying again is `outbound`'s decision, never taken here.
 
 mod age;
@@ -11,6 +11,7 @@ mod http1;
 mod http2;
 mod interim;
 mod limits;
+mod negotiation;
 mod ping;
 mod places;
 mod pool;
@@ -30,7 +31,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use http::{Request, Response};
+use http::{Request, Response, uri::Scheme};
 
 pub use self::{
     connect::BoxStream,
@@ -40,18 +41,19 @@ pub use self::{
 use self::{
     connect::{Dial, Secured},
     http2::Sent,
+    negotiation::Negotiations,
     pool::{Key, Pools},
     tunnel::Tunnel,
 };
 use crate::{
     config::snapshot::{
-        CircuitLimits, MeshRecord,
+        BackendTls, CircuitLimits, MeshRecord,
         state::{ClusterState, Counted, EndpointId},
     },
     error::{Failure, Reason},
     http::{body::Body, interim::Interim},
     telemetry::{Direction, Telemetry},
-    tls::{Carried, Identity},
+    tls::{Carried, Identity, Offer, UpstreamTlsByName},
 };
 
 /// Whom to reach, and how.
@@ -83,8 +85,26 @@ pub enum Leg<'t> {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+    /// TLS to an endpoint without a sidecar. Of an offer of both versions the endpoint's choice must be known before a
+    /// request is sent: see [`Upstream::settled`].
+    Tls(&'t Arc<BackendTls>, Offer),
     /// HTTP/2 over mutual TLS to the endpoint's sidecar.
     Mesh(&'t MeshRecord),
+}
+
+impl Leg<'_> {
+    /// Whether HTTP/2 is spoken.
+    pub const fn is_http2(&self) -> bool {
+        matches!(self, Self::Http2 | Self::Mesh(_) | Self::Tls(_, Offer::Http2))
+    }
+
+    /// The scheme of what the application gets.
+    pub const fn scheme(&self) -> Scheme {
+        match self {
+            Self::Tls(..) => Scheme::HTTPS,
+            Self::Http1 | Self::Http2 | Self::Mesh(_) => Scheme::HTTP,
+        }
+    }
 }
 
 /// The counts and limits that a request is held to.
@@ -99,19 +119,26 @@ pub struct Circuit {
 /// The upstream side of one worker.
 pub struct Upstream {
     pools: RefCell<Pools>,
+    negotiations: RefCell<Negotiations>,
     limits: UpstreamLimits,
-    identity: Arc<ArcSwapOption<Identity>>,
+    certificates: Certificates,
     telemetry: Rc<Telemetry>,
 }
 
+/// The certificates in force.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates {
+    /// Our identity in the mesh.
+    pub identity: Arc<ArcSwapOption<Identity>>,
+    /// What TLS to endpoints without a sidecar takes.
+    pub upstream: Arc<UpstreamTlsByName>,
+}
+
 impl Upstream {
-    /// `identity` holds the certificate in force.
-    pub fn new(
-        limits: UpstreamLimits,
-        identity: Arc<ArcSwapOption<Identity>>,
-        telemetry: Rc<Telemetry>,
-    ) -> Rc<Self> {
-        Rc::new(Self { pools: RefCell::default(), limits, identity, telemetry })
+    /// The upstream side of a worker.
+    pub fn new(limits: UpstreamLimits, certificates: Certificates, telemetry: Rc<Telemetry>) -> Rc<Self> {
+        let (pools, negotiations) = Default::default();
+        Rc::new(Self { pools, negotiations, limits, certificates, telemetry })
     }
 
     /// Sends a request and waits for the answer's head, no longer than `within`. The answer's body holds its connection
@@ -142,28 +169,32 @@ impl Upstream {
         request: Request<Body>,
         interim: &Interim,
     ) -> Result<Response<Body>, Failure> {
-        let target = way.target;
-        // Connections are kept apart by our certificate's revision, so that a new one is used from then on.
+        let key = self.key(way.target);
+        let sent = if key.http2 {
+            let pool = self.pools.borrow_mut().http2(key);
+            http2::send(&pool, way, request, interim).await
+        } else {
+            let pool = self.pools.borrow_mut().http1(key);
+            http1::send(&pool, way, request, interim).await
+        };
+        if matches!((&sent, way.target.leg), (Err(Failure { reason: Reason::TlsFailed, .. }), Leg::Tls(..))) {
+            // It may speak another version than it did.
+            self.negotiations.borrow_mut().forget(&Key { http2: false, ..key });
+        }
+        sent
+    }
+
+    /// What makes connections to a target interchangeable. They are kept apart by the revision of our certificates, so
+    /// that new ones are used from then on.
+    fn key(&self, target: &Target<'_>) -> Key {
         let revision = match target.leg {
-            Leg::Mesh(_) => self.identity.load().as_ref().map_or(0, |identity| identity.revision),
+            Leg::Mesh(_) => {
+                self.certificates.identity.load().as_ref().map_or(0, |identity| identity.revision)
+            }
+            Leg::Tls(tls, _) => self.certificates.upstream.revision(&tls.files),
             Leg::Http1 | Leg::Http2 => 0,
         };
-        let key = Key {
-            who: target.who,
-            address: target.address,
-            http2: !matches!(target.leg, Leg::Http1),
-            revision,
-        };
-        match target.leg {
-            Leg::Http1 => {
-                let pool = self.pools.borrow_mut().http1(key);
-                http1::send(&pool, way, request, interim).await
-            }
-            Leg::Http2 | Leg::Mesh(_) => {
-                let pool = self.pools.borrow_mut().http2(key);
-                http2::send(&pool, way, request, interim).await
-            }
-        }
+        Key { who: target.who, address: target.address, http2: target.leg.is_http2(), revision }
     }
 
     /// Opens a stream for opaque bytes. It counts among the service's connections while it lives.
@@ -178,6 +209,7 @@ impl Upstream {
     /// Closes what has been idle or lived too long. Called every second or so.
     pub fn sweep(&self, now: tokio::time::Instant) {
         self.pools.borrow_mut().sweep(now, &self.limits);
+        self.negotiations.borrow_mut().sweep(now, &self.limits);
     }
 
     /// Pooled connections open now, idle ones included.
@@ -187,29 +219,51 @@ impl Upstream {
 
     /// What it takes to dial. Called when a connection is made, never for a request that finds one.
     fn dial(&self, target: &Target<'_>, carried: Carried) -> Result<Dial, Failure> {
-        let shared = match (target.leg, carried) {
-            (Leg::Http1, _) | (_, Carried::Tcp) => false,
-            (Leg::Http2 | Leg::Mesh(_), Carried::Http2) => true,
-        };
         let direction = match target.who {
             Who::Application(_) => Direction::Inbound,
             Who::Endpoint(_) | Who::External(_) => Direction::Outbound,
         };
         let mut dial = Dial {
             address: target.address,
+            made: None,
             secured: None,
             liveness: self.limits.liveness,
-            shared,
+            shared: carried == Carried::Http2 && target.leg.is_http2(),
             direction,
             telemetry: Rc::clone(&self.telemetry),
         };
-        let Leg::Mesh(mesh) = target.leg else { return Ok(dial) };
-        let identity = self.identity.load_full().ok_or_else(|| Failure::before(Reason::NoIdentity))?;
-        let config = identity
-            .client(&mesh.identity, carried)
-            .map_err(|e| Failure::before(Reason::NoIdentity).detail(e))?;
-        dial.secured = Some(Secured { config, server_name: mesh.server_name.clone() });
+        match (target.leg, carried) {
+            (Leg::Http1 | Leg::Http2, _) => {}
+            (Leg::Mesh(mesh), _) => dial.secured = Some(self.mutual(mesh, carried)?),
+            (Leg::Tls(tls, _), Carried::Tcp) => dial.secured = Some(self.as_told(tls, Offer::Tcp)?),
+            (Leg::Tls(tls, offer), Carried::Http2) => {
+                let key = Key { http2: false, ..self.key(target) };
+                dial.made = self.negotiations.borrow_mut().take(&key);
+                if dial.made.is_none() {
+                    dial.secured = Some(self.as_told(tls, offer)?);
+                }
+            }
+        }
         Ok(dial)
+    }
+
+    /// TLS with a sidecar.
+    fn mutual(&self, mesh: &MeshRecord, carried: Carried) -> Result<Secured, Failure> {
+        let failed = || Failure::before(Reason::NoIdentity);
+        let identity = self.certificates.identity.load_full().ok_or_else(failed)?;
+        let config = identity.client(&mesh.identity, carried).map_err(|e| failed().detail(e))?;
+        Ok(Secured { config, server_name: mesh.server_name.clone(), offer: None })
+    }
+
+    /// TLS with who has none, as policy and our configuration tell.
+    fn as_told(&self, tls: &Arc<BackendTls>, offer: Offer) -> Result<Secured, Failure> {
+        let failed = || Failure::before(Reason::TlsNotConfigured);
+        let files = self.certificates.upstream.in_force(&tls.files);
+        let files = files.ok_or_else(|| {
+            failed().detail(format_args!("no usable entry {:?} in upstreamTls", &*tls.files))
+        })?;
+        let config = files.client(tls, offer).map_err(|e| failed().detail(e))?;
+        Ok(Secured { config, server_name: tls.server_name.clone(), offer: Some(offer) })
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{places::Look, *};
+use super::{Certificates, places::Look, *};
 use crate::telemetry::{Format, LogOutput, TelemetryConfig, TelemetryHub};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -117,7 +117,7 @@ impl World {
         });
         let config = TelemetryConfig { access_log: LogOutput::None, ..Default::default() };
         let hub = Rc::new(TelemetryHub::start(config).unwrap());
-        let upstream = Upstream::new(limits, Arc::default(), Rc::new(hub.worker()));
+        let upstream = Upstream::new(limits, Certificates::default(), Rc::new(hub.worker()));
         Self { upstream, peer, address, http2, circuit: None, hub }
     }
 
@@ -130,7 +130,7 @@ impl World {
     /// Another worker of the same sidecar.
     fn another(&self) -> Self {
         let telemetry = Rc::new(self.hub.worker());
-        let upstream = Upstream::new(self.upstream.limits, Arc::default(), telemetry);
+        let upstream = Upstream::new(self.upstream.limits, Certificates::default(), telemetry);
         Self { upstream, ..self.clone() }
     }
 

@@ -1,6 +1,6 @@
 // A peer in Go: an HTTP server and client whose HTTP/2 is nobody's here. Standard library only.
 //
-//	peer serve -listen 127.0.0.1:0 -served-by NAME
+//	peer serve -listen 127.0.0.1:0 -served-by NAME [-tls FOLDER]
 //	peer call -proto h1|h2c -url URL [-dial ADDRESS] [-method M] [-header K=V]... [-size N] [-trailers] [-repeat N]
 //	peer duplex -proto h1|h2c -url URL [-dial ADDRESS] [-rounds N]
 package main

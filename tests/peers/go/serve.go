@@ -3,24 +3,30 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// serve answers HTTP/1.1 and HTTP/2 with prior knowledge on one port. Its pages are those of app.py.
+// serve answers HTTP/1.1 and HTTP/2 with prior knowledge on one port, or both over TLS. Its pages are those of app.py.
 func serve(arguments []string) error {
 	flags := flag.NewFlagSet("serve", flag.ExitOnError)
 	listen := flags.String("listen", "127.0.0.1:0", "address and port")
 	servedBy := flags.String("served-by", "go", "value of x-served-by")
+	files := flags.String("tls", "", "folder of server.pem, server.key and, if clients need a certificate, clients.pem")
 	flags.Parse(arguments)
 
 	pages := http.NewServeMux()
@@ -47,8 +53,31 @@ func serve(arguments []string) error {
 	if err != nil {
 		return err
 	}
+	server := &http.Server{Handler: named, Protocols: &protocols}
+	if *files == "" {
+		fmt.Println("listening", listener.Addr())
+		return server.Serve(listener)
+	}
+	protocols.SetUnencryptedHTTP2(false)
+	protocols.SetHTTP2(true)
+	if server.TLSConfig, err = clientAuth(*files); err != nil {
+		return err
+	}
 	fmt.Println("listening", listener.Addr())
-	return (&http.Server{Handler: named, Protocols: &protocols}).Serve(listener)
+	return server.ServeTLS(listener, filepath.Join(*files, "server.pem"), filepath.Join(*files, "server.key"))
+}
+
+// clientAuth demands certificates from clients if there is a file of authorities for them.
+func clientAuth(folder string) (*tls.Config, error) {
+	authorities, err := os.ReadFile(filepath.Join(folder, "clients.pem"))
+	if os.IsNotExist(err) {
+		return &tls.Config{}, nil
+	}
+	pool := x509.NewCertPool()
+	if err == nil && !pool.AppendCertsFromPEM(authorities) {
+		err = errors.New("clients.pem holds no certificate")
+	}
+	return &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}, err
 }
 
 // echo returns each piece of the body as soon as it comes, while more of it is on its way.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
@@ -10,8 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, V
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use super::body::Payload;
 use crate::peers::Site;
@@ -27,10 +31,12 @@ pub struct Application(pub(super) Kind);
 #[derive(Clone)]
 pub(super) enum Kind {
     Http(HttpHandler),
+    Tls(HttpHandler, Arc<ServerConfig>),
     Raw(RawHandler),
     Python,
     Go,
     Nginx(Site),
+    GoTls(PathBuf),
     Banner,
     Echo,
 }
@@ -100,6 +106,18 @@ impl Application {
         Self(Kind::Http(Arc::new(move |request| Box::pin(handler(request)))))
     }
 
+    /// The same application over TLS alone; ALPN tells the version.
+    ///
+    /// # Panics
+    /// Where it does not speak HTTP in this process.
+    #[must_use]
+    pub fn in_tls(&self, config: Arc<ServerConfig>) -> Self {
+        match &self.0 {
+            Kind::Http(handler) => Self(Kind::Tls(Arc::clone(handler), config)),
+            _ => panic!("only HTTP of this process is put into TLS"),
+        }
+    }
+
     /// Whatever one does with a connection.
     pub fn raw<F, R>(handler: F) -> Self
     where
@@ -160,6 +178,13 @@ impl Application {
         Self(Kind::Nginx(site))
     }
 
+    /// Go over TLS alone, HTTP/2 rather, with `server.pem` and `server.key` of this folder. Where the folder has
+    /// `clients.pem`, clients must show a certificate of one of its authorities.
+    #[must_use]
+    pub fn go_tls(folder: &Path) -> Self {
+        Self(Kind::GoTls(folder.to_owned()))
+    }
+
     /// A real TCP server that speaks first.
     #[must_use]
     pub fn banner() -> Self {
@@ -196,7 +221,23 @@ impl Drop for Serving {
 pub(super) fn serve_http(listener: TcpListener, handler: HttpHandler) -> Serving {
     serve(listener, move |stream| {
         let handler = Arc::clone(&handler);
-        Box::pin(http_connection(stream, handler))
+        Box::pin(async move {
+            let http2 = speaks_http2(&stream).await;
+            http_connection(stream, http2, handler).await;
+        })
+    })
+}
+
+pub(super) fn serve_tls(listener: TcpListener, handler: HttpHandler, config: Arc<ServerConfig>) -> Serving {
+    let acceptor = TlsAcceptor::from(config);
+    serve(listener, move |stream| {
+        let (acceptor, handler) = (acceptor.clone(), Arc::clone(&handler));
+        Box::pin(async move {
+            // Handshakes that fail are what tests provoke.
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            http_connection(stream, http2, handler).await;
+        })
     })
 }
 
@@ -214,18 +255,26 @@ fn serve(listener: TcpListener, handle: impl Fn(TcpStream) -> Boxed<()> + Send +
     }))
 }
 
-async fn http_connection(stream: TcpStream, handler: HttpHandler) {
-    let service = hyper::service::service_fn(move |request| {
-        let answer = handler(request);
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
-    });
+/// Whether a client speaks HTTP/2 with prior knowledge.
+async fn speaks_http2(stream: &TcpStream) -> bool {
     let mut first = [0; 3];
     // One byte may come alone; all that HTTP/1 methods share with the preface of HTTP/2 is `P` and `PR` (of PROPFIND).
     while let Ok(1..3) = stream.peek(&mut first).await {
         tokio::task::yield_now().await;
     }
+    &first == b"PRI"
+}
+
+async fn http_connection<S>(stream: S, http2: bool, handler: HttpHandler)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = hyper::service::service_fn(move |request| {
+        let answer = handler(request);
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+    });
     // Its errors are what tests provoke; they look at the other side.
-    if &first == b"PRI" {
+    if http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(1 << 20).initial_connection_window_size(16 << 20);
         builder.serve_connection(TokioIo::new(stream), service).await.ok();

@@ -12,7 +12,7 @@ use trama_sidecar::app::{App, Starting};
 use trama_sidecar::config::bootstrap::Config;
 use trama_sidecar::drain::Stage;
 
-use super::application::{Application, Kind, Serving, serve_http, serve_raw};
+use super::application::{Application, Kind, Serving, serve_http, serve_raw, serve_tls};
 use super::client::{Answer, Client, Speaks};
 use super::net::{Net, SIDECAR_USER, User};
 use super::{APPLICATION, EXPLICIT, HEALTH, MESH, METRICS};
@@ -76,9 +76,15 @@ pub(super) fn start_application(application: &Application, net: &Net, name: &str
     let tcp = |app: Result<peers::TcpApp, _>| app.unwrap_or_else(|e| panic!("{e}"));
     match &application.0 {
         Kind::Http(handler) => Running::Here(serve_http(net.bind(APPLICATION), handler.clone())),
+        Kind::Tls(handler, config) => {
+            Running::Here(serve_tls(net.bind(APPLICATION), handler.clone(), config.clone()))
+        }
         Kind::Raw(handler) => Running::Here(serve_raw(net.bind(APPLICATION), handler.clone())),
         Kind::Python => Running::Http(http(peers::App::python(&*place, name, APPLICATION)), KeptPlace(place)),
         Kind::Go => Running::Http(http(peers::App::go(&*place, name, APPLICATION)), KeptPlace(place)),
+        Kind::GoTls(files) => {
+            Running::Http(http(peers::App::go_tls(&*place, name, APPLICATION, files)), KeptPlace(place))
+        }
         Kind::Banner => {
             Running::Tcp(tcp(peers::TcpApp::banner(&*place, name, APPLICATION)), KeptPlace(place))
         }

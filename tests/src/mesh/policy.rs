@@ -20,6 +20,7 @@ pub struct Policy {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Service {
     protocol: Option<String>,
+    tls: Option<String>,
     spec: String,
     pub(super) addresses: Vec<IpAddr>,
 }
@@ -42,6 +43,11 @@ impl Policy {
     /// What is spoken on a service's port.
     pub fn protocol(&mut self, service: &str, protocol: &str) {
         self.services.entry(service.to_owned()).or_default().protocol = Some(protocol.to_owned());
+    }
+
+    /// The fields of `tls` of a service's port.
+    pub fn tls(&mut self, service: &str, fields: &str) {
+        self.services.entry(service.to_owned()).or_default().tls = Some(fields.to_owned());
     }
 
     /// A route with one rule for everything, named `all`, of these lines. It replaces the one before it.
@@ -112,10 +118,11 @@ impl Service {
     fn text(&self, label: &str) -> String {
         let (metadata, _) = metadata(label);
         let protocol = self.protocol.as_ref().map_or_else(String::new, |p| format!(", appProtocol: {p}"));
+        let tls = self.tls.as_ref().map_or_else(String::new, |t| format!(", tls: {{ {t} }}"));
         let addresses = self.addresses.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
         format!(
             "kind: Service\n{metadata}spec:\n  addresses: [{addresses}]\n  \
-             ports: [{{ port: 80, targetPort: 8080{protocol} }}]\n{}",
+             ports: [{{ port: 80, targetPort: 8080{protocol}{tls} }}]\n{}",
             indented(&self.spec, 2)
         )
     }

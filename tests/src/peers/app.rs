@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -38,6 +38,15 @@ impl App {
     pub fn go(place: &dyn Place, served_by: &str, port: u16) -> Result<Self, LabError> {
         let mut command = Command::new(go::peer()?);
         command.args(["serve", "-served-by", served_by, "-listen"]);
+        let posts = posts(place)?;
+        Self::start(place, command, posts, port)
+    }
+
+    /// The same over TLS alone, with the files of this folder: `server.pem`, `server.key`, and where clients must show
+    /// a certificate `clients.pem`.
+    pub fn go_tls(place: &dyn Place, served_by: &str, port: u16, files: &Path) -> Result<Self, LabError> {
+        let mut command = Command::new(go::peer()?);
+        command.arg("serve").arg("-tls").arg(files).args(["-served-by", served_by, "-listen"]);
         let posts = posts(place)?;
         Self::start(place, command, posts, port)
     }

@@ -10,6 +10,7 @@ mod listener;
 mod schema;
 mod sections;
 mod text;
+mod upstream_tls;
 mod validate;
 
 use std::{
@@ -29,6 +30,7 @@ pub use self::{
         AccessLogTarget, Admin, Application, Capture, Identity, Node, Ports, Startup, Telemetry,
         WithoutPolicy,
     },
+    upstream_tls::UpstreamTls,
 };
 
 /// The bootstrap configuration of a sidecar. Everything has a default.
@@ -52,6 +54,8 @@ pub struct Config {
     pub application: Application,
     /// The identity of the workload. Left out: nothing is sent or taken by mTLS.
     pub identity: Option<Identity>,
+    /// Files for TLS to endpoints without a sidecar, by the names that policies use.
+    pub upstream_tls: Vec<UpstreamTls>,
     /// The policy file. It is watched. The command line's `--policy` comes first.
     pub policy_file: Option<PathBuf>,
     /// A folder of this sidecar's own, where the last good policy is kept for a start whose policy is missing or bad.

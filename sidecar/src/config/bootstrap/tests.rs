@@ -83,7 +83,8 @@ fn contradictions_are_told_with_their_place() {
                 listeners:\n\
                 \x20 - { name: a, address: \"127.0.0.1:80\", protocol: TCP }\n\
                 \x20 - { name: a, address: \"127.0.0.1:80\", protocol: HTTP, service: \"a/b:1\" }\n\
-                timeouts: { connect: 0s }\n";
+                timeouts: { connect: 0s }\n\
+                upstreamTls: [{ name: a, certificate: a.pem }, { name: a }]\n";
     let expected = "\
 c.yaml:1:16: ports.mesh: the same port as `ports.outbound`, got 15001; give each its own port
 c.yaml:2:19: admin.address: not a loopback address, got \"0.0.0.0\"; write 127.0.0.1 or ::1: whoever reaches it may change everything
@@ -91,6 +92,8 @@ c.yaml:4:5: listeners[0].service: missing with protocol TCP; name where the byte
 c.yaml:5:13: listeners[1].name: used twice, got \"a\"; give each listener its own name
 c.yaml:5:25: listeners[1].address: used twice, got \"127.0.0.1:80\"; give each listener its own address or port
 c.yaml:5:66: listeners[1].service: has no meaning with protocol HTTP, got \"a/b:1\"; remove it: the authority of each request decides
+c.yaml:7:15: upstreamTls[0].key: missing with `certificate`; a client certificate needs its chain and its key: name both files, or none
+c.yaml:7:56: upstreamTls[1].name: used twice, got \"a\"; give each entry its own name
 c.yaml:6:22: timeouts.connect: too short, got \"0s\"; write at least `1ms`; nothing is unlimited";
     assert_eq!(refused(text, &[]), expected);
 }

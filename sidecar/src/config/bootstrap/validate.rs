@@ -12,6 +12,7 @@ pub(super) fn problems(config: &Config, located: &Located) -> Vec<Problem> {
     ports(config, located, &mut found);
     admin(config, located, &mut found);
     listeners(config, located, &mut found);
+    upstream_tls(config, located, &mut found);
     timeouts(config, located, &mut found);
     found
 }
@@ -85,6 +86,26 @@ fn listeners(config: &Config, located: &Located, found: &mut Vec<Problem>) {
             }
             _ => {}
         }
+    }
+}
+
+fn upstream_tls(config: &Config, located: &Located, found: &mut Vec<Problem>) {
+    for (index, entry) in config.upstream_tls.iter().enumerate() {
+        let field = |name: &str| format!("upstreamTls[{index}].{name}");
+        if entry.name.is_empty() {
+            found.push(located.problem(&field("name"), "\"\"", "empty", "give the entry a name"));
+        }
+        if config.upstream_tls[..index].iter().any(|other| other.name == entry.name) {
+            let value = format!("{:?}", entry.name);
+            found.push(located.problem(&field("name"), value, "used twice", "give each entry its own name"));
+        }
+        let (missing, with) = match (&entry.certificate, &entry.key) {
+            (Some(_), None) => ("key", "certificate"),
+            (None, Some(_)) => ("certificate", "key"),
+            _ => continue,
+        };
+        let remedy = "a client certificate needs its chain and its key: name both files, or none";
+        found.push(located.problem(&field(missing), "", format!("missing with `{with}`"), remedy));
     }
 }
 

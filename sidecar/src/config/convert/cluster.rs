@@ -132,17 +132,17 @@ impl<'d> Grouping<'_, 'd> {
         address: SocketAddr,
         registry: &mut Registry,
     ) -> Endpoint {
+        let transport = self.transport(draft, address.port());
         let key = EndpointKey {
             service: Arc::clone(&self.service.name.label),
             address,
             mesh: draft.mesh.as_ref().map(|(mesh, _)| *mesh),
             identity: draft.mesh.as_ref().map(|(_, identity)| identity.shared()),
+            tls: match &transport {
+                Transport::Tls(tls) => Some(Arc::clone(tls)),
+                Transport::Plain | Transport::Mesh(_) => None,
+            },
         };
-        let server_name = server_name(self.service, address.port(), None);
-        let server_name = server_name.unwrap_or_else(|| self.server_name.clone());
-        let transport = draft.mesh.clone().map_or(Transport::Plain, |(address, identity)| {
-            Transport::Mesh(MeshRecord { address, identity, server_name })
-        });
         Endpoint {
             address,
             region: Arc::clone(&draft.region),
@@ -151,6 +151,19 @@ impl<'d> Grouping<'_, 'd> {
             transport,
             protocol: self.port.protocol,
             health: registry.endpoint(key),
+        }
+    }
+
+    /// The way to an endpoint. A mesh record comes first: what it promises is never less than the port's TLS.
+    fn transport(&self, draft: &endpoint::Endpoint<'_>, port: u16) -> Transport {
+        match (&draft.mesh, &self.port.tls) {
+            (Some((address, identity)), _) => {
+                let server_name = server_name(self.service, port, None);
+                let server_name = server_name.unwrap_or_else(|| self.server_name.clone());
+                Transport::Mesh(MeshRecord { address: *address, identity: identity.clone(), server_name })
+            }
+            (None, Some(tls)) => Transport::Tls(Arc::clone(tls)),
+            (None, None) => Transport::Plain,
         }
     }
 

@@ -73,10 +73,10 @@ fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], findings: &mut
             index.by_endpoint.insert(address, Direct { endpoint: Arc::clone(&placed.endpoint), owner });
             continue;
         };
-        if way(&known.endpoint.transport) != way(&placed.endpoint.transport) {
+        if !same_way(&known.endpoint.transport, &placed.endpoint.transport) {
             let place = known.document.place(&known.field);
             let problem = format!("reached in another way than in {} at {place}", known.document.id);
-            let remedy = "give both the same `mesh` and `identity`";
+            let remedy = "give both the same `mesh` and `identity`, and their ports the same `tls`";
             findings.add(placed.document, &placed.field, quoted(&address.to_string()), problem, remedy);
         }
         if known.service != placed.service
@@ -87,9 +87,13 @@ fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], findings: &mut
     }
 }
 
-fn way(transport: &Transport) -> Option<(SocketAddr, &str)> {
-    match transport {
-        Transport::Plain => None,
-        Transport::Mesh(record) => Some((record.address, record.identity.as_str())),
+fn same_way(one: &Transport, other: &Transport) -> bool {
+    match (one, other) {
+        (Transport::Plain, Transport::Plain) => true,
+        (Transport::Tls(one), Transport::Tls(other)) => one == other,
+        (Transport::Mesh(one), Transport::Mesh(other)) => {
+            (one.address, &one.identity) == (other.address, &other.identity)
+        }
+        _ => false,
     }
 }

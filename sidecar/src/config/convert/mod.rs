@@ -4,6 +4,7 @@
 //! resource, field, value and remedy. What a sidecar cannot do yet is refused rather than ignored, or a policy would
 //! seem to hold that does not.
 
+mod backend_tls;
 mod cluster;
 mod destination;
 mod endpoint;
@@ -59,6 +60,7 @@ pub fn convert(
         destinations,
         mesh: settings::mesh(&index, &topology, &endpoints, local),
         telemetry: settings::telemetry(&index),
+        tls_files: services.tls_files(),
     };
     findings.none_or(snapshot)
 }

@@ -1,8 +1,9 @@
 //! Services: their names, addresses and ports.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use trama_proto::{
@@ -11,10 +12,11 @@ use trama_proto::{
 };
 
 use super::{
+    backend_tls,
     findings::{Claim, Claims, Findings, quoted},
     index::Index,
 };
-use crate::config::snapshot::{AppProtocol, ServiceName};
+use crate::config::snapshot::{AppProtocol, BackendTls, ServiceName};
 
 /// A service whose fields are read.
 pub(super) struct Service<'d> {
@@ -30,6 +32,8 @@ pub(super) struct Port {
     pub(super) port: u16,
     pub(super) target: u16,
     pub(super) protocol: AppProtocol,
+    /// How its endpoints without a sidecar are spoken to in TLS, if they are.
+    pub(super) tls: Option<Arc<BackendTls>>,
 }
 
 /// All services by namespace and name.
@@ -40,6 +44,12 @@ impl<'d> Services<'d> {
     /// All services, in the order of namespace and name.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Service<'d>> {
         self.0.values().flat_map(BTreeMap::values)
+    }
+
+    /// The entries of the sidecar's configuration that their ports' TLS names.
+    pub(super) fn tls_files(&self) -> BTreeSet<Arc<str>> {
+        let tls = self.iter().flat_map(|service| &service.ports).filter_map(|port| port.tls.as_ref());
+        tls.map(|tls| Arc::clone(&tls.files)).collect()
     }
 
     /// The service that a field names, or a problem. An empty namespace is the document's.
@@ -148,7 +158,8 @@ fn read_ports(document: &Document, spec: &ServiceSpec, findings: &mut Findings) 
                 "give each port its own name",
             );
         }
-        ports.push(Port { port, target: target.unwrap_or(port), protocol: protocol(it.app_protocol()) });
+        let tls = it.tls.as_ref().and_then(|tls| backend_tls::read(document, &field("tls"), tls, findings));
+        ports.push(Port { port, target: target.unwrap_or(port), protocol: protocol(it.app_protocol()), tls });
     }
     ports
 }

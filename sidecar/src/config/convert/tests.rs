@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::*;
-use crate::config::snapshot::{Cluster, Destination, PathMatch, PathRewrite, RuleAction, Transport};
+use crate::config::snapshot::{
+    CertificateName, Cluster, Destination, PathMatch, PathRewrite, RuleAction, Transport,
+};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/policy-problems.txt");
 
@@ -234,6 +236,26 @@ fn the_digest_is_of_the_content_not_of_the_layout() {
     );
 }
 
+#[test]
+fn tls_is_for_endpoints_without_a_mesh_record() {
+    let tls = "{ port: 80, targetPort: 8080, tls: { hostname: orders.example, files: partner } }";
+    let snapshot = compile(&BASE.replace("{ port: 80, targetPort: 8080 }", tls));
+    let at = |address: &str| match snapshot.destinations.of_address(address.parse().unwrap()) {
+        Destination::Direct(direct) => direct.endpoint,
+        other => panic!("{other:?}"),
+    };
+    let without = at("10.1.0.1:8080");
+    let Transport::Tls(tls) = &without.transport else { panic!("{without:?}") };
+    assert_eq!((tls.server_name.to_str(), &*tls.files), ("orders.example".into(), "partner"));
+    assert_eq!(tls.names, [CertificateName::Host(tls.server_name.clone())]);
+    assert!(
+        matches!(at("10.1.0.2:8080").transport, Transport::Mesh(_)),
+        "a mesh record is never stepped over"
+    );
+    assert!(matches!(at("10.1.0.1:5432").transport, Transport::Plain), "the other port says nothing of TLS");
+    assert_eq!(snapshot.tls_files, ["partner".into()].into());
+}
+
 /// Bad policies: a title and what is added to, or replaced in, the base.
 const BAD: &[(&str, &str)] = &[
     (
@@ -295,6 +317,14 @@ const BAD: &[(&str, &str)] = &[
     (
         "what this version does not keep",
         "kind: AuthzPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{}]}\n---\nkind: RegionalPolicy\nmetadata: {name: p, namespace: shop}\nspec: {service: orders, mode: LATENCY, spill: {requestsPerEndpoint: 3}, outlier: {latencyFactor: 2}}\n---\nkind: Route\nmetadata: {name: r, namespace: shop}\nspec: {parentRefs: [{service: orders}], rules: [{filters: [{pluginChain: {name: x}}], retry: {conditions: [RESET]}}]}\n",
+    ),
+    (
+        "TLS to names that no certificate can carry",
+        "kind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 444, tls: {hostname: 1.2.3.4.5}}, {port: 445, tls: {hostname: a.example, subjectAltNames: [{uri: nothing}]}}, {port: 446, tls: {hostname: a.example, subjectAltNames: [{hostname: 10.0.0.999}]}}]}\n",
+    ),
+    (
+        "an endpoint that one service reaches in TLS and another plainly",
+        "kind: Service\nmetadata: {name: all}\nspec: {ports: [{port: 8080, tls: {hostname: a.example}}]}\n---\nkind: EndpointSet\nmetadata: {name: all}\nspec: {service: all, endpoints: [{address: 10.1.0.1}]}\n",
     ),
     (
         "a namespace that makes no server name",

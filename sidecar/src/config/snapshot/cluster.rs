@@ -85,8 +85,30 @@ pub struct Endpoint {
 pub enum Transport {
     /// Straight to the application.
     Plain,
+    /// Straight to the application, in TLS.
+    Tls(Arc<BackendTls>),
     /// Through its sidecar.
     Mesh(MeshRecord),
+}
+
+/// TLS to endpoints without a sidecar.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct BackendTls {
+    /// The SNI.
+    pub server_name: ServerName<'static>,
+    /// A certificate must carry one of these; never empty.
+    pub names: Vec<CertificateName>,
+    /// The entry of the sidecar's configuration that names the files; empty: the system's authorities.
+    pub files: Arc<str>,
+}
+
+/// A name that a certificate may carry.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum CertificateName {
+    /// A host's, matched as RFC 9525 says.
+    Host(ServerName<'static>),
+    /// A URI, the same byte by byte.
+    Uri(Box<str>),
 }
 
 /// Where an endpoint's sidecar listens and who it must be.

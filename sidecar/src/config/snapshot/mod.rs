@@ -13,9 +13,12 @@ mod route_index;
 mod settings;
 pub mod state;
 
+use std::{collections::BTreeSet, sync::Arc};
+
 pub use self::{
     cluster::{
-        CircuitLimits, Cluster, Endpoint, MeshRecord, OutlierPolicy, RegionGroup, SkippedRegion, Transport,
+        BackendTls, CertificateName, CircuitLimits, Cluster, Endpoint, MeshRecord, OutlierPolicy,
+        RegionGroup, SkippedRegion, Transport,
     },
     destination::{Destination, DestinationIndex, Direct, ServicePort},
     names::{AppProtocol, Origin, Revision, ServiceName, SpiffeId},
@@ -43,6 +46,8 @@ pub struct Snapshot {
     pub mesh: MeshSettings,
     /// What is traced and logged.
     pub telemetry: TelemetrySettings,
+    /// The entries of the sidecar's `upstreamTls` that endpoints are reached with; an empty name: the system's authorities.
+    pub tls_files: BTreeSet<Arc<str>>,
 }
 
 impl Snapshot {

@@ -13,6 +13,8 @@ use std::{
     },
 };
 
+use super::cluster::BackendTls;
+
 /// An endpoint's number, unique in the life of the process: worker-local maps are keyed by it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EndpointId(pub u64);
@@ -28,6 +30,8 @@ pub struct EndpointKey {
     pub mesh: Option<SocketAddr>,
     /// The identity that its certificate must carry.
     pub identity: Option<Arc<str>>,
+    /// How it is spoken to in TLS, if it has no sidecar: connections made in another way are not its.
+    pub tls: Option<Arc<BackendTls>>,
 }
 
 /// Health of an endpoint as all workers of this sidecar see it. Times are microseconds on the sidecar's clock.
@@ -146,6 +150,7 @@ mod tests {
             address: SocketAddr::from(([10, 0, 0, 1], port)),
             mesh: None,
             identity: None,
+            tls: None,
         }
     }
 

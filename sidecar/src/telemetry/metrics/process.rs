@@ -26,6 +26,8 @@ pub enum CertificateUse {
     Identity,
     /// An explicit listener.
     Listener,
+    /// TLS to endpoints without a sidecar.
+    Upstream,
 }
 
 /// Counts and values of the process as a whole.
@@ -58,13 +60,14 @@ impl PolicyUpdate {
 
 impl CertificateUse {
     /// Every use, in the order of the counters.
-    pub(crate) const ALL: [Self; 2] = [Self::Identity, Self::Listener];
+    pub(crate) const ALL: [Self; 3] = [Self::Identity, Self::Listener, Self::Upstream];
 
     /// The label's value.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Identity => "identity",
             Self::Listener => "listener",
+            Self::Upstream => "upstream",
         }
     }
 }
