@@ -1,7 +1,8 @@
 //! The options of `trama-sidecar redirect`.
 
-use std::net::IpAddr;
 use std::str::FromStr;
+
+use crate::config::snapshot::Cidr;
 
 /// Make, prove or take back the rules that capture this pod's TCP traffic.
 #[derive(Debug, Clone, clap::Args)]
@@ -97,50 +98,6 @@ impl FromStr for Ports {
             (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
             (Some(first), Some(last)) => Err(format!("the range is empty: write {last}-{first}")),
             _ => Err("write a port from 1 to 65535, or FROM-TO".into()),
-        }
-    }
-}
-
-/// An address with the number of its leading bits that count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    pub(super) network: IpAddr,
-    pub(super) prefix: u8,
-}
-
-impl FromStr for Cidr {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(a, p)| (a, Some(p)));
-        let network: IpAddr =
-            address.parse().map_err(|_| "write an IPv4 or IPv6 address or CIDR".to_owned())?;
-        let width = if network.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => width,
-            Some(p) => p
-                .parse()
-                .ok()
-                .filter(|p| *p <= width)
-                .ok_or_else(|| format!("the prefix length is 0 to {width}"))?,
-        };
-        let masked = Self { network: mask(network, prefix), prefix };
-        if masked.network == network {
-            return Ok(masked);
-        }
-        Err(format!("bits beyond the prefix are set: write {}/{prefix} or {network}", masked.network))
-    }
-}
-
-fn mask(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(a) => {
-            let keep = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4((a.to_bits() & keep).into())
-        }
-        IpAddr::V6(a) => {
-            let keep = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6((a.to_bits() & keep).into())
         }
     }
 }

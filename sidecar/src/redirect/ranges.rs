@@ -9,7 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
-use super::args::{Cidr, Ports};
+use super::args::Ports;
+use crate::config::snapshot::Cidr;
 
 /// The packet's field that a set is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,9 @@
 
 use std::fmt;
 
-use super::args::{Cidr, RuleOptions};
+use super::args::RuleOptions;
 use super::ranges::{Field, Ranges};
+use crate::config::snapshot::Cidr;
 
 /// The table `trama`, whole.
 #[derive(Debug, Clone, PartialEq, Eq)]

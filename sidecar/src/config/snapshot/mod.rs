@@ -5,6 +5,7 @@
 //! handles to it. Everything that can be computed once (regular expressions, indexes, header names, TLS server names)
 //! is computed when the snapshot is built, never on a request's way.
 
+mod cidr;
 mod cluster;
 mod destination;
 mod names;
@@ -16,6 +17,7 @@ pub mod state;
 use std::{collections::BTreeSet, sync::Arc};
 
 pub use self::{
+    cidr::Cidr,
     cluster::{
         BackendTls, CertificateName, CircuitLimits, Cluster, Endpoint, MeshRecord, OutlierPolicy,
         RegionGroup, SkippedRegion, Transport,
