@@ -109,7 +109,7 @@ reasons! {
     CircuitOpen = "circuit_open", SERVICE_UNAVAILABLE, Policy;
     /// Policy demands mutual TLS on this port and the connection was plain.
     PlainRefused = "plain_refused", FORBIDDEN, Policy;
-    /// The peer's identity may not do this.
+    /// A filter refuses the connection or the request.
     Denied = "denied", FORBIDDEN, Policy;
     /// The port is one of the sidecar's own, or not one that this pod serves.
     PortRefused = "port_refused", FORBIDDEN, Policy;
@@ -119,7 +119,7 @@ reasons! {
     LoopDetected = "loop_detected", LOOP_DETECTED, Downstream;
     /// A filter answered in the application's place.
     FilterResponse = "filter_response", FORBIDDEN, Policy;
-    /// A filter failed and its policy is `closed`.
+    /// A filter failed, and nothing passes without it.
     FilterFailed = "filter_failed", SERVICE_UNAVAILABLE, Sidecar;
     /// The sidecar ends and takes nothing new.
     Draining = "draining", SERVICE_UNAVAILABLE, Sidecar;

@@ -9,10 +9,12 @@ use http::{HeaderMap, HeaderValue, Response, Version, header, request};
 
 use crate::{
     balance::Event,
-    config::snapshot::{Endpoint, Rule, Snapshot, TelemetrySettings, Transport, state::Counted},
+    config::snapshot::{
+        Endpoint, FilterChain, Snapshot, SpiffeId, TelemetrySettings, Transport, state::Counted,
+    },
     drain::Stage,
     error::{Failure, Reason},
-    filter::{self, Context, Run},
+    filter::{Admitted, Answered, Context, Run},
     http::{
         body::{Body, BodyError, End, Observer},
         ending::Ending,
@@ -30,17 +32,11 @@ pub struct Exchange {
     record: Option<Box<Record>>,
     received: Option<Rc<Cell<u64>>>,
     serving: Option<Arc<Endpoint>>,
-    filters: Option<Box<Filters>>,
+    /// The chains that the request has entered: the service's, then the rule's.
+    filters: Vec<Run>,
     /// Why the connection that it came on was cut, if it was.
     ending: Option<Ending>,
     _counted: Option<Counted>,
-}
-
-/// The filters that a request goes through. Boxed, because most requests have none.
-struct Filters {
-    run: Run,
-    /// What one of them answers while it sees the request's body.
-    answer: filter::Answer,
 }
 
 impl Exchange {
@@ -60,7 +56,7 @@ impl Exchange {
             record: Some(record),
             received: None,
             serving: None,
-            filters: None,
+            filters: Vec::new(),
             ending: None,
             _counted: None,
         }
@@ -174,50 +170,82 @@ impl Exchange {
         self.worker.telemetry.retried(attempt);
     }
 
-    /// The rule's filters see the request from here to its end.
-    pub fn filter_by(&mut self, rule: &Arc<Rule>) {
-        if rule.filters.is_empty() {
-            return;
+    /// The filters of a chain see a connection begin, unless they have before; an error if it may not go on.
+    pub async fn admit(
+        &mut self,
+        chain: Option<&Arc<FilterChain>>,
+        caller: Option<&SpiffeId>,
+        admitted: &Admitted,
+    ) -> Result<(), Failure> {
+        let Some(chain) = chain else { return Ok(()) };
+        let run = self.enter(chain, caller);
+        if admitted.by(chain) {
+            run.pass();
+        } else if run.connection().await?.is_some() {
+            return Err(Failure::before(Reason::FilterResponse));
         }
-        let (chain, stream) = (self.worker.chains.borrow_mut().of(rule), self.worker.stream());
-        let Record { direction, downstream, .. } = *self.record();
-        let run = Run::new(chain, Context { stream, direction, downstream, identity: None });
-        self.filters = Some(Box::new(Filters { run, answer: filter::Answer::default() }));
+        admitted.note(chain);
+        Ok(())
     }
 
-    /// The request's head goes through the filters. `Some`: one of them answers in the application's place.
-    pub async fn filter_request(&mut self, head: &mut request::Parts) -> Option<Response<Body>> {
-        let answer = self.filters.as_mut()?.run.request_headers(head).await?;
-        self.record().reason = Some(Reason::FilterResponse);
-        Some(answer)
+    /// The request's head goes through a chain's filters, which see it from here to its end. `Some`: one of them answers
+    /// in the application's place. `admitted`: where the connection may be new to them.
+    pub async fn filter_request(
+        &mut self,
+        chain: Option<&Arc<FilterChain>>,
+        caller: Option<&SpiffeId>,
+        admitted: Option<&Admitted>,
+        head: &mut request::Parts,
+    ) -> Answered {
+        let Some(chain) = chain else { return Ok(None) };
+        let run = self.enter(chain, caller);
+        let mut answer = None;
+        if let Some(admitted) = admitted.filter(|admitted| !admitted.by(chain)) {
+            answer = run.connection().await?;
+            if answer.is_none() {
+                admitted.note(chain);
+            }
+        }
+        if answer.is_none() {
+            answer = run.request_headers(head).await?;
+        }
+        if answer.is_some() {
+            self.record().reason = Some(Reason::FilterResponse);
+        }
+        Ok(answer)
+    }
+
+    fn enter(&mut self, chain: &Arc<FilterChain>, caller: Option<&SpiffeId>) -> &mut Run {
+        let (chain, stream) = (self.worker.chains.borrow_mut().of(chain), self.worker.stream());
+        let Record { direction, downstream, .. } = *self.record();
+        self.filters
+            .push(Run::new(chain, Context { stream, direction, downstream, identity: caller.cloned() }));
+        self.filters.last_mut().expect("it was just pushed")
     }
 
     /// The request's body as the filters let it through.
     pub fn filter_request_body(&mut self, body: Body) -> Body {
-        let Some(filters) = &mut self.filters else { return body };
-        let (body, answer) = filters.run.request_body(body);
-        filters.answer = answer;
-        body
+        self.filters.iter_mut().fold(body, |body, run| run.request_body(body))
     }
 
     /// What a filter answered when it saw the request's body, which broke off there.
     pub fn filters_answer(&mut self) -> Option<Response<Body>> {
-        let answer = self.filters.as_ref()?.answer.take()?;
+        let answer = self.filters.iter().find_map(Run::answer)?;
         self.record().reason = Some(Reason::FilterResponse);
         Some(answer)
     }
 
     /// The answer goes back through the filters that saw the request, its body too; or one of them gives another.
-    pub async fn filter_response(&mut self, response: Response<Body>) -> Response<Body> {
-        let Some(filters) = &self.filters else { return response };
-        let (mut head, body) = response.into_parts();
-        match filters.run.response_headers(&mut head).await {
-            None => Response::from_parts(head, filters.run.response_body(body)),
-            Some(answer) => {
+    pub async fn filter_response(&mut self, mut response: Response<Body>) -> Result<Response<Body>, Failure> {
+        for run in self.filters.iter().rev() {
+            let (mut head, body) = response.into_parts();
+            if let Some(answer) = run.response_headers(&mut head).await? {
                 self.record().reason = Some(Reason::FilterResponse);
-                answer
+                return Ok(answer);
             }
+            response = Response::from_parts(head, run.response_body(body));
         }
+        Ok(response)
     }
 
     /// Keeps a place among the service's requests until the end.
@@ -274,7 +302,8 @@ impl Exchange {
     /// Nothing has happened after all: no record is left.
     pub fn forget(mut self) {
         self.release(self.worker.now());
-        self.record = None;
+        let Some(record) = self.record.take() else { return };
+        self.leave_filters(&record);
     }
 
     fn release(&mut self, now: Duration) {
@@ -289,6 +318,13 @@ impl Exchange {
         self.ending.as_ref().and_then(Ending::reason).or(gone)
     }
 
+    /// Filters keep a request's state until they hear of its end.
+    fn leave_filters(&self, record: &Record) {
+        for run in self.filters.iter().rev() {
+            run.log(record);
+        }
+    }
+
     fn end(&mut self) {
         let Some(mut record) = self.record.take() else { return };
         let now = self.worker.now();
@@ -299,10 +335,36 @@ impl Exchange {
             record.reason = self.cut().or(record.reason);
         }
         self.release(now);
-        if let Some(filters) = self.filters.take() {
-            filters.run.log(&record);
-        }
+        self.leave_filters(&record);
         self.worker.telemetry.finish(*record, &self.settings);
+    }
+}
+
+/// An exchange that has not happened unless it is taken out: its connection may still turn out to be another's.
+pub struct Tentative(Option<Exchange>);
+
+impl Tentative {
+    /// It may happen.
+    pub const fn new(exchange: Exchange) -> Self {
+        Self(Some(exchange))
+    }
+
+    /// What is known so far.
+    pub fn exchange(&mut self) -> &mut Exchange {
+        self.0.as_mut().expect("it is there until it has happened")
+    }
+
+    /// It has happened.
+    pub fn happened(mut self) -> Exchange {
+        self.0.take().expect("it is there until it has happened")
+    }
+}
+
+impl Drop for Tentative {
+    fn drop(&mut self) {
+        if let Some(exchange) = self.0.take() {
+            exchange.forget();
+        }
     }
 }
 

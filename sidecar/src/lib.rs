@@ -4,10 +4,10 @@
 //!
 //! The modules stand in the order in which a request meets them, save that route and filter take turns. An outbound
 //! request is *accepted* from the application (0, 1), its protocol is told and it becomes one [`http::Request`] with our
-//! [`http::body::Body`] (3), the *route* table finds its rule (5), the rule's *filter* chain may change or answer it (4),
-//! *route* draws a backend by weight (5), *balance* says which region and endpoint (6), and *upstream* carries it there
-//! (7), over mutual TLS (2) where the endpoint has a sidecar of its own. On the other side `inbound` accepts it on the
-//! mesh port and hands it to the application.
+//! [`http::body::Body`] (3), the service's *filter* chain may change or answer it (4), the *route* table finds its rule (5),
+//! whose filters may too (4), *route* draws a backend by weight (5), *balance* says which region and endpoint (6), and
+//! *upstream* carries it there (7), over mutual TLS (2) where the endpoint has a sidecar of its own. On the other side
+//! `inbound` accepts it on the mesh port and hands it, through the filters there (4), to the application.
 //!
 //! `outbound` and `inbound` tell these two stories; their text order is the order of execution.
 //!

@@ -82,7 +82,7 @@ fn snapshot() -> Snapshot {
     let rule = Rule {
         name: "shop/orders/0".into(),
         rewrite: None,
-        filters: Vec::new(),
+        filters: None,
         action: RuleAction::Forward(vec![Backend { weight: 1, cluster: Arc::clone(&cluster) }]),
         timeouts: Default::default(),
         retry: Default::default(),
@@ -92,7 +92,7 @@ fn snapshot() -> Snapshot {
     let condition = Match { path, method: None, headers: Vec::new(), query: Vec::new() };
     routes.insert(Some("orders.shop"), condition, Arc::new(rule));
     let label = Arc::clone(&service.label);
-    let port = ServicePort { service, port: 80, protocol: AppProtocol::Auto, routes, cluster };
+    let port = ServicePort { service, port: 80, protocol: AppProtocol::Auto, filters: None, routes, cluster };
     let mut destinations = DestinationIndex::default();
     destinations.by_name.insert((label, 80), Arc::new(port));
     assert!(matches!(destinations.of_authority("x", None), Destination::External));

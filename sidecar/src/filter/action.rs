@@ -13,6 +13,10 @@ pub enum Action {
     /// This is the answer; no filter behind this one is asked. It goes back through those that saw the request, this
     /// one included. In a body phase the body breaks off; an answer whose head was already sent cannot be replaced.
     Respond(Box<Response<Body>>),
+    /// The request or connection is refused: 403 `denied`. Where an answer has begun, it breaks off.
+    Deny,
+    /// The filter has failed, in this way, and nothing passes without it: 503 `filter_failed`.
+    Fail(Box<str>),
     /// The message waits for this future, and what it says happens then. Nothing of the request is borrowed meanwhile:
     /// a paused plugin call fits in without a stack of its own.
     Wait(Pin<Box<dyn Future<Output = Self>>>),
@@ -32,6 +36,8 @@ impl fmt::Debug for Action {
         f.write_str(match self {
             Self::Continue => "Continue",
             Self::Respond(_) => "Respond",
+            Self::Deny => "Deny",
+            Self::Fail(_) => "Fail",
             Self::Wait(_) => "Wait",
             Self::Again => "Again",
         })

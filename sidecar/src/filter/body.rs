@@ -154,6 +154,15 @@ impl FilteredBody {
                     self.answer.put(answer);
                     return Poll::Ready(Some(Err(BodyError::Own(Reason::FilterResponse))));
                 }
+                Action::Deny => return Poll::Ready(Some(Err(BodyError::Own(Reason::Denied)))),
+                Action::Fail(error) => {
+                    tracing::warn!(
+                        filter = self.filter.name(),
+                        error,
+                        "a filter failed in a body; it was broken off"
+                    );
+                    return Poll::Ready(Some(Err(BodyError::Own(Reason::FilterFailed))));
+                }
                 Action::Continue => {
                     if let Some(frame) = self.pass(piece) {
                         return Poll::Ready(Some(Ok(frame)));

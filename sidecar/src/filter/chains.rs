@@ -1,5 +1,5 @@
-//! One worker's chains. Policy holds a rule's filters as data; a chain is made of them when the first request takes the
-//! rule on this worker, and lives as long as the policy that the rule belongs to.
+//! One worker's chains. Policy holds filters as data; a chain is made of them when it is first needed on this worker, and
+//! lives as long as the policy that it belongs to.
 
 use std::{
     collections::HashMap,
@@ -8,86 +8,80 @@ use std::{
     time::Duration,
 };
 
-use super::{Chain, Filter, headers::Headers};
-use crate::config::snapshot::{RouteFilter, Rule};
+use super::{Chain, Filter, headers::Headers, sources::Sources};
+use crate::config::snapshot::{FilterChain, FilterSpec};
 
-/// The chains of the rules that requests took.
+/// The chains that were needed so far.
 #[derive(Debug, Default)]
 pub struct Chains {
-    /// By the rule's address. The weak handle keeps the address from being given to another rule meanwhile.
-    by_rule: HashMap<*const Rule, (Weak<Rule>, Chain), foldhash::fast::FixedState>,
+    /// By the data's address. The weak handle keeps the address from being given to other data meanwhile.
+    made: HashMap<*const FilterChain, (Weak<FilterChain>, Chain), foldhash::fast::FixedState>,
 }
 
 impl Chains {
-    /// The chain of a rule. Not worth asking for a rule without filters.
-    pub fn of(&mut self, rule: &Arc<Rule>) -> Chain {
-        let made = || (Arc::downgrade(rule), Chain::new(rule.filters.iter().map(filter).collect()));
-        self.by_rule.entry(Arc::as_ptr(rule)).or_insert_with(made).1.clone()
+    /// The chain of this data.
+    pub fn of(&mut self, data: &Arc<FilterChain>) -> Chain {
+        let made = || (Arc::downgrade(data), Chain::new(data.0.iter().map(filter).collect()));
+        self.made.entry(Arc::as_ptr(data)).or_insert_with(made).1.clone()
     }
 
-    /// Forgets the chains of rules that are gone, and gives the others the time. A request under way keeps its own.
+    /// Forgets the chains whose policy is gone, and gives the others the time. A request under way keeps its own.
     pub fn tick(&mut self, now: Duration) {
-        self.by_rule.retain(|_, (rule, _)| rule.strong_count() > 0);
-        for (_, chain) in self.by_rule.values() {
+        self.made.retain(|_, (data, _)| data.strong_count() > 0);
+        for (_, chain) in self.made.values() {
             chain.tick(now);
         }
     }
 
-    /// Has a rule take these filters, whatever it says.
+    /// Has this data mean these filters, whatever it says.
     #[cfg(test)]
-    pub(crate) fn put(&mut self, rule: &Arc<Rule>, chain: Chain) {
-        self.by_rule.insert(Arc::as_ptr(rule), (Arc::downgrade(rule), chain));
+    pub(crate) fn put(&mut self, data: &Arc<FilterChain>, chain: Chain) {
+        self.made.insert(Arc::as_ptr(data), (Arc::downgrade(data), chain));
     }
 }
 
-fn filter(data: &RouteFilter) -> Rc<dyn Filter> {
-    Rc::new(match data {
-        RouteFilter::RequestHeaders(changes) => Headers::new(Some(changes.clone()), None),
-        RouteFilter::ResponseHeaders(changes) => Headers::new(None, Some(changes.clone())),
-    })
+fn filter(data: &FilterSpec) -> Rc<dyn Filter> {
+    match data {
+        FilterSpec::RequestHeaders(changes) => Rc::new(Headers::new(Some(changes.clone()), None)),
+        FilterSpec::ResponseHeaders(changes) => Rc::new(Headers::new(None, Some(changes.clone()))),
+        FilterSpec::Sources(ranges) => Rc::new(Sources::new(ranges.clone())),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        config::snapshot::{HeaderModifier, RetryPolicy, RuleAction, RuleTimeouts},
+        config::snapshot::HeaderModifier,
         filter::{
             Phases,
             tests::{Log, Told},
         },
     };
 
-    fn rule() -> Arc<Rule> {
-        Arc::new(Rule {
-            name: "shop/orders/0".into(),
-            rewrite: None,
-            filters: vec![RouteFilter::RequestHeaders(HeaderModifier::default())],
-            action: RuleAction::Forward(Vec::new()),
-            timeouts: RuleTimeouts::default(),
-            retry: RetryPolicy::default(),
-        })
+    fn data() -> Arc<FilterChain> {
+        Arc::new(FilterChain(vec![FilterSpec::RequestHeaders(HeaderModifier::default())]))
     }
 
     #[test]
-    fn a_chain_is_made_once_for_each_rule() {
-        let (mut chains, rules) = (Chains::default(), [rule(), rule()]);
-        let first = chains.of(&rules[0]);
-        assert!(Rc::ptr_eq(&first.filters, &chains.of(&rules[0]).filters));
-        assert!(!Rc::ptr_eq(&first.filters, &chains.of(&rules[1]).filters));
+    fn a_chain_is_made_once_for_its_data() {
+        let (mut chains, data) = (Chains::default(), [data(), data()]);
+        let first = chains.of(&data[0]);
+        assert!(Rc::ptr_eq(&first.filters, &chains.of(&data[0]).filters));
+        assert!(!Rc::ptr_eq(&first.filters, &chains.of(&data[1]).filters));
         assert_eq!(first.phases, Phases::REQUEST_HEADERS);
     }
 
     #[test]
-    fn a_tick_reaches_the_filters_and_forgets_rules_that_are_gone() {
+    fn a_tick_reaches_the_filters_and_forgets_policy_that_is_gone() {
         let (mut chains, log) = (Chains::default(), Log::default());
-        let (kept, gone) = (rule(), rule());
-        for (rule, name) in [(&kept, "kept"), (&gone, "gone")] {
-            chains.put(rule, Chain::new(vec![Rc::new(Told::new(name, Phases::TICK, &log))]));
+        let (kept, gone) = (data(), data());
+        for (data, name) in [(&kept, "kept"), (&gone, "gone")] {
+            chains.put(data, Chain::new(vec![Rc::new(Told::new(name, Phases::TICK, &log))]));
         }
         drop(gone);
         chains.tick(Duration::from_secs(7));
         assert_eq!(*log.borrow(), ["kept tick 7s"]);
-        assert_eq!(chains.by_rule.len(), 1);
+        assert_eq!(chains.made.len(), 1);
     }
 }

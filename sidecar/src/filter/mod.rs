@@ -4,25 +4,29 @@
 //! in [`Filter::phases`] which phases it has; the others are never entered and cost nothing.
 //!
 //! ```text
+//! begin     on_connection, once for a connection and before anything else             filter 1, 2, 3
 //! request   on_request_headers  -> on_request_body*  -> on_request_trailers?     filter 1, 2, 3
 //! answer    on_response_headers -> on_response_body* -> on_response_trailers?    filter 3, 2, 1
-//! end       on_log        beside all of them: on_tick; for what is not HTTP: on_connection
+//! end       on_log        beside all of them: on_tick
 //! ```
 //!
-//! A rule's chain is made once on each worker ([`Chains`]). An [`Exchange`](crate::exchange::Exchange) takes its request
-//! through it; a rule without filters costs nothing there.
+//! Policy attaches chains to a service, inbound or outbound, and to the rules of its routes. A chain is made once on each
+//! worker ([`Chains`]). An [`Exchange`](crate::exchange::Exchange) takes its request through the service's chain and then
+//! the rule's; where there are none it costs nothing.
 //!
 //! Filters belong to one worker and are not `Send`. They hold the state of a request themselves, under its
 //! [`StreamId`], and drop it in `on_log`, which every stream comes to exactly once. Whatever a filter does to headers,
 //! the framing of the message stays as it came ([`run`]).
 
 mod action;
+mod admitted;
 mod body;
 mod chains;
 mod framing;
 pub mod headers;
 mod phases;
 mod run;
+pub mod sources;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -34,10 +38,11 @@ use http::{HeaderMap, request, response};
 
 pub use self::{
     action::Action,
+    admitted::Admitted,
     body::Answer,
     chains::Chains,
     phases::Phases,
-    run::{Run, StreamId},
+    run::{Answered, Run, StreamId},
 };
 use crate::{
     config::snapshot::SpiffeId,
@@ -100,7 +105,8 @@ pub trait Filter {
         Action::Continue
     }
 
-    /// An opaque connection begins. [`Action::Respond`] closes it.
+    /// A connection begins: opaque, or with its first request, whose stream it is. What is refused closes an opaque
+    /// connection, and is the answer to a request.
     fn on_connection(&self, cx: &Context) -> Action {
         Action::Continue
     }

@@ -149,8 +149,8 @@ async fn a_request_goes_through_in_order_and_its_answer_in_reverse() {
         Told::new("b", only_answers, &log),
         Told::new("c", heads(), &log),
     ]);
-    assert!(run.request_headers(&mut request(&[])).await.is_none());
-    assert!(run.response_headers(&mut answer(&[])).await.is_none());
+    assert!(run.request_headers(&mut request(&[])).await.unwrap().is_none());
+    assert!(run.response_headers(&mut answer(&[])).await.unwrap().is_none());
     run.log(&record(200));
     let wanted = [
         "a request headers",
@@ -169,10 +169,10 @@ async fn a_phase_that_is_not_declared_is_never_entered() {
     let log = Log::default();
     let chain = Chain::new(vec![Rc::new(Told::new("a", Phases::TICK, &log))]);
     let mut run = Run::new(chain.clone(), context());
-    run.request_headers(&mut request(&[])).await;
-    let (passed, _) = run.request_body(body(&[1], Some(HeaderMap::new())));
+    run.request_headers(&mut request(&[])).await.unwrap();
+    let passed = run.request_body(body(&[1], Some(HeaderMap::new())));
     passed.collect().await.unwrap();
-    run.response_headers(&mut answer(&[])).await;
+    run.response_headers(&mut answer(&[])).await.unwrap();
     run.response_body(body(&[1], Some(HeaderMap::new()))).collect().await.unwrap();
     run.connection().await.unwrap();
     run.log(&record(200));
@@ -193,10 +193,10 @@ async fn an_answer_of_a_filter_stops_the_request_and_goes_back_the_same_way() {
         Action::respond(denied.unwrap())
     });
     let mut run = run(vec![Told::new("a", heads(), &log), b, Told::new("c", heads(), &log)]);
-    let denied = run.request_headers(&mut request(&[])).await.unwrap();
+    let denied = run.request_headers(&mut request(&[])).await.unwrap().unwrap();
     assert_eq!(denied.status(), 403);
     let (mut parts, _) = denied.into_parts();
-    assert!(run.response_headers(&mut parts).await.is_none());
+    assert!(run.response_headers(&mut parts).await.unwrap().is_none());
     run.log(&record(403));
     let wanted = [
         "a request headers",
@@ -225,7 +225,7 @@ async fn a_filter_waits_and_then_changes_the_head() {
     });
     let mut run = run(vec![a]);
     let mut parts = request(&[]);
-    assert!(run.request_headers(&mut parts).await.is_none());
+    assert!(run.request_headers(&mut parts).await.unwrap().is_none());
     assert_eq!(parts.headers["x-user"], "ann");
 }
 
@@ -249,10 +249,10 @@ async fn framing_survives_an_over_eager_filter() {
     });
     let mut run = run(vec![a]);
     let mut parts = request(&[("content-length", "7"), ("te", "trailers"), ("x-gone", "1")]);
-    run.request_headers(&mut parts).await;
+    run.request_headers(&mut parts).await.unwrap();
     assert_eq!(parts.headers, map(&[("content-length", "7"), ("te", "trailers"), ("x-own", "1")]));
     let mut parts = answer(&[("content-length", "9")]);
-    run.response_headers(&mut parts).await;
+    run.response_headers(&mut parts).await.unwrap();
     assert_eq!(parts.headers, map(&[("content-length", "9"), ("x-own", "1")]));
 }
 
@@ -284,11 +284,11 @@ async fn a_filter_changes_the_uri_but_not_how_a_message_ends() {
         let chain = Chain::new(vec![Rc::new(FirstLine(StatusCode::from_u16(told).unwrap()))]);
         let mut run = Run::new(chain, context());
         let mut parts = request(&[]);
-        run.request_headers(&mut parts).await;
+        run.request_headers(&mut parts).await.unwrap();
         assert_eq!((&parts.method, parts.version), (&Method::POST, http::Version::HTTP_11));
         assert_eq!(parts.uri, "/new");
         let mut parts = answer(&[]);
-        run.response_headers(&mut parts).await;
+        run.response_headers(&mut parts).await.unwrap();
         assert_eq!(parts.status, kept);
     }
 }
@@ -302,7 +302,7 @@ async fn a_length_is_dropped_where_the_body_may_change_and_only_there() {
     ] {
         let mut run = run(vec![Told::new("a", phases, &Log::default())]);
         let mut parts = request(&[("content-length", sent)]);
-        run.request_headers(&mut parts).await;
+        run.request_headers(&mut parts).await.unwrap();
         assert_eq!(parts.headers.get("content-length").map(|v| v.to_str().unwrap()), kept, "{phases:?}");
     }
 }
@@ -312,8 +312,8 @@ async fn a_body_passes_in_windows_and_the_end_is_told_once() {
     let log = Log::default();
     let phases = Phases::REQUEST_BODY | Phases::REQUEST_TRAILERS;
     let mut run = run(vec![Told::new("a", phases, &log)]);
-    run.request_headers(&mut request(&[])).await;
-    let (passed, _) = run.request_body(body(&[3, 2 * WINDOW + 1], Some(map(&[("t", "1")]))));
+    run.request_headers(&mut request(&[])).await.unwrap();
+    let passed = run.request_body(body(&[3, 2 * WINDOW + 1], Some(map(&[("t", "1")]))));
     let collected = passed.collect().await.unwrap();
     assert_eq!(collected.trailers(), Some(&map(&[("t", "1")])));
     assert_eq!(collected.to_bytes().len(), 2 * WINDOW + 4);
@@ -341,7 +341,7 @@ async fn an_inspector_changes_nothing_and_a_transformer_what_it_likes() {
     };
     for (phases, wanted) in [(Phases::RESPONSE_BODY, "xxx"), (Phases::CHANGES_RESPONSE_BODY, "xxxxxxend")] {
         let mut run = run(vec![double(phases)]);
-        run.request_headers(&mut request(&[])).await;
+        run.request_headers(&mut request(&[])).await.unwrap();
         assert_eq!(run.response_body(body(&[1, 2], None)).collect().await.unwrap().to_bytes(), wanted);
     }
 }
@@ -360,7 +360,7 @@ async fn filters_see_the_body_one_after_the_other() {
         told
     };
     let mut run = run(vec![adds("a", "A"), adds("b", "B")]);
-    run.request_headers(&mut request(&[])).await;
+    run.request_headers(&mut request(&[])).await.unwrap();
     assert_eq!(run.response_body(Body::full("x")).collect().await.unwrap().to_bytes(), "xBA");
 }
 
@@ -378,8 +378,8 @@ async fn a_body_waits_for_its_filter() {
         }))
     });
     let mut run = run(vec![told]);
-    run.request_headers(&mut request(&[])).await;
-    let (passed, _) = run.request_body(body(&[1, 1], None));
+    run.request_headers(&mut request(&[])).await.unwrap();
+    let passed = run.request_body(body(&[1, 1], None));
     assert_eq!(passed.collect().await.unwrap().to_bytes(), "xx");
     assert_eq!(waited.get(), 3, "two pieces and the end");
 }
@@ -389,24 +389,24 @@ async fn a_filter_can_answer_in_the_middle_of_the_body() {
     let mut told = Told::new("a", Phases::REQUEST_BODY, &Log::default());
     told.on_data = Box::new(|_, _| Action::respond(Response::new(Body::full("too much"))));
     let mut run = run(vec![told]);
-    run.request_headers(&mut request(&[])).await;
-    let (passed, answer) = run.request_body(body(&[1, 1], None));
+    run.request_headers(&mut request(&[])).await.unwrap();
+    let passed = run.request_body(body(&[1, 1], None));
     let error = passed.collect().await.unwrap_err();
     assert!(matches!(error, BodyError::Own(Reason::FilterResponse)));
-    assert!(answer.take().is_some());
-    assert!(answer.take().is_none());
+    assert!(run.answer().is_some());
+    assert!(run.answer().is_none());
 }
 
 #[tokio::test]
 async fn what_has_no_body_or_no_filter_stays_as_it_is() {
     let mut run = run(vec![Told::new("a", Phases::CHANGES_REQUEST_BODY, &Log::default())]);
-    run.request_headers(&mut request(&[])).await;
-    assert!(run.request_body(Body::empty()).0.is_end_stream());
+    run.request_headers(&mut request(&[])).await.unwrap();
+    assert!(run.request_body(Body::empty()).is_end_stream());
     let mut looks = self::run(vec![Told::new("a", Phases::REQUEST_BODY, &Log::default())]);
-    looks.request_headers(&mut request(&[])).await;
-    let (passed, _) = looks.request_body(Body::full("12345"));
+    looks.request_headers(&mut request(&[])).await.unwrap();
+    let passed = looks.request_body(Body::full("12345"));
     assert_eq!(passed.size_hint().exact(), Some(5), "an inspected body keeps its length");
-    let (changed, _) = run.request_body(Body::full("12345"));
+    let changed = run.request_body(Body::full("12345"));
     assert_eq!(changed.size_hint().exact(), None);
 }
 
@@ -414,12 +414,36 @@ async fn what_has_no_body_or_no_filter_stays_as_it_is() {
 async fn a_connection_can_be_refused() {
     let log = Log::default();
     let mut b = Told::new("b", Phases::CONNECTION, &log);
-    b.on_head = Box::new(|_, _| Action::respond(Response::new(Body::empty())));
+    b.on_head = Box::new(|_, _| Action::Deny);
     let phases = Phases::CONNECTION | Phases::LOG;
     let mut run = run(vec![Told::new("a", phases, &log), b, Told::new("c", phases, &log)]);
-    assert_eq!(run.connection().await, Err(Reason::FilterResponse));
+    assert_eq!(run.connection().await.unwrap_err().reason, Reason::Denied);
     run.log(&record(0));
     assert_eq!(*log.borrow(), ["a connection", "b connection", "a log 0"]);
+}
+
+#[tokio::test]
+async fn what_a_filter_refuses_or_fails_at_ends_with_its_reason() {
+    type Made = (fn() -> Action, Reason);
+    let made: [Made; 2] =
+        [(|| Action::Deny, Reason::Denied), (|| Action::Fail("out of memory".into()), Reason::FilterFailed)];
+    for (action, reason) in made {
+        let mut told = Told::new("a", heads() | Phases::REQUEST_BODY, &Log::default());
+        told.on_head = Box::new(
+            move |headers, _| {
+                if headers.contains_key("x-go") { Action::Continue } else { action() }
+            },
+        );
+        told.on_data = Box::new(move |_, _| action());
+        let mut run = run(vec![told]);
+        let failure = run.request_headers(&mut request(&[])).await.unwrap_err();
+        assert_eq!(failure.reason, reason);
+        assert_eq!(failure.detail.as_deref(), (reason == Reason::FilterFailed).then_some("out of memory"));
+        run.request_headers(&mut request(&[("x-go", "1")])).await.unwrap();
+        let error = run.request_body(body(&[1], None)).collect().await.unwrap_err();
+        assert!(matches!(error, BodyError::Own(it) if it == reason));
+        assert_eq!(run.response_headers(&mut answer(&[])).await.unwrap_err().reason, reason);
+    }
 }
 
 #[tokio::test]
@@ -441,7 +465,7 @@ async fn an_answer_of_a_filter_says_nothing_about_framing() {
         *own.headers_mut() = map(&[("content-length", "3"), ("connection", "x"), ("x-kept", "1")]);
         Action::respond(own)
     });
-    let own = run(vec![told]).request_headers(&mut request(&[])).await.unwrap();
+    let own = run(vec![told]).request_headers(&mut request(&[])).await.unwrap().unwrap();
     assert_eq!(*own.headers(), map(&[("x-kept", "1")]));
 }
 
@@ -457,8 +481,8 @@ async fn the_built_in_filter_changes_headers_both_ways() {
     let filter = Headers::new(Some(change("request")), Some(change("answer")));
     let mut run = Run::new(Chain::new(vec![Rc::new(filter)]), context());
     let (mut asked, mut answered) = (request(&[("x-mesh", "old")]), answer(&[]));
-    run.request_headers(&mut asked).await;
-    run.response_headers(&mut answered).await;
+    run.request_headers(&mut asked).await.unwrap();
+    run.response_headers(&mut answered).await.unwrap();
     assert_eq!(
         (&asked.headers["x-mesh"], &answered.headers["x-mesh"]),
         (&"request".parse().unwrap(), &"answer".parse().unwrap())

@@ -18,6 +18,7 @@ use crate::{
     drain::Stage,
     error::{Failure, Reason},
     exchange::Exchange,
+    filter::Admitted,
     http::{
         detect::{Told, conclude, detect, detect_within},
         ending::Ending,
@@ -39,6 +40,8 @@ pub struct Connection {
     application: SocketAddr,
     /// The service that the caller meant.
     service: Arc<str>,
+    /// Whose filters have let it through.
+    admitted: Admitted,
     /// What the application speaks, as far as policy says.
     protocol: AppProtocol,
     ending: Ending,
@@ -165,6 +168,7 @@ impl Connection {
             downstream,
             application,
             service,
+            admitted: Admitted::default(),
             protocol,
             ending: Ending::default(),
         })

@@ -6,7 +6,7 @@ use tokio::io::AsyncReadExt;
 use super::Connection;
 use crate::{
     error::{Failure, Reason},
-    exchange::Exchange,
+    exchange::{Exchange, Tentative},
     http::io::{Prefixed, Stream},
     telemetry::{Direction, Protocol},
     upstream::{BoxStream, Leg, Target, Who, relay},
@@ -15,8 +15,27 @@ use crate::{
 /// Carries a connection until both sides have closed.
 pub(super) async fn carry(connection: &Connection, stream: impl Stream) {
     let mut exchange = begin(connection);
-    match dial(connection).await {
-        Ok(application) => carried(connection, exchange, stream, application).await,
+    let application = match admit(connection, &mut exchange).await {
+        Ok(()) => dial(connection).await,
+        Err(refused) => Err(refused),
+    };
+    carry_on(connection, stream, ServerFirst { stream: application, exchange }).await;
+}
+
+/// The application's stream, or why the connection is closed.
+pub(super) struct ServerFirst {
+    stream: Result<BoxStream, Failure>,
+    exchange: Exchange,
+}
+
+/// Carries a connection whose server has spoken already, or closes it.
+pub(super) async fn carry_on(connection: &Connection, stream: impl Stream, server: ServerFirst) {
+    let ServerFirst { stream: application, mut exchange } = server;
+    match application {
+        Ok(application) => {
+            let idle = connection.worker.settings.tcp_idle_timeout;
+            exchange.relayed(&relay(stream, application, idle).await);
+        }
         Err(failure) => {
             exchange.failed(&failure);
             exchange.abandon();
@@ -24,22 +43,30 @@ pub(super) async fn carry(connection: &Connection, stream: impl Stream) {
     }
 }
 
-/// Carries a connection whose server has spoken already.
-pub(super) async fn carry_on(connection: &Connection, stream: impl Stream, server: BoxStream) {
-    carried(connection, begin(connection), stream, server).await;
+/// The application's filters see the connection begin.
+async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<(), Failure> {
+    let snapshot = connection.worker.snapshot();
+    exchange.admit(connection.chain(&snapshot), connection.peer.as_ref(), &connection.admitted).await
 }
 
 /// The application's stream, once it has spoken first: then it is not HTTP. Waits a moment for the client before it
 /// dials, and for ever if the application is silent too.
-pub(super) async fn server_first(connection: &Connection) -> BoxStream {
+pub(super) async fn server_first(connection: &Connection) -> ServerFirst {
     tokio::time::sleep(connection.worker.settings.server_first_after).await;
+    // The client may still speak first, and then the connection is HTTP's.
+    let mut begun = Tentative::new(begin(connection));
+    if let Err(refused) = admit(connection, begun.exchange()).await {
+        return ServerFirst { stream: Err(refused), exchange: begun.happened() };
+    }
     if let Ok(mut stream) = dial(connection).await {
         let mut read = BytesMut::new();
         if let Ok(1..) = stream.read_buf(&mut read).await {
             connection.worker.speaks_first(connection.application, &read);
-            return Box::new(Prefixed::new(read.freeze(), stream));
+            let stream: BoxStream = Box::new(Prefixed::new(read.freeze(), stream));
+            return ServerFirst { stream: Ok(stream), exchange: begun.happened() };
         }
     }
+    drop(begun);
     std::future::pending().await
 }
 
@@ -60,9 +87,4 @@ async fn dial(connection: &Connection) -> Result<BoxStream, Failure> {
         failure.reason = Reason::ApplicationUnreachable;
         failure
     })
-}
-
-async fn carried(connection: &Connection, exchange: Exchange, stream: impl Stream, application: BoxStream) {
-    let idle = connection.worker.settings.tcp_idle_timeout;
-    exchange.relayed(&relay(stream, application, idle).await);
 }

@@ -6,7 +6,7 @@ use http::{HeaderMap, Request, Response, Version, uri::Scheme};
 
 use super::Connection;
 use crate::{
-    config::snapshot::AppProtocol,
+    config::snapshot::{AppProtocol, FilterChain, Snapshot},
     error::{Failure, Fault, Reached, Reason},
     exchange::Exchange,
     http::{Abort, Answer, Handler, body::Body, fields, interim::Interim, reply, shape},
@@ -19,7 +19,7 @@ impl Handler for Connection {
         let snapshot = self.worker.snapshot();
         let exchange = Exchange::begin(&self.worker, Direction::Inbound, &snapshot, self.downstream);
         let mut exchange = exchange.on(&self.ending);
-        match self.serve(&mut exchange, request, &interim).await {
+        match self.serve(&snapshot, &mut exchange, request, &interim).await {
             Ok(response) => Ok(exchange.answer(response)),
             Err(failure) => {
                 exchange.failed(&failure);
@@ -45,6 +45,7 @@ impl Connection {
     /// The way of a request, top to bottom.
     async fn serve(
         &self,
+        snapshot: &Snapshot,
         exchange: &mut Exchange,
         request: Request<Body>,
         interim: &Interim,
@@ -61,6 +62,13 @@ impl Connection {
 
         // Trace: continued, or begun here.
         exchange.trace(&mut head.headers);
+
+        // Filters, on the way in: one of them may answer in the application's place.
+        let (chain, caller) = (self.chain(snapshot), self.peer.as_ref());
+        if let Some(answer) = exchange.filter_request(chain, caller, Some(&self.admitted), &mut head).await? {
+            return exchange.filter_response(answer).await;
+        }
+        let body = exchange.filter_request_body(body);
 
         // The application, in its own version.
         let leg = match self.protocol {
@@ -83,12 +91,22 @@ impl Connection {
         record.upstream_protocol = Some(spoken);
         let request = Request::from_parts(head, body);
         let sent = self.worker.upstream.send(&target, None, request, interim, None).await;
-        let mut response = sent.map_err(unreachable_application)?;
 
         // Hygiene on the way back. Only a sidecar may name a reason.
-        fields::strip_hop_by_hop(response.headers_mut());
-        response.headers_mut().remove(fields::REASON);
-        Ok(response)
+        let answered = sent.map_err(unreachable_application).map(|mut response| {
+            fields::strip_hop_by_hop(response.headers_mut());
+            response.headers_mut().remove(fields::REASON);
+            response
+        });
+
+        // Filters, on the way out. One that saw the body may have broken it off with an answer of its own.
+        let response = answered.or_else(|failure| exchange.filters_answer().ok_or(failure))?;
+        exchange.filter_response(response).await
+    }
+
+    /// The filters before the application.
+    pub(super) fn chain<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<FilterChain>> {
+        snapshot.destinations.inbound(self.application, &self.worker.settings.service)
     }
 
     /// Notes who called whom.

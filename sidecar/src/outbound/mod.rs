@@ -25,6 +25,7 @@ use crate::{
     drain::Stage,
     error::{Failure, Reason},
     exchange::Exchange,
+    filter::Admitted,
     http::{
         detect::{Told, conclude, detect, detect_within},
         ending::Ending,
@@ -51,6 +52,7 @@ pub struct Connection {
     worker: Rc<Worker>,
     meant: Meant,
     downstream: SocketAddr,
+    admitted: Admitted,
     ending: Ending,
 }
 
@@ -126,7 +128,13 @@ async fn serve(
     security: Security,
 ) {
     let _open = worker.telemetry.connection_opened(Direction::Outbound, Peer::Downstream, security);
-    let connection = Rc::new(Connection { worker, meant, downstream, ending: Ending::default() });
+    let connection = Rc::new(Connection {
+        worker,
+        meant,
+        downstream,
+        admitted: Admitted::default(),
+        ending: Ending::default(),
+    });
     let mut read = BytesMut::new();
     let detected = match protocol {
         AppProtocol::Tcp => return Box::pin(opaque::carry(&connection, stream, None)).await,

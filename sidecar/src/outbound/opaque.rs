@@ -8,9 +8,9 @@ use tokio::io::AsyncReadExt;
 use super::{Connection, Meant, attempts::target_of, verdict::Verdict};
 use crate::{
     balance::Attempts as Tried,
-    config::snapshot::{Cluster, Destination, Endpoint, UnknownDestination},
+    config::snapshot::{Cluster, Destination, Endpoint, Snapshot, UnknownDestination},
     error::{Failure, Reason},
-    exchange::Exchange,
+    exchange::{Exchange, Tentative},
     http::io::{Prefixed, Stream},
     telemetry::{Direction, Protocol},
     upstream::{BoxStream, Circuit, Leg, Target, Who, relay},
@@ -20,63 +20,64 @@ use crate::{
 /// Connections tried before giving up. Nothing was sent yet, so that each may be tried.
 const ATTEMPTS: u32 = 3;
 
-/// A server that spoke before its client: then it is not HTTP.
+/// A server that spoke before its client: then it is not HTTP. Or why the connection is closed without its client having
+/// spoken.
 pub(super) struct ServerFirst {
-    stream: BoxStream,
+    stream: Result<BoxStream, Failure>,
     exchange: Exchange,
-}
-
-/// An exchange that has not happened unless it is taken out: the client may still speak first, and then the connection is
-/// HTTP's.
-struct Pending(Option<Exchange>);
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if let Some(exchange) = self.0.take() {
-            exchange.forget();
-        }
-    }
 }
 
 impl ServerFirst {
     /// Waits a moment for the client, then dials; never ready if the server is silent too.
     pub(super) async fn listen(connection: &Connection) -> Self {
         tokio::time::sleep(connection.worker.settings.server_first_after).await;
-        let mut pending = Pending(Some(begin(connection)));
-        let Some(exchange) = &mut pending.0 else { return std::future::pending().await };
-        if let Ok(mut stream) = dial(connection, exchange).await {
+        // The client may still speak first, and then the connection is HTTP's.
+        let mut begun = Tentative::new(begin(connection));
+        let destination = match admit(connection, begun.exchange()).await {
+            Ok(destination) => destination,
+            Err(refused) => return Self { stream: Err(refused), exchange: begun.happened() },
+        };
+        if let Ok(mut stream) = dial(connection, destination, begun.exchange()).await {
             let mut read = BytesMut::new();
             if let Ok(1..) = stream.read_buf(&mut read).await {
                 if let Meant::Address(address) = connection.meant {
                     connection.worker.speaks_first(address, &read);
                 }
-                if let Some(exchange) = pending.0.take() {
-                    return Self { stream: Box::new(Prefixed::new(read.freeze(), stream)), exchange };
-                }
+                let stream: BoxStream = Box::new(Prefixed::new(read.freeze(), stream));
+                return Self { stream: Ok(stream), exchange: begun.happened() };
             }
         }
-        drop(pending);
+        drop(begun);
         std::future::pending().await
+    }
+
+    /// The client has spoken, or is known not to be waited for.
+    async fn at_once(connection: &Connection) -> Self {
+        let mut exchange = begin(connection);
+        let stream = match admit(connection, &mut exchange).await {
+            Ok(destination) => dial(connection, destination, &mut exchange).await,
+            Err(refused) => Err(refused),
+        };
+        Self { stream, exchange }
     }
 }
 
 /// Carries a connection until both sides have closed.
 pub(super) async fn carry(connection: &Connection, stream: impl Stream, server: Option<ServerFirst>) {
-    let (upstream, exchange) = match server {
-        Some(ServerFirst { stream, exchange }) => (stream, exchange),
-        None => {
-            let mut exchange = begin(connection);
-            match dial(connection, &mut exchange).await {
-                Ok(upstream) => (upstream, exchange),
-                Err(failure) => {
-                    exchange.failed(&failure);
-                    return exchange.abandon();
-                }
-            }
-        }
+    let ServerFirst { stream: upstream, mut exchange } = match server {
+        Some(server) => server,
+        None => ServerFirst::at_once(connection).await,
     };
-    let idle = connection.worker.settings.tcp_idle_timeout;
-    exchange.relayed(&relay(stream, upstream, idle).await);
+    match upstream {
+        Ok(upstream) => {
+            let idle = connection.worker.settings.tcp_idle_timeout;
+            exchange.relayed(&relay(stream, upstream, idle).await);
+        }
+        Err(failure) => {
+            exchange.failed(&failure);
+            exchange.abandon();
+        }
+    }
 }
 
 fn begin(connection: &Connection) -> Exchange {
@@ -87,27 +88,42 @@ fn begin(connection: &Connection) -> Exchange {
     exchange
 }
 
-async fn dial(connection: &Connection, exchange: &mut Exchange) -> Result<BoxStream, Failure> {
-    let worker = &connection.worker;
-    let snapshot = worker.snapshot();
-    let destination = match &connection.meant {
+/// Who is meant, once its service's filters have seen the connection begin.
+async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<Destination, Failure> {
+    let destination = destination(connection, &connection.worker.snapshot());
+    let service = match &destination {
+        Destination::Service(service) => Some(service),
+        Destination::Direct(direct) => direct.owner.as_ref(),
+        Destination::External => None,
+    };
+    exchange.to_service(service.map(|service| &service.service.label));
+    let chain = service.and_then(|service| service.filters.as_ref());
+    exchange.admit(chain, None, &connection.admitted).await?;
+    Ok(destination)
+}
+
+fn destination(connection: &Connection, snapshot: &Snapshot) -> Destination {
+    match &connection.meant {
         Meant::Address(address) => snapshot.destinations.of_address(*address),
         Meant::Service(label, port) => {
             let service = snapshot.destinations.of_name(label, *port).cloned();
             service.map_or(Destination::External, Destination::Service)
         }
         Meant::Authority => Destination::External,
-    };
+    }
+}
+
+async fn dial(
+    connection: &Connection,
+    destination: Destination,
+    exchange: &mut Exchange,
+) -> Result<BoxStream, Failure> {
+    let worker = &connection.worker;
     match (destination, &connection.meant) {
-        (Destination::Service(service), _) => {
-            exchange.to_service(Some(&service.service.label));
-            to_cluster(worker, &service.cluster, exchange).await
-        }
-        (Destination::Direct(direct), _) => {
-            exchange.to_service(direct.owner.as_ref().map(|owner| &owner.service.label));
-            to_endpoint(worker, None, &direct.endpoint, exchange).await
-        }
+        (Destination::Service(service), _) => to_cluster(worker, &service.cluster, exchange).await,
+        (Destination::Direct(direct), _) => to_endpoint(worker, None, &direct.endpoint, exchange).await,
         (Destination::External, Meant::Address(address)) => {
+            let snapshot = worker.snapshot();
             if snapshot.mesh.unknown == UnknownDestination::Refuse {
                 return Err(Failure::before(snapshot.refusal(Reason::DestinationRefused)).detail(address));
             }
@@ -115,7 +131,9 @@ async fn dial(connection: &Connection, exchange: &mut Exchange) -> Result<BoxStr
             let target = Target { who: Who::External(*address), address: *address, leg: Leg::Http1 };
             worker.upstream.tunnel(&target, None).await
         }
-        (Destination::External, _) => Err(Failure::before(snapshot.refusal(Reason::UnknownAuthority))),
+        (Destination::External, _) => {
+            Err(Failure::before(worker.snapshot().refusal(Reason::UnknownAuthority)))
+        }
     }
 }
 

@@ -77,22 +77,29 @@ impl Connection {
         let service = plan.service();
         exchange.to_service(service.map(|s| &s.service.label));
 
+        // Its filters, on the way in: one of them may answer in the application's place, or change what decides below.
+        let chain = service.and_then(|service| service.filters.as_ref());
+        if let Some(answer) = exchange.filter_request(chain, None, Some(&self.admitted), &mut head).await? {
+            return exchange.filter_response(answer).await;
+        }
+
         // Route: which rule of the service.
         let rule = service.map_or(Ok(None), |service| find_rule(service, &head))?;
         if let Some(rule) = rule {
             exchange.record().route = Arc::clone(&rule.name);
             if let RuleAction::Redirect(redirect) = &rule.action {
-                return redirected(redirect, &head, service);
+                let redirected = redirected(redirect, &head, service)?;
+                return exchange.filter_response(redirected).await;
             }
             if let Some(change) = &rule.rewrite {
                 rewrite(change, &mut head).map_err(Failure::before)?;
             }
-            exchange.filter_by(rule);
-        }
-
-        // Filters, on the way in: one of them may answer in the application's place.
-        if let Some(answer) = exchange.filter_request(&mut head).await {
-            return Ok(exchange.filter_response(answer).await);
+            // The rule's filters.
+            if let Some(answer) =
+                exchange.filter_request(rule.filters.as_ref(), None, None, &mut head).await?
+            {
+                return exchange.filter_response(answer).await;
+            }
         }
         let body = exchange.filter_request_body(body);
 
@@ -114,7 +121,7 @@ impl Connection {
 
         // Filters, on the way out. One that saw the body may have broken it off with an answer of its own.
         let response = answered.or_else(|failure| exchange.filters_answer().ok_or(failure))?;
-        Ok(exchange.filter_response(response).await)
+        exchange.filter_response(response).await
     }
 
     fn plan(&self, snapshot: &Snapshot, head: &request::Parts) -> Result<Plan, Failure> {

@@ -21,7 +21,7 @@ use crate::{
     },
     drain::Drain,
     filter::{
-        Action, Chain, Phases, StreamId,
+        Action, Admitted, Chain, Phases, StreamId,
         tests::{Log, Told, body, map},
     },
     http::{Answer, Handler, HttpLimits, body::Body, ending::Ending, h1, h2, interim::Interim},
@@ -59,9 +59,14 @@ struct World {
 impl World {
     /// Runs on a [`LocalSet`]. `protocol`: what the application speaks; `filters`: the rule's.
     async fn new(protocol: &str, filters: &str) -> Self {
+        Self::with(protocol, filters, "").await
+    }
+
+    /// `more`: further documents of policy.
+    async fn with(protocol: &str, filters: &str, more: &str) -> Self {
         let application = Rc::<Application>::default();
         let port = serve(protocol, &application).await;
-        let snapshot = Arc::new(snapshot(port, protocol, filters));
+        let snapshot = Arc::new(snapshot(port, protocol, filters, more));
         let service = snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap();
         let rule = Arc::clone(&service.routes.any_host.prefix[""][0].rule);
         let config = TelemetryConfig { access_log: LogOutput::None, ..Default::default() };
@@ -76,6 +81,7 @@ impl World {
             worker: Worker::new(settings(), shared, hub.worker(), 1),
             meant: Meant::Service("shop/orders".into(), 80),
             downstream: SocketAddr::from(([127, 0, 0, 1], 4)),
+            admitted: Admitted::default(),
             ending: Ending::default(),
         });
         Self { application, connection, hub, rule }
@@ -85,7 +91,20 @@ impl World {
     async fn filtered(protocol: &str, filter: Told) -> Self {
         let world = Self::new(protocol, "[{requestHeaderModifier: {}}]").await;
         let chain = Chain::new(vec![Rc::new(filter)]);
-        world.connection.worker.chains.borrow_mut().put(&world.rule, chain);
+        world.connection.worker.chains.borrow_mut().put(world.rule.filters.as_ref().unwrap(), chain);
+        world
+    }
+
+    /// The same with this filter on the service.
+    async fn guarded(filter: Told) -> Self {
+        let chain = "---\nkind: PluginChain\nmetadata: {name: c, namespace: shop}\nspec: \
+                     {service: orders, direction: OUTBOUND, filters: [{requestHeaderModifier: {}}]}\n";
+        let world = Self::with("HTTP2", "[]", chain).await;
+        let worker = &world.connection.worker;
+        let snapshot = worker.snapshot();
+        let service = snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap();
+        let chain = Chain::new(vec![Rc::new(filter)]);
+        worker.chains.borrow_mut().put(service.filters.as_ref().unwrap(), chain);
         world
     }
 
@@ -127,7 +146,7 @@ async fn serve(protocol: &str, application: &Rc<Application>) -> u16 {
     port
 }
 
-fn snapshot(port: u16, protocol: &str, filters: &str) -> Snapshot {
+fn snapshot(port: u16, protocol: &str, filters: &str, more: &str) -> Snapshot {
     let text = format!(
         "
 kind: Service
@@ -141,7 +160,7 @@ spec: {{ service: orders, endpoints: [{{ address: 127.0.0.1 }}] }}
 kind: Route
 metadata: {{ name: r, namespace: shop }}
 spec: {{ parentRefs: [{{ service: orders }}], rules: [{{ filters: {filters} }}] }}
-"
+{more}"
     );
     let documents = Document::parse("p.yaml", &text).unwrap();
     let local = Local { namespace: "shop".to_owned(), region: String::new() };
@@ -193,6 +212,50 @@ async fn a_filter_sees_every_phase_of_a_request_in_order() {
                 "a log 200",
             ];
             assert_eq!(*log.borrow(), wanted);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_connection_is_asked_about_once() {
+    LocalSet::new()
+        .run_until(async {
+            let log = Log::default();
+            let phases = Phases::CONNECTION | Phases::REQUEST_HEADERS | Phases::LOG;
+            let world = World::guarded(Told::new("a", phases, &log)).await;
+            for _ in 0..2 {
+                assert_eq!(world.put().await.0, StatusCode::OK);
+            }
+            let wanted = ["a connection", "a request headers", "a log 200", "a request headers", "a log 200"];
+            assert_eq!(*log.borrow(), wanted);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_filter_that_refuses_or_fails_has_its_reason_and_is_asked_again() {
+    type Made = (fn() -> Action, StatusCode, &'static str);
+    let made: [Made; 2] = [
+        (|| Action::Deny, StatusCode::FORBIDDEN, "denied"),
+        (|| Action::Fail("out of memory".into()), StatusCode::SERVICE_UNAVAILABLE, "filter_failed"),
+    ];
+    LocalSet::new()
+        .run_until(async {
+            for (action, wanted, reason) in made {
+                let log = Log::default();
+                let mut told = Told::new("a", Phases::CONNECTION | Phases::LOG, &log);
+                told.on_head = Box::new(move |_, _| action());
+                let world = World::guarded(told).await;
+                for _ in 0..2 {
+                    let (status, headers, _) = world.put().await;
+                    assert_eq!((status, headers["trama-reason"].to_str().unwrap()), (wanted, reason));
+                }
+                assert!(world.application.heads.borrow().is_empty());
+                assert_eq!(world.ended(reason), 1, "one series");
+                let log = log.borrow();
+                assert_eq!(log.iter().filter(|line| *line == "a connection").count(), 2, "{log:?}");
+                assert_eq!(log.iter().filter(|line| line.starts_with("a log")).count(), 2, "{log:?}");
+            }
         })
         .await;
 }

@@ -15,7 +15,7 @@ fn rule(name: &str) -> Arc<Rule> {
     Arc::new(Rule {
         name: name.into(),
         rewrite: None,
-        filters: Vec::new(),
+        filters: None,
         action: RuleAction::Forward(Vec::new()),
         timeouts: RuleTimeouts::default(),
         retry: RetryPolicy::default(),

@@ -2,24 +2,28 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
+use trama_proto::policy::v1::plugin_chain_spec::Direction;
+
 use super::{
     Local,
+    chain::Chains,
     cluster::{Clusters, Placed},
     findings::{Findings, quoted},
     route::Tables,
     service::{Service, Services},
 };
-use crate::config::snapshot::{DestinationIndex, Direct, ServicePort, Transport};
+use crate::config::snapshot::{DestinationIndex, Direct, FilterChain, ServicePort, Transport};
 
 /// Builds the indexes from what was read before.
 pub(super) fn build(
     services: &Services<'_>,
     clusters: &Clusters<'_>,
     mut tables: Tables,
+    chains: &Chains,
     local: &Local,
     findings: &mut Findings,
 ) -> DestinationIndex {
-    let mut index = DestinationIndex::default();
+    let mut index = DestinationIndex { inbound: chains.inbound().collect(), ..DestinationIndex::default() };
     for service in services.iter() {
         for port in &service.ports {
             let Some(cluster) = clusters.of(&service.name, port.port) else { continue };
@@ -28,6 +32,7 @@ pub(super) fn build(
                 service: service.name.clone(),
                 port: port.port,
                 protocol: port.protocol,
+                filters: chains.of(&service.name, Direction::Outbound),
                 routes: tables.remove(&key).unwrap_or_default(),
                 cluster: Arc::clone(cluster),
             });
@@ -40,7 +45,7 @@ pub(super) fn build(
             index.by_name.insert(key, entry);
         }
     }
-    direct(&mut index, &clusters.endpoints, findings);
+    direct(&mut index, &clusters.endpoints, chains, findings);
     index
 }
 
@@ -63,14 +68,17 @@ fn hosts(service: &Service<'_>, local: &Local) -> Vec<String> {
 
 /// Endpoints by their own address. One that serves several services has no owner; one that is described in two ways
 /// is refused, because which way is right cannot be told.
-fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], findings: &mut Findings) {
-    let mut first: HashMap<SocketAddr, &Placed<'_>> = HashMap::new();
+fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], chains: &Chains, findings: &mut Findings) {
+    // Who described an address first, and the service whose chain was put before it last: services come one by one.
+    let mut first: HashMap<SocketAddr, (&Placed<'_>, &str)> = HashMap::new();
     for placed in endpoints {
         let address = placed.endpoint.address;
-        let Some(known) = first.get(&address) else {
-            first.insert(address, placed);
+        let Some((known, last)) = first.get_mut(&address) else {
+            first.insert(address, (placed, &placed.service));
             let owner = index.of_name(&placed.service, placed.port).cloned();
-            index.by_endpoint.insert(address, Direct { endpoint: Arc::clone(&placed.endpoint), owner });
+            let inbound = chains.by_label(&placed.service, Direction::Inbound);
+            let direct = Direct { endpoint: Arc::clone(&placed.endpoint), owner, inbound };
+            index.by_endpoint.insert(address, direct);
             continue;
         };
         if !same_way(&known.endpoint.transport, &placed.endpoint.transport) {
@@ -83,7 +91,22 @@ fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], findings: &mut
             && let Some(direct) = index.by_endpoint.get_mut(&address)
         {
             direct.owner = None;
+            if **last != *placed.service {
+                let own = chains.by_label(&placed.service, Direction::Inbound);
+                direct.inbound = both(direct.inbound.take(), own);
+                *last = &placed.service;
+            }
         }
+    }
+}
+
+/// The filters of two services before one application.
+fn both(first: Option<Arc<FilterChain>>, second: Option<Arc<FilterChain>>) -> Option<Arc<FilterChain>> {
+    match (first, second) {
+        (Some(first), Some(second)) => {
+            Some(Arc::new(FilterChain(first.0.iter().chain(&second.0).cloned().collect())))
+        }
+        (first, second) => first.or(second),
     }
 }
 

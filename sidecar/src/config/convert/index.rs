@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use trama_proto::{
     document::{Document, Resource},
     policy::v1::{
-        EndpointSetSpec, MeshSettingsSpec, RegionTopologySpec, RegionalPolicySpec, RouteSpec, ServiceSpec,
-        TelemetrySpec,
+        EndpointSetSpec, MeshSettingsSpec, PluginChainSpec, RegionTopologySpec, RegionalPolicySpec,
+        RouteSpec, ServiceSpec, TelemetrySpec,
     },
 };
 
@@ -23,6 +23,7 @@ pub(super) struct Index<'d> {
     pub(super) endpoint_sets: Vec<Of<'d, EndpointSetSpec>>,
     pub(super) routes: Vec<Of<'d, RouteSpec>>,
     pub(super) regional_policies: Vec<Of<'d, RegionalPolicySpec>>,
+    pub(super) chains: Vec<Of<'d, PluginChainSpec>>,
     pub(super) topology: Option<Of<'d, RegionTopologySpec>>,
     pub(super) telemetry: Option<Of<'d, TelemetrySpec>>,
     pub(super) mesh: Option<Of<'d, MeshSettingsSpec>>,
@@ -60,8 +61,9 @@ impl<'d> Index<'d> {
             Resource::RegionTopology(it) => only(&mut self.topology, document, it.spec.as_ref(), findings),
             Resource::Telemetry(it) => only(&mut self.telemetry, document, it.spec.as_ref(), findings),
             Resource::MeshSettings(it) => only(&mut self.mesh, document, it.spec.as_ref(), findings),
+            Resource::PluginChain(it) => self.chains.extend(it.spec.iter().map(|spec| (document, spec))),
             // Refused as unsupported.
-            Resource::PluginChain(_) | Resource::AuthzPolicy(_) => {}
+            Resource::AuthzPolicy(_) => {}
         }
     }
 }

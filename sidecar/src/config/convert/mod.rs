@@ -5,10 +5,12 @@
 //! seem to hold that does not.
 
 mod backend_tls;
+mod chain;
 mod cluster;
 mod destination;
 mod endpoint;
 mod findings;
+mod headers;
 mod index;
 mod matches;
 mod region;
@@ -52,7 +54,8 @@ pub fn convert(
     let policies = region::policies(&index, &services, &topology, local, &mut findings);
     let clusters = cluster::build(&index, &services, &endpoints, &policies, registry, &mut findings);
     let tables = route::build(&index, &services, &clusters, &mut findings);
-    let destinations = destination::build(&services, &clusters, tables, local, &mut findings);
+    let chains = chain::read(&index, &services, &mut findings);
+    let destinations = destination::build(&services, &clusters, tables, &chains, local, &mut findings);
 
     let snapshot = Snapshot {
         revision: Revision { number, digest: digest(documents) },

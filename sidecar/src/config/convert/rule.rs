@@ -2,24 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use trama_proto::{
     document::Document,
     duration,
     policy::v1::{
-        HeaderModifier as HeaderModifierMessage, PathModifier, RequestRedirect, RouteRule,
-        UrlRewrite as UrlRewriteMessage, path_modifier, route_filter::Filter,
+        PathModifier, RequestRedirect, RouteRule, UrlRewrite as UrlRewriteMessage, path_modifier,
+        route_filter::Filter,
     },
 };
 
 use super::{
     cluster::Clusters,
     findings::{Findings, quoted},
+    headers,
     service::Services,
 };
 use crate::config::snapshot::{
-    Backend, Cluster, HeaderChange, HeaderModifier, PathRewrite, Redirect, RetryPolicy, RouteFilter, Rule,
-    RuleAction, RuleTimeouts, UrlRewrite,
+    Backend, Cluster, FilterChain, FilterSpec, PathRewrite, Redirect, RetryPolicy, Rule, RuleAction,
+    RuleTimeouts, UrlRewrite,
 };
 
 /// Compiles one rule for one parent port, and for one matched prefix where a filter replaces it.
@@ -66,11 +67,21 @@ impl Compiler<'_, '_> {
             match &filter.filter {
                 Some(Filter::RequestHeaderModifier(it)) => {
                     let field = format!("{field}.requestHeaderModifier");
-                    filters.push(RouteFilter::RequestHeaders(self.headers(&field, it, findings)));
+                    filters.push(FilterSpec::RequestHeaders(headers::modifier(
+                        self.document,
+                        &field,
+                        it,
+                        findings,
+                    )));
                 }
                 Some(Filter::ResponseHeaderModifier(it)) => {
                     let field = format!("{field}.responseHeaderModifier");
-                    filters.push(RouteFilter::ResponseHeaders(self.headers(&field, it, findings)));
+                    filters.push(FilterSpec::ResponseHeaders(headers::modifier(
+                        self.document,
+                        &field,
+                        it,
+                        findings,
+                    )));
                 }
                 Some(Filter::UrlRewrite(it)) => {
                     rewrites += 1;
@@ -97,7 +108,7 @@ impl Compiler<'_, '_> {
         Arc::new(Rule {
             name: Arc::clone(&self.name),
             rewrite,
-            filters,
+            filters: (!filters.is_empty()).then(|| Arc::new(FilterChain(filters))),
             action,
             timeouts: self.timeouts(findings),
             retry: self.retry(findings),
@@ -197,49 +208,6 @@ impl Compiler<'_, '_> {
             codes,
             backoff: message.backoff.as_ref().map_or(default.backoff, duration::of),
         }
-    }
-
-    fn headers(
-        &self,
-        field: &str,
-        message: &HeaderModifierMessage,
-        findings: &mut Findings,
-    ) -> HeaderModifier {
-        let mut changes = |list: &str, values: &[trama_proto::policy::v1::HeaderValue]| {
-            let mut changes = Vec::new();
-            for (at, it) in values.iter().enumerate() {
-                let place = format!("{field}.{list}[{at}]");
-                let name = self.header_name(&format!("{place}.name"), &it.name, findings);
-                let value = HeaderValue::from_str(&it.value).ok();
-                if value.is_none() {
-                    let remedy = "write visible ASCII characters, spaces and tabs";
-                    let place = format!("{place}.value");
-                    findings.add(self.document, &place, quoted(&it.value), "not a header value", remedy);
-                }
-                changes.extend(name.zip(value).map(|(name, value)| HeaderChange { name, value }));
-            }
-            changes
-        };
-        let (set, add) = (changes("set", &message.set), changes("add", &message.add));
-        let names = message.remove.iter().enumerate();
-        let remove =
-            names.filter_map(|(at, name)| self.header_name(&format!("{field}.remove[{at}]"), name, findings));
-        HeaderModifier { set, add, remove: remove.collect() }
-    }
-
-    /// A field's name. Those that frame a message or name the destination are not a route's to change.
-    fn header_name(&self, field: &str, text: &str, findings: &mut Findings) -> Option<HeaderName> {
-        const FRAMING: &[&str] =
-            &["connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"];
-        let name = HeaderName::from_bytes(text.as_bytes()).ok();
-        let problem = match &name {
-            None => "not a header field's name",
-            Some(name) if FRAMING.contains(&name.as_str()) => "a field that routes may not change",
-            Some(_) => return name,
-        };
-        let remedy = "name another field; `urlRewrite` changes the authority";
-        findings.add(self.document, field, quoted(text), problem, remedy);
-        None
     }
 
     fn rewrite(

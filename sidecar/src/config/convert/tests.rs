@@ -1,10 +1,11 @@
 //! Good policies mean what they say; each bad one is refused with its message, which the golden file holds.
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 use super::*;
 use crate::config::snapshot::{
-    CertificateName, Cluster, Destination, PathMatch, PathRewrite, RuleAction, Transport,
+    CertificateName, Cluster, Destination, FilterChain, FilterSpec, PathMatch, PathRewrite, RuleAction,
+    Transport,
 };
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/policy-problems.txt");
@@ -215,6 +216,54 @@ fn opaque_ports_have_no_routes() {
     assert!(snapshot.destinations.of_name(&"shop/orders".into(), 5432).unwrap().routes.is_empty());
 }
 
+fn chain(name: &str, service: &str, direction: &str, range: &str) -> String {
+    format!(
+        "---\nkind: PluginChain\nmetadata: {{name: {name}, namespace: shop}}\n\
+         spec: {{service: {service}, direction: {direction}, filters: [{{sources: {{allow: [{range}]}}}}]}}\n"
+    )
+}
+
+/// The ranges that a chain's filters allow.
+fn allowed(chain: Option<&Arc<FilterChain>>) -> Vec<String> {
+    let of = |filter: &FilterSpec| match filter {
+        FilterSpec::Sources(ranges) => ranges.allow[0].network.to_string(),
+        other => panic!("{other:?}"),
+    };
+    chain.map(|chain| chain.0.iter().map(of).collect()).unwrap_or_default()
+}
+
+#[test]
+fn the_applications_address_selects_the_inbound_chain_and_else_the_pods_own_service() {
+    let more = "---\nkind: Service\nmetadata: {name: more, namespace: shop}\n\
+                spec: {ports: [{port: 80, targetPort: 8080}, {port: 81, targetPort: 9090}]}\n---\n\
+                kind: EndpointSet\nmetadata: {name: more, namespace: shop}\n\
+                spec: {service: more, endpoints: [{address: 10.1.0.1}]}\n";
+    let chains =
+        chain("a", "orders", "INBOUND", "10.1.0.0/16") + &chain("b", "more", "INBOUND", "10.2.0.0/16");
+    let index = compile(&format!("{BASE}{more}{chains}")).destinations;
+    let inbound = |address: &str, own| allowed(index.inbound(address.parse().unwrap(), own));
+    assert_eq!(
+        inbound("10.1.0.3:8080", "shop/more"),
+        ["10.1.0.0"],
+        "the address goes before the pod's own service"
+    );
+    assert_eq!(inbound("10.1.0.1:9090", "shop/orders"), ["10.2.0.0"]);
+    // Which of its two services a caller means cannot be told for sure: both chains hold.
+    assert_eq!(inbound("10.1.0.1:8080", ""), ["10.2.0.0", "10.1.0.0"]);
+    assert_eq!(inbound("10.1.0.3:7070", "shop/orders"), ["10.1.0.0"]);
+    assert!(inbound("10.1.0.3:7070", "shop/other").is_empty());
+}
+
+#[test]
+fn an_outbound_chain_is_the_services_and_says_nothing_about_inbound() {
+    let index = compile(&(BASE.to_owned() + &chain("a", "orders", "OUTBOUND", "10.1.0.0/16"))).destinations;
+    for port in [80, 5432] {
+        let service = index.of_name(&"shop/orders".into(), port).unwrap();
+        assert_eq!(allowed(service.filters.as_ref()), ["10.1.0.0"]);
+    }
+    assert!(index.inbound("10.1.0.3:8080".parse().unwrap(), "shop/orders").is_none());
+}
+
 #[test]
 fn health_survives_a_new_snapshot() {
     let documents = Document::parse("p.yaml", BASE).unwrap();
@@ -325,6 +374,14 @@ const BAD: &[(&str, &str)] = &[
     (
         "an endpoint that one service reaches in TLS and another plainly",
         "kind: Service\nmetadata: {name: all}\nspec: {ports: [{port: 8080, tls: {hostname: a.example}}]}\n---\nkind: EndpointSet\nmetadata: {name: all}\nspec: {service: all, endpoints: [{address: 10.1.0.1}]}\n",
+    ),
+    (
+        "chains of a service that they cannot be for, and two for one",
+        "kind: PluginChain\nmetadata: {name: a, namespace: shop}\nspec: {service: ordres, filters: [{sources: {allow: [10.0.0.0/8]}}]}\n---\nkind: PluginChain\nmetadata: {name: b, namespace: shop}\nspec: {filters: [{sources: {allow: [10.0.0.0/8]}}]}\n---\nkind: PluginChain\nmetadata: {name: c, namespace: shop}\nspec: {service: orders, filters: [{sources: {allow: [10.0.0.0/8]}}]}\n---\nkind: PluginChain\nmetadata: {name: d, namespace: shop}\nspec: {service: orders, filters: [{sources: {allow: [10.0.0.0/8]}}]}\n",
+    ),
+    (
+        "filters of a chain that cannot be",
+        "kind: PluginChain\nmetadata: {name: a, namespace: shop}\nspec:\n  service: orders\n  direction: OUTBOUND\n  filters:\n    - sources: {}\n    - sources: {allow: [10.1.0.0/8, 10.0.0.0/33], deny: [everybody]}\n    - requestHeaderModifier: {set: [{name: host, value: x}]}\n    - plugin: {name: quota, source: /plugins/quota.wasm}\n",
     ),
     (
         "a namespace that makes no server name",

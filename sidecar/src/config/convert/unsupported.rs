@@ -3,7 +3,7 @@
 
 use trama_proto::{
     document::{Document, Resource},
-    policy::v1::{OutlierDetection, access_log, regional_policy_spec, route_filter},
+    policy::v1::{OutlierDetection, access_log, chain_filter, regional_policy_spec, route_filter},
 };
 
 use super::findings::Findings;
@@ -20,7 +20,12 @@ pub(super) fn check(documents: &[Document], findings: &mut Findings) {
 
 fn fields(resource: &Resource) -> Vec<String> {
     match resource {
-        Resource::PluginChain(_) | Resource::AuthzPolicy(_) => vec!["kind".to_owned()],
+        Resource::AuthzPolicy(_) => vec!["kind".to_owned()],
+        Resource::PluginChain(chain) => chain.spec.as_ref().map_or_else(Vec::new, |spec| {
+            let is_plugin = |it: &Option<_>| matches!(it, Some(chain_filter::Filter::Plugin(_)));
+            let plugins = spec.filters.iter().enumerate().filter(|(_, filter)| is_plugin(&filter.filter));
+            plugins.map(|(at, _)| format!("spec.filters[{at}].plugin")).collect()
+        }),
         Resource::Service(service) => service.spec.as_ref().map_or_else(Vec::new, |spec| {
             let mut fields = outlier(spec.outlier.as_ref());
             fields.extend(named(&[

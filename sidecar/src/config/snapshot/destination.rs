@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    cluster::Cluster, cluster::Endpoint, names::AppProtocol, names::ServiceName, route_index::RouteTable,
+    cluster::Cluster, cluster::Endpoint, filter::FilterChain, names::AppProtocol, names::ServiceName,
+    route_index::RouteTable,
 };
 
 /// One port of a service: what a request is addressed to.
@@ -22,6 +23,8 @@ pub struct ServicePort {
     pub port: u16,
     /// What is spoken there.
     pub protocol: AppProtocol,
+    /// What requests and connections to it pass before a route is looked for.
+    pub filters: Option<Arc<FilterChain>>,
     /// Its routes; empty: everything goes to the service's own endpoints.
     pub routes: RouteTable,
     /// Its own endpoints.
@@ -35,6 +38,8 @@ pub struct Direct {
     pub endpoint: Arc<Endpoint>,
     /// The service whose filters and time-outs apply, if exactly one owns the address and port.
     pub owner: Option<Arc<ServicePort>>,
+    /// What passes to its application is filtered so: the inbound chains of all services that it serves.
+    pub inbound: Option<Arc<FilterChain>>,
 }
 
 /// What an address or authority means.
@@ -59,6 +64,8 @@ pub struct DestinationIndex {
     pub by_authority: HashMap<Box<str>, Vec<Arc<ServicePort>>, foldhash::fast::FixedState>,
     /// `namespace/name` and port.
     pub by_name: HashMap<(Arc<str>, u16), Arc<ServicePort>, foldhash::fast::FixedState>,
+    /// Inbound chains by the service, `namespace/name`.
+    pub inbound: HashMap<Arc<str>, Arc<FilterChain>, foldhash::fast::FixedState>,
 }
 
 impl DestinationIndex {
@@ -88,6 +95,18 @@ impl DestinationIndex {
             exact.or_else(|| ports.first().filter(|_| port.is_none() && ports.len() == 1))
         });
         found.map_or(Destination::External, |s| Destination::Service(Arc::clone(s)))
+    }
+
+    /// What passes to an application of this pod is filtered so. The application's address decides, or for one in no
+    /// policy the pod's own service. What a caller says that it means does not: it could go round the chain.
+    pub fn inbound(&self, application: SocketAddr, own: &str) -> Option<&Arc<FilterChain>> {
+        if self.inbound.is_empty() {
+            return None;
+        }
+        match self.by_endpoint.get(&application) {
+            Some(direct) => direct.inbound.as_ref(),
+            None => self.inbound.get(own),
+        }
     }
 
     /// A service's port by name.

@@ -8,6 +8,7 @@
 mod cidr;
 mod cluster;
 mod destination;
+mod filter;
 mod names;
 mod route;
 mod route_index;
@@ -23,11 +24,12 @@ pub use self::{
         RegionGroup, SkippedRegion, Transport,
     },
     destination::{Destination, DestinationIndex, Direct, ServicePort},
+    filter::{FilterChain, FilterSpec, SourceRanges},
     names::{AppProtocol, Origin, Revision, ServiceName, SpiffeId},
     route::{
         Backend, HeaderChange, HeaderMatch, HeaderModifier, Match, PathMatch, PathRewrite, QueryMatch,
-        Redirect, RetryPolicy, RouteFilter, Rule, RuleAction, RuleTimeouts, UrlRewrite, ValueMatch,
-        is_framing, whole_regex,
+        Redirect, RetryPolicy, Rule, RuleAction, RuleTimeouts, UrlRewrite, ValueMatch, is_framing,
+        whole_regex,
     },
     route_index::{PathIndex, RouteTable, TableEntry},
     settings::{MeshSettings, RetryBudgetPolicy, TelemetrySettings, UnknownDestination},

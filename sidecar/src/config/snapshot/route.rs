@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::cluster::Cluster;
+use super::{cluster::Cluster, filter::FilterChain};
 
 /// A rule: what it matches, what it changes, where it leads.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Rule {
     /// A new host or path. It comes before the filters: they see the request as it is sent.
     pub rewrite: Option<UrlRewrite>,
     /// Other changes, in the order of the policy.
-    pub filters: Vec<RouteFilter>,
+    pub filters: Option<Arc<FilterChain>>,
     /// Where it leads.
     pub action: RuleAction,
     /// Time-outs.
@@ -97,15 +97,6 @@ pub struct QueryMatch {
     pub name: Box<str>,
     /// Its value.
     pub value: ValueMatch,
-}
-
-/// A change to what passes.
-#[derive(Debug)]
-pub enum RouteFilter {
-    /// Headers of the request.
-    RequestHeaders(HeaderModifier),
-    /// Headers of the answer.
-    ResponseHeaders(HeaderModifier),
 }
 
 /// Changes to headers, in this order.
