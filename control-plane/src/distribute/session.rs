@@ -60,6 +60,8 @@ pub struct Refusal {
 /// What one sidecar has, wants, and was told.
 #[derive(Debug)]
 pub struct Session {
+    /// Whether it has said what it wants. Before, what it has is neither too much nor too little.
+    subscribed: bool,
     services: BTreeSet<Service>,
     /// What the sidecar has: by its own word, then by its acknowledgements.
     has: BTreeMap<ResourceId, [u8; 32]>,
@@ -90,6 +92,7 @@ impl Session {
             Some((id, held.hash.as_slice().try_into().ok()?))
         });
         Ok(Self {
+            subscribed: false,
             services: BTreeSet::new(),
             has: held.collect(),
             refused: BTreeMap::new(),
@@ -102,6 +105,7 @@ impl Session {
 
     /// Wants what concerns more services.
     pub fn subscribe(&mut self, services: impl IntoIterator<Item = Service>) -> Result<(), SessionError> {
+        self.subscribed = true;
         self.services.extend(services);
         self.compared = None;
         match self.services.len() {
@@ -118,9 +122,9 @@ impl Session {
         self.compared = None;
     }
 
-    /// What to send now, if anything: nothing while a push is on its way.
+    /// What to send now, if anything: nothing before the first subscription, nor while a push is on its way.
     pub fn next(&mut self, world: &World) -> Option<Push> {
-        if self.on_its_way.is_some() || self.up_to_date(world) {
+        if !self.subscribed || self.on_its_way.is_some() || self.up_to_date(world) {
             return None;
         }
         let needed = self.needed(world);

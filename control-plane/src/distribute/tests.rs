@@ -197,6 +197,7 @@ fn a_reconnect_sends_nothing_that_is_unchanged() {
     drop(connect(&mut sidecar, &world, &[orders()]));
     let told = sidecar.pushes.len();
     let mut session = Session::new(&sidecar.hello()).unwrap();
+    assert!(session.next(&world).is_none(), "it has not said yet what it wants");
     session.subscribe([orders()]).unwrap();
     assert!(session.next(&world).is_none());
     assert_eq!(session.acknowledged(), 4);
@@ -279,6 +280,7 @@ fn a_refused_route_costs_the_old_one_no_endpoints() {
 fn answers_to_nothing_are_refused() {
     let world = world();
     let mut session = Session::new(&Hello::default()).unwrap();
+    session.subscribe([]).unwrap();
     assert_eq!(session.ack(1), Err(SessionError::Nonce { found: 1, expected: None }));
     let push = session.next(&world).unwrap();
     assert_eq!(session.ack(99), Err(SessionError::Nonce { found: 99, expected: Some(push.nonce) }));
@@ -298,7 +300,7 @@ fn a_settled_sidecar_has_what_it_needs() {
         let mut world = World::new(Stamp { epoch: EPOCH, revision: 0 });
         let mut sidecar = Sidecar { refuses: seed % 2 == 0, ..Sidecar::default() };
         let mut wanted = BTreeSet::new();
-        let mut session = Session::new(&Hello::default()).unwrap();
+        let mut session = connect(&mut sidecar, &world, &[]);
         for step in 1..150 {
             let name = names[draw.usize(0..4)];
             let other = names[draw.usize(0..4)];

@@ -6,7 +6,7 @@ use prost::Message;
 use trama_proto::spiffe::SpiffeId;
 
 use super::{Authority, IdentityError, Issued, JoinToken, certificate::Request, records};
-use crate::store::{Change, Expect, StoreError};
+use crate::store::{Change, Expect, MOST_CHANGES, StoreError};
 
 /// A token, made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +62,14 @@ impl Authority {
 
     /// Forgets tokens that have ended.
     pub async fn forget_expired(&self, now: u64) -> Result<usize, IdentityError> {
-        let listing = self.store.list(records::TOKENS, None, crate::store::MOST_CHANGES).await?;
+        let listing = self.store.list(records::TOKENS, None, usize::MAX).await?;
         let ended =
             |value| records::Token::decode(value).is_ok_and(|token: records::Token| now >= token.expires);
         let ended: Vec<_> = listing.entries.into_iter().filter(|entry| ended(entry.value.clone())).collect();
-        let deletions =
-            ended.iter().map(|entry| Change::delete(&entry.key).expecting(Expect::Version(entry.version)));
-        self.store.transact(deletions.collect()).await?;
+        // What has ended stays ended, so it is deleted whatever happened to it meanwhile.
+        for some in ended.chunks(MOST_CHANGES) {
+            self.store.transact(some.iter().map(|entry| Change::delete(&entry.key)).collect()).await?;
+        }
         Ok(ended.len())
     }
 }

@@ -19,9 +19,10 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// The root that signs: the last one whose time has come.
+    /// The root that signs: the last one whose time has come and has not ended.
     pub(super) fn signer<'a>(&self, roots: &'a [Root], now: u64) -> Option<&'a Root> {
-        roots.iter().filter(|root| root.signs_from <= now).max_by_key(|root| root.signs_from)
+        let alive = roots.iter().filter(|root| root.signs_from <= now && now < root.expires);
+        alive.max_by_key(|root| root.signs_from)
     }
 
     /// Whether a root is trusted: until another has signed for so long that nothing of this one is left.
@@ -76,6 +77,15 @@ mod tests {
             assert!(SCHEDULE.trusted(SCHEDULE.signer(&roots, signed).unwrap(), &roots, now), "{minute}");
         }
         assert!(!SCHEDULE.trusted(&old, &roots, new.signs_from + DAY + 300), "the old one goes in the end");
+    }
+
+    #[test]
+    fn after_an_outage_longer_than_a_roots_life_the_next_one_signs_at_once() {
+        let old = root(1000 * DAY);
+        let now = old.expires + DAY;
+        assert_eq!(SCHEDULE.signer(std::slice::from_ref(&old), now), None);
+        assert!(SCHEDULE.due(std::slice::from_ref(&old), now));
+        assert_eq!(SCHEDULE.signs_from(&[old], now), now);
     }
 
     #[test]

@@ -65,23 +65,30 @@ impl Debug for SealingKey {
 }
 
 fn read_or_make(path: &Path) -> io::Result<Vec<u8>> {
+    if !path.try_exists()? {
+        make(path)?;
+    }
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let problem = format!("others may read it (mode {:o}); run `chmod 600` on it", mode & 0o777);
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+    }
+    fs::read(path)
+}
+
+/// The file gets its name when it is whole: nobody reads half a key, and of two who make one the first wins.
+fn make(path: &Path) -> io::Result<()> {
     let mut bytes = [0; LENGTH];
     rand::fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    match made {
-        Ok(mut file) => {
-            file.write_all(&bytes)?;
-            file.sync_all()?;
-            Ok(bytes.to_vec())
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mode = fs::metadata(path)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                let problem = format!("others may read it (mode {:o}); run `chmod 600` on it", mode & 0o777);
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
-            }
-            fs::read(path)
-        }
-        Err(error) => Err(error),
+    let unfinished = path.with_extension(format!("new-{}", std::process::id()));
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(&bytes)?;
+    file.sync_all()?;
+    let named = fs::hard_link(&unfinished, path);
+    fs::remove_file(&unfinished)?;
+    match named {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        named => named,
     }
 }

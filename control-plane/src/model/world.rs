@@ -1,6 +1,9 @@
 //! All resources of one moment, and what changed before it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    hash::Hash,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
@@ -155,12 +158,23 @@ impl World {
             change(&mut self.everybody, id);
         }
         for service in &relation.of {
-            change(self.of_service.entry(service.clone()).or_default(), id);
+            index_under(&mut self.of_service, service, id, change);
         }
         if let Some(namespace) = &relation.of_namespace {
-            change(self.of_namespace.entry(namespace.clone()).or_default(), id);
+            index_under(&mut self.of_namespace, namespace, id, change);
         }
-        self.of_service.retain(|_, set| !set.is_empty());
-        self.of_namespace.retain(|_, set| !set.is_empty());
+    }
+}
+
+fn index_under<K: Clone + Eq + Hash>(
+    index: &mut HashMap<K, BTreeSet<ResourceId>>,
+    key: &K,
+    id: &ResourceId,
+    change: fn(&mut BTreeSet<ResourceId>, &ResourceId) -> bool,
+) {
+    let set = index.entry(key.clone()).or_default();
+    change(set, id);
+    if set.is_empty() {
+        index.remove(key);
     }
 }

@@ -101,6 +101,11 @@ impl Expect {
 }
 
 impl Batch {
+    /// Of keys and values.
+    pub(super) fn bytes(&self) -> usize {
+        self.changes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len)).sum()
+    }
+
     /// Only the keys that begin with `prefix`; `None` if there are none.
     pub(super) fn under(mut self, prefix: &str) -> Option<Self> {
         self.changes.retain(|(key, _)| key.starts_with(prefix));

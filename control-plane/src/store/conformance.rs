@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 
 use super::{
-    Batch, Change, Embedded, Entry, Expect, LARGEST_VALUE, LONGEST_KEY, MOST_CHANGES, Memory, Settings,
-    Stamp, Store, StoreError,
+    Batch, Change, Embedded, Entry, Expect, KEPT_BYTES, LARGEST_VALUE, LONGEST_KEY, MOST_CHANGES, Memory,
+    Settings, Stamp, Store, StoreError,
 };
 
 /// The transactions that the stores here look back on.
@@ -48,6 +48,7 @@ stores!(
     a_watch_waits,
     a_watch_looks_back,
     a_watch_that_is_too_late_is_told,
+    what_is_kept_is_bounded_in_bytes,
     one_of_many_writers_wins,
     does_what_a_map_does,
 );
@@ -217,6 +218,16 @@ async fn a_watch_that_is_too_late_is_told(store: &dyn Store) {
     let told = late.next().await;
     assert!(matches!(told, Err(StoreError::Compacted { asked: 0, oldest: 21 })), "{told:?}");
     assert_eq!(store.watch("", 20).next().await.unwrap().revision, 21);
+}
+
+async fn what_is_kept_is_bounded_in_bytes(store: &dyn Store) {
+    let most = KEPT_BYTES / LARGEST_VALUE;
+    for _ in 0..most + 5 {
+        put(store, "a", vec![1; LARGEST_VALUE]).await;
+    }
+    let told = store.watch("", 0).next().await;
+    assert!(matches!(told, Err(StoreError::Compacted { .. })), "{told:?}");
+    assert!(store.watch("", 10).next().await.is_ok());
 }
 
 async fn one_of_many_writers_wins(store: &dyn Store) {

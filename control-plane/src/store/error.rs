@@ -2,7 +2,8 @@
 
 use super::{LARGEST_VALUE, LONGEST_KEY, MOST_CHANGES};
 
-/// Why a store did not do what it was asked. Unless it says otherwise nothing was changed.
+/// Why a store did not do what it was asked. Nothing was changed; except that after [`Self::Full`] and
+/// [`Self::Unavailable`] a program that ends before its next transaction may find the change made when it starts again.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Somebody else was faster.

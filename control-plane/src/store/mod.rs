@@ -33,6 +33,9 @@ pub const MOST_CHANGES: usize = 1_000;
 /// The transactions that a watch can look back on. Whoever is further behind lists again.
 pub const KEPT_BATCHES: u64 = 10_000;
 
+/// The bytes of those transactions that are kept, at most: 64 MiB.
+pub const KEPT_BYTES: usize = 64 << 20;
+
 /// An answer that may take its time.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 

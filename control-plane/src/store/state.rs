@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Batch, Change, Entry, Listing, Stamp, StoreError, Watch};
+use super::{Batch, Change, Entry, KEPT_BYTES, Listing, Stamp, StoreError, Watch};
 
 /// Entries and the last transactions, shared by those who read, those who watch and the one who writes.
 pub(super) struct Shared {
@@ -21,6 +21,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     entries: BTreeMap<String, (u64, Bytes)>,
     batches: VecDeque<Batch>,
+    /// Of the values in `batches`.
+    bytes: usize,
     stamp: Stamp,
     kept: u64,
 }
@@ -52,7 +54,7 @@ impl State {
     /// A state as it was left, without memory of how it came to be.
     pub(super) fn new(stamp: Stamp, kept: u64, entries: impl IntoIterator<Item = Entry>) -> Self {
         let entries = entries.into_iter().map(|entry| (entry.key, (entry.version, entry.value))).collect();
-        Self { entries, batches: VecDeque::new(), stamp, kept }
+        Self { entries, batches: VecDeque::new(), bytes: 0, stamp, kept }
     }
 
     pub(super) fn stamp(&self) -> Stamp {
@@ -102,9 +104,11 @@ impl State {
             }
         }
         self.stamp.revision = batch.revision;
+        self.bytes += batch.bytes();
         self.batches.push_back(batch);
-        if self.batches.len() as u64 > self.kept {
-            self.batches.pop_front();
+        while self.batches.len() as u64 > self.kept || self.bytes > KEPT_BYTES {
+            let Some(oldest) = self.batches.pop_front() else { break };
+            self.bytes -= oldest.bytes();
         }
         self.stamp
     }

@@ -63,6 +63,8 @@ struct DatabaseFile {
     settings: Settings,
     /// `None` after a failure of the disk, until it is opened again. Held from a transaction's plan to its commit.
     open: Mutex<Option<Database>>,
+    /// Held while the copy is written: two at once would write the same unfinished file.
+    copying: Mutex<()>,
 }
 
 impl Embedded {
@@ -70,7 +72,11 @@ impl Embedded {
     pub async fn open(settings: Settings) -> Result<Self, StoreError> {
         aside(move || {
             let Opened { database, state, restored } = open::open(&settings)?;
-            let file = Arc::new(DatabaseFile { settings, open: Mutex::new(Some(database)) });
+            let file = Arc::new(DatabaseFile {
+                settings,
+                open: Mutex::new(Some(database)),
+                copying: Mutex::default(),
+            });
             Ok(Self { shared: Shared::new(state), file, restored })
         })
         .await
@@ -85,6 +91,7 @@ impl Embedded {
     pub async fn copy(&self) -> Result<Stamp, StoreError> {
         let (shared, file) = (Arc::clone(&self.shared), Arc::clone(&self.file));
         aside(move || {
+            let _copying = file.copying.lock().unwrap_or_else(PoisonError::into_inner);
             let Listing { entries, at, .. } = shared.state().list("", None, usize::MAX);
             open::write_whole(&file.settings, &open::copy_of(&file.settings.path), at, &entries)?;
             Ok(at)

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
+    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -37,6 +38,7 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, Fault> {
             Err(Fault::Damaged(what)) => what,
             other => return other,
         },
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         Err(_) if copy.exists() => "it is gone".to_owned(),
         Err(_) => {
             write_whole(settings, path, Stamp { epoch: settings.epoch, revision: 0 }, &[])?;
@@ -46,8 +48,8 @@ pub(super) fn open(settings: &Settings) -> Result<Opened, Fault> {
     restore(settings, &copy, &damage)
 }
 
-/// Opens the file as it was left. redb takes damaged files apart with care, yet one made of anything may still run into
-/// one of its assertions; that is damage too, and no reason to end the program.
+/// Opens the file as it was left. What redb gives as an error in a release build, it asserts in a debug build; that is
+/// damage too.
 pub(super) fn existing(settings: &Settings, path: &Path) -> Result<Opened, Fault> {
     let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Opened, Fault> {
         let database = (settings.open)(&builder(), path)?;
@@ -71,7 +73,7 @@ pub(super) fn write_whole(
 ) -> Result<(), Fault> {
     let unfinished = beside(path, ".new");
     match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     let database = (settings.open)(&builder(), &unfinished)?;
