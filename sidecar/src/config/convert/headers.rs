@@ -35,14 +35,17 @@ pub(super) fn modifier(
     HeaderModifier { set, add, remove: remove.collect() }
 }
 
-/// A field's name. Those that frame a message or name the destination are not a policy's to change.
+/// A field's name. Those that frame a message or name the destination are not a policy's to change, and those that
+/// sidecars tell each other something by would say what is not so.
 fn header_name(document: &Document, field: &str, text: &str, findings: &mut Findings) -> Option<HeaderName> {
     const FRAMING: &[&str] =
         &["connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"];
     let name = HeaderName::from_bytes(text.as_bytes()).ok();
     let problem = match &name {
         None => "not a header field's name",
-        Some(name) if FRAMING.contains(&name.as_str()) => "a field that policy may not change",
+        Some(name) if FRAMING.contains(&name.as_str()) || name.as_str().starts_with("trama-") => {
+            "a field that policy may not change"
+        }
         Some(_) => return name,
     };
     let remedy = "name another field; `urlRewrite` changes the authority";
