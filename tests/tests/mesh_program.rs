@@ -87,7 +87,7 @@ fn what_is_wrong_is_named_with_file_line_field_value_and_remedy() {
             "no such identity",
             "identity: { certificate: a.pem, key: b, bundle: c }\n",
             GOOD.to_owned(),
-            vec!["identity: b: ", "expected a private key in PEM"],
+            vec!["identity: a.pem: ", "expected one or more certificates in PEM"],
         ),
         (
             "policy: unknown field",

@@ -1,10 +1,11 @@
 //! All that TLS takes from files: loaded before anything is served, and again whenever a file changes. What cannot be used
 //! leaves what was before it in force.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, fmt::Display, sync::Arc};
 
 use arc_swap::ArcSwap;
 
+use super::StartError;
 use crate::{
     config::{
         bootstrap::{self, Config, ListenerTls},
@@ -29,17 +30,23 @@ pub(super) fn none(config: &Config) -> Certificates {
 }
 
 /// Loads everything once, to see whether it can be used.
-pub(super) fn check(config: &Config) -> Result<(), IdentityError> {
+pub(super) fn check(config: &Config) -> Result<(), StartError> {
     if let Some(files) = identity_files(config) {
-        Identity::load(&files, 1)?;
+        Identity::load(&files, 1).map_err(of("identity"))?;
     }
-    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        listener_files(tls).load()?;
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let files = listener.tls.as_ref().map(listener_files);
+        files.map(|files| files.load()).transpose().map_err(of(format_args!("listeners[{index}].tls")))?;
     }
-    for entry in &config.upstream_tls {
-        upstream_files(entry).load(1)?;
+    for (index, entry) in config.upstream_tls.iter().enumerate() {
+        upstream_files(entry).load(1).map_err(of(format_args!("upstreamTls[{index}]")))?;
     }
     Ok(())
+}
+
+/// Says which field of the configuration names the files.
+fn of(field: impl Display) -> impl FnOnce(IdentityError) -> StartError {
+    move |error| StartError::Certificates { field: field.to_string(), error }
 }
 
 /// Loads the identity and keeps it current. To be called on the control side's runtime, as its siblings are.
@@ -47,7 +54,7 @@ pub(super) fn keep_identity(
     config: &Config,
     shared: &Shared,
     telemetry: &TelemetryHub,
-) -> Result<(), IdentityError> {
+) -> Result<(), StartError> {
     let Some(files) = identity_files(config) else { return Ok(()) };
     let watched = WatchedFiles::new(files.paths());
     let in_force = Arc::clone(&shared.certificates.identity);
@@ -59,7 +66,7 @@ pub(super) fn keep_identity(
         in_force.store(Some(Arc::new(identity)));
         Ok(())
     };
-    load()?;
+    load().map_err(of("identity"))?;
     again(CertificateUse::Identity, watched, telemetry, load);
     Ok(())
 }
@@ -68,12 +75,13 @@ pub(super) fn keep_identity(
 pub(super) fn keep_listeners(
     config: &Config,
     telemetry: &TelemetryHub,
-) -> Result<HashMap<String, ServerTls>, IdentityError> {
+) -> Result<HashMap<String, ServerTls>, StartError> {
     let mut listeners = HashMap::new();
-    for listener in &config.listeners {
+    for (index, listener) in config.listeners.iter().enumerate() {
         let Some(files) = listener.tls.as_ref().map(listener_files) else { continue };
         let watched = WatchedFiles::new(files.paths());
-        let in_force = Arc::new(ArcSwap::new(files.load()?));
+        let loaded = files.load().map_err(of(format_args!("listeners[{index}].tls")))?;
+        let in_force = Arc::new(ArcSwap::new(loaded));
         listeners.insert(listener.name.clone(), Arc::clone(&in_force));
         again(CertificateUse::Listener, watched, telemetry, move || {
             files.load().map(|new| in_force.store(new))
@@ -87,9 +95,12 @@ pub(super) fn keep_upstream(
     config: &Config,
     shared: &Shared,
     telemetry: &TelemetryHub,
-) -> Result<(), IdentityError> {
-    let mut entries = config.upstream_tls.iter();
-    entries.try_for_each(|entry| keep_entry(&entry.name, upstream_files(entry), shared, telemetry))
+) -> Result<(), StartError> {
+    let mut entries = config.upstream_tls.iter().enumerate();
+    entries.try_for_each(|(index, entry)| {
+        let kept = keep_entry(&entry.name, upstream_files(entry), shared, telemetry);
+        kept.map_err(of(format_args!("upstreamTls[{index}]")))
+    })
 }
 
 /// What a policy's TLS needs beyond the configuration: the system's authorities, loaded when a policy first names them.

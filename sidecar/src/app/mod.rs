@@ -40,8 +40,13 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// A certificate: the identity's, a listener's, or one for endpoints without a sidecar.
-    #[error("certificates: {0}")]
-    Certificates(#[from] crate::tls::IdentityError),
+    #[error("{field}: {error}")]
+    Certificates {
+        /// The field of the configuration that names the files.
+        field: String,
+        /// Why they cannot be used.
+        error: crate::tls::IdentityError,
+    },
     /// The policy, when it is only checked.
     #[error("{0}")]
     Policy(trama_proto::Problems),
