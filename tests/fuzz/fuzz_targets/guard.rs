@@ -3,9 +3,17 @@
 //! `cargo xtask fuzz --runs 1000000`
 #![no_main]
 
-// By its path: nothing else of the sidecar has to be built with the sanitizers.
-#[path = "../../../sidecar/src/http/guard/mod.rs"]
+// By their paths: nothing else of the sidecar has to be built with the sanitizers. The modules stand as they do there.
+#[path = "../../../sidecar/src/error.rs"]
+#[allow(dead_code, reason = "only what the check needs is used here")]
+mod error;
+#[path = "../../../sidecar/src/http"]
 #[allow(dead_code, unused_imports, reason = "only what the check needs is used here")]
-mod guard;
+mod http {
+    #[path = "fields.rs"]
+    pub(crate) mod fields;
+    #[path = "guard/mod.rs"]
+    pub(crate) mod guard;
+}
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| guard::fuzz::check(input));
+libfuzzer_sys::fuzz_target!(|input: &[u8]| http::guard::fuzz::check(input));
