@@ -140,6 +140,7 @@ pub(super) async fn send(
                 Err(failure) => return Err(failure),
             },
         };
+        way.handed_over.set(true);
         let sending = connection.sender.borrow_mut().try_send_request(request);
         match interims.until(sending, interim).await {
             Ok(response) if framed_twice(&response) => {
@@ -154,7 +155,10 @@ pub(super) async fn send(
                     return Err(failure::http1(error.error()));
                 }
                 // The peer had closed the connection before a byte was written: the next one, then a fresh one.
-                Some(unsent) if connection.used.get() => request = unsent,
+                Some(unsent) if connection.used.get() => {
+                    way.handed_over.set(false);
+                    request = unsent;
+                }
                 Some(_) => {
                     let failure = Failure::before(Reason::UpstreamClosed);
                     return Err(failure.detail("a fresh connection closed at once"));

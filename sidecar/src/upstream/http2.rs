@@ -183,6 +183,7 @@ pub(super) async fn send(
     }
     let (head, body) = request.into_parts();
     let ends = body.is_end_stream();
+    way.handed_over.set(true);
     let (response, stream) = match sender.send_request(Request::from_parts(head, ()), ends) {
         Ok(sent) => sent,
         Err(error) => return Err(failure::http2(&error)),

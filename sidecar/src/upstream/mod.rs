@@ -22,7 +22,7 @@ mod tunnel;
 mod tests;
 
 use std::{
-    cell::{OnceCell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     pin::pin,
     rc::Rc,
@@ -151,15 +151,12 @@ impl Upstream {
         interim: &Interim,
         within: Option<Duration>,
     ) -> Result<Response<Body>, Failure> {
-        let way = Way { upstream: self, target, circuit, sent: OnceCell::new() };
+        let way = Way::new(self, target, circuit);
         let mut sending = pin!(self.send_on(&way, request, interim));
         let Some(limit) = within else { return sending.await };
         match tokio::time::timeout(limit, sending.as_mut()).await {
             Ok(sent) => sent,
-            Err(_) => {
-                way.timed_out();
-                Err(Failure::after(Reason::BackendRequestTimeout).detail(format_args!("{limit:?}")))
-            }
+            Err(_) => Err(way.timed_out().detail(format_args!("{limit:?}"))),
         }
     }
 
@@ -199,7 +196,7 @@ impl Upstream {
 
     /// Opens a stream for opaque bytes. It counts among the service's connections while it lives.
     pub async fn tunnel(&self, target: &Target<'_>, circuit: Option<&Circuit>) -> Result<BoxStream, Failure> {
-        let way = Way { upstream: self, target, circuit, sent: OnceCell::new() };
+        let way = Way::new(self, target, circuit);
         let counted = way.count_connection(false)?;
         let dial = self.dial(target, Carried::Tcp)?;
         let (stream, open) = Box::pin(connect::dial(dial, self.limits.connect_timeout)).await?;
@@ -274,9 +271,15 @@ struct Way<'w> {
     circuit: Option<&'w Circuit>,
     /// What it was sent on, once it was, where a connection is shared.
     sent: OnceCell<Sent>,
+    /// Whether a connection has the request, so that bytes of it may be under way.
+    handed_over: Cell<bool>,
 }
 
-impl Way<'_> {
+impl<'w> Way<'w> {
+    fn new(upstream: &'w Upstream, target: &'w Target<'w>, circuit: Option<&'w Circuit>) -> Self {
+        Self { upstream, target, circuit, sent: OnceCell::new(), handed_over: Cell::new(false) }
+    }
+
     fn limits(&self) -> &UpstreamLimits {
         &self.upstream.limits
     }
@@ -290,11 +293,13 @@ impl Way<'_> {
         matches!(self.target.leg, Leg::Mesh(_))
     }
 
-    /// The request got no answer in its time.
-    fn timed_out(&self) {
+    /// The request got no answer in its time. While it still waited for a connection, nobody has seen it.
+    fn timed_out(&self) -> Failure {
         if let Some(sent) = self.sent.get() {
             sent.timed_out();
         }
+        let failed = if self.handed_over.get() { Failure::after } else { Failure::before };
+        failed(Reason::BackendRequestTimeout)
     }
 
     /// A limit is reached: the service's, or where it has none this sidecar's own.

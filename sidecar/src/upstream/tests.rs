@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use super::{Certificates, places::Look, *};
-use crate::telemetry::{Format, LogOutput, TelemetryConfig, TelemetryHub};
+use crate::{
+    error::Reached,
+    telemetry::{Format, LogOutput, TelemetryConfig, TelemetryHub},
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -374,6 +377,23 @@ async fn a_connection_that_lets_a_requests_time_pass_in_silence_takes_no_other()
 }
 
 #[tokio::test]
+async fn only_a_request_that_a_connection_had_may_have_been_seen_when_its_time_runs_out() {
+    in_both(patient(), async |world| {
+        let world = world.limited(1, 9);
+        let late = async |world: &World, reached| {
+            let failure = world.get("/hold", Some(Duration::from_millis(50))).await.unwrap_err();
+            assert_eq!((failure.reason, failure.reached), (Reason::BackendRequestTimeout, reached));
+        };
+        // In line for a connection or a stream.
+        let _held = world.hold(if world.http2 { 10 } else { 1 }).await;
+        late(&world, Reached::No).await;
+        let free = World::new(world.http2, patient()).await;
+        late(&free, Reached::Maybe).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_slow_peer_that_answers_others_meanwhile_keeps_its_connection() {
     in_both(patient(), async |world| {
         if !world.http2 {
@@ -423,7 +443,7 @@ async fn opaque_connections_count_among_the_services() {
 async fn a_call_that_nobody_hears_goes_to_the_next() {
     in_both(patient(), async |world| {
         let target = world.target();
-        let way = Way { upstream: &world.upstream, target: &target, circuit: None, sent: OnceCell::new() };
+        let way = Way::new(&world.upstream, &target, None);
         let (places, free) = (places::Places::default(), Cell::new(0_u32));
         let look = || match free.get() {
             0 => Look::Full,
