@@ -284,7 +284,10 @@ fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
     if let Some(connection) = found.roomy(Instant::now()) {
         return Look::Found(connection);
     }
-    let place = if found.connecting { None } else { found.places.place(way, !found.is_usable()) };
+    // One that takes no more requests keeps its place until it is closed: nothing is opened beside it as the first.
+    found.connections.retain(|c| !c.retired.get() || c.life.active.get() > 0);
+    let first = found.places.open() == 0;
+    let place = if found.connecting { None } else { found.places.place(way, first) };
     let opening = place.is_some();
     if let Some(place) = place {
         found.connecting = true;

@@ -43,7 +43,7 @@ impl Places {
         self.line.borrow().len()
     }
 
-    /// A place for one more connection. `first`: the pool has none that takes requests.
+    /// A place for one more connection. `first`: the pool has none.
     pub(super) fn place(self: &Rc<Self>, way: &Way<'_>, first: bool) -> Option<Place> {
         if self.open.get() >= way.limits().connections_per_endpoint {
             return None;

@@ -394,6 +394,20 @@ async fn only_a_request_that_a_connection_had_may_have_been_seen_when_its_time_r
 }
 
 #[tokio::test]
+async fn a_peer_that_stalls_request_after_request_has_no_more_connections_than_it_may() {
+    in_both(patient(), async |world| {
+        let world = world.limited(1, 9);
+        for wanted in 1..=4 {
+            let late = world.get("/hold", Some(Duration::from_millis(200))).await;
+            refused(late, Reason::BackendRequestTimeout, "200ms");
+            assert_eq!(world.counted(|s| &s.connections), 1, "after {wanted}");
+            assert_eq!(world.peer.accepted.get(), wanted);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_slow_peer_that_answers_others_meanwhile_keeps_its_connection() {
     in_both(patient(), async |world| {
         if !world.http2 {
