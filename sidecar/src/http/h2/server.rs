@@ -139,7 +139,7 @@ async fn answer<H: Handler>(
         None => request,
     };
     let answer = {
-        let mut handling = pin!(handler.handle(request, Interim::Http2(Rc::clone(&respond))));
+        let mut handling = pin!(handler.handle(request, Interim::http2(Rc::clone(&respond))));
         poll_fn(|cx| poll_answer(handling.as_mut(), &respond, cx)).await
     };
     if let Some(expectation) = expectation {
