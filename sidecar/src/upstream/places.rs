@@ -19,8 +19,14 @@ use crate::{config::snapshot::state::Counted, error::Failure};
 #[derive(Default)]
 pub(super) struct Places {
     open: Cell<usize>,
-    line: RefCell<VecDeque<oneshot::Sender<Result<(), Failure>>>>,
+    /// In the order of their tickets.
+    line: RefCell<VecDeque<(u64, Tell)>>,
+    /// The next ticket. Who was called in vain keeps the one it has.
+    ticket: Cell<u64>,
 }
+
+/// Calls one who waits, or says why waiting is in vain.
+type Tell = oneshot::Sender<Result<(), Failure>>;
 
 /// What a request finds when it looks into its pool.
 pub(super) enum Look<T> {
@@ -56,7 +62,7 @@ impl Places {
     /// Something became free: who has waited longest looks again.
     pub(super) fn call_next(&self) {
         let mut line = self.line.borrow_mut();
-        while let Some(first) = line.pop_front() {
+        while let Some((_, first)) = line.pop_front() {
             if first.send(Ok(())).is_ok() {
                 return;
             }
@@ -65,17 +71,21 @@ impl Places {
 
     /// All who wait look again, or fail.
     pub(super) fn call_all(&self, failure: Option<&Failure>) {
-        for waiter in self.line.take() {
+        for (_, waiter) in self.line.take() {
             let told = failure.map_or(Ok(()), |f| Err(Failure { detail: f.detail.clone(), ..*f }));
             // One that gave up hears nothing.
             waiter.send(told).ok();
         }
     }
 
+    fn ticket(&self) -> u64 {
+        self.ticket.replace(self.ticket.get() + 1)
+    }
+
     /// What `look` finds, at once or when its turn has come, within `patience`.
     ///
-    /// Who comes while others wait does not look before them. Who was called and finds that somebody else was faster is
-    /// the first of the line again.
+    /// Who comes while others wait does not look before them. Who was called and finds that somebody else was faster has
+    /// its place in the line again.
     pub(super) async fn find<T>(
         &self,
         way: &Way<'_>,
@@ -84,21 +94,20 @@ impl Places {
     ) -> Result<T, Failure> {
         let deadline = Instant::now() + patience;
         let mut pending = None;
-        let mut called = false;
+        let mut ticket = None;
         loop {
-            let turn = called || self.waiting() == 0;
+            let turn = ticket.is_some() || self.waiting() == 0;
             match if turn { look() } else { Look::Full } {
                 Look::Found(found) => return Ok(found),
                 Look::Opening => {}
                 Look::Full if pending.is_some() => {}
                 Look::Full => pending = Some(way.count_pending(self.waiting())?),
             }
-            let mut turn = Turn::in_line(self, called);
+            let mut turn = Turn::in_line(self, *ticket.get_or_insert_with(|| self.ticket()));
             let told = timeout_at(deadline, &mut turn.told).await;
             turn.over = told.is_ok();
             // The sender is never dropped unused.
             told.map_err(|_| way.exhausted("no connection became free in time"))?.unwrap_or(Ok(()))?;
-            called = true;
         }
     }
 }
@@ -111,14 +120,11 @@ struct Turn<'p> {
 }
 
 impl<'p> Turn<'p> {
-    fn in_line(places: &'p Places, first: bool) -> Self {
+    fn in_line(places: &'p Places, ticket: u64) -> Self {
         let (tell, told) = oneshot::channel();
         let mut line = places.line.borrow_mut();
-        if first {
-            line.push_front(tell)
-        } else {
-            line.push_back(tell)
-        }
+        let before = line.partition_point(|(other, _)| *other < ticket);
+        line.insert(before, (ticket, tell));
         Self { places, told, over: false }
     }
 }
@@ -131,7 +137,7 @@ impl Drop for Turn<'_> {
         self.told.close();
         match self.told.try_recv() {
             Ok(_) => self.places.call_next(),
-            Err(_) => self.places.line.borrow_mut().retain(|waiter| !waiter.is_closed()),
+            Err(_) => self.places.line.borrow_mut().retain(|(_, waiter)| !waiter.is_closed()),
         }
     }
 }

@@ -479,3 +479,31 @@ async fn a_call_that_nobody_hears_goes_to_the_next() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn those_called_in_vain_keep_their_order() {
+    in_both(patient(), async |world| {
+        let target = world.target();
+        let way = Way::new(&world.upstream, &target, None);
+        let (places, free) = (places::Places::default(), Cell::new(false));
+        let look = || if free.take() { Look::Found(()) } else { Look::Full };
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut line: Vec<_> = (0..4).map(|_| Box::pin(places.find(&way, HOUR, look))).collect();
+        for call in [true, true, false] {
+            for waits in &mut line {
+                assert!(waits.as_mut().poll(&mut cx).is_pending());
+            }
+            if call {
+                places.call_all(None);
+            }
+        }
+        for first in 0..line.len() {
+            free.set(true);
+            places.call_next();
+            for later in (first..line.len()).rev() {
+                assert_eq!(line[later].as_mut().poll(&mut cx).is_ready(), later == first, "{later}");
+            }
+        }
+    })
+    .await;
+}
