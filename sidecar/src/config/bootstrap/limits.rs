@@ -80,11 +80,11 @@ pub struct Timeouts {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub detect: Duration,
-    /// A stream on which nothing moves.
+    /// An HTTP connection on which no byte moves; an HTTP/2 PING counts as one.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub stream_idle: Duration,
-    /// A TCP or upgraded connection on which nothing moves.
+    /// An opaque TCP connection on which nothing moves.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub tcp_idle: Duration,
