@@ -10,7 +10,7 @@ use super::{
     IdentityError, SealingKey,
     certificate::{self, Request, Validity},
     records,
-    roots::Schedule,
+    roots::{Root, Schedule},
     token::random_hex,
 };
 use crate::store::{Change, Expect, Store, StoreError};
@@ -84,7 +84,7 @@ impl Authority {
         let authority = Self { store, key, settings };
         authority.maintain(now).await?;
         // To be found out now rather than at the first signing.
-        authority.signer(now).await?;
+        authority.signer(&authority.roots().await?, now)?;
         Ok(authority)
     }
 
@@ -92,12 +92,11 @@ impl Authority {
     pub async fn maintain(&self, now: u64) -> Result<(), IdentityError> {
         let schedule = self.settings.schedule();
         let roots = self.roots().await?;
-        if schedule.due(&values(&roots), now) {
+        if schedule.due(&roots, now) {
             return self.rotate(now).await;
         }
-        let trusted = values(&roots);
-        let forgotten = roots.iter().filter(|(_, root)| !schedule.trusted(root, &trusted, now));
-        let changes = forgotten.map(|(key, _)| Change::delete(key)).collect();
+        let forgotten = roots.iter().filter(|root| !schedule.trusted(root, &roots, now));
+        let changes = forgotten.map(|root| Change::delete(&root.key)).collect();
         self.store.transact(changes).await?;
         Ok(())
     }
@@ -113,7 +112,7 @@ impl Authority {
         let root = records::Root {
             certificate: made.certificate,
             sealed_key: self.key.seal(&key, &made.key)?,
-            signs_from: schedule.signs_from(&values(&roots), now),
+            signs_from: schedule.signs_from(&roots, now),
             expires: valid.until,
         };
         let change = Change::put(&key, root.encode_to_vec()).expecting(Expect::Absent);
@@ -126,10 +125,7 @@ impl Authority {
 
     /// The roots to trust, DER.
     pub async fn bundle(&self, now: u64) -> Result<Vec<Vec<u8>>, IdentityError> {
-        let roots = values(&self.roots().await?);
-        let schedule = self.settings.schedule();
-        let trusted = roots.iter().filter(|root| schedule.trusted(root, &roots, now));
-        Ok(trusted.map(|root| root.certificate.clone()).collect())
+        Ok(self.trusted(&self.roots().await?, now))
     }
 
     /// Renews the certificate of a workload that has proved by the one it has that it is `id`.
@@ -146,11 +142,12 @@ impl Authority {
     ) -> Result<Issued, IdentityError> {
         request.check_names(id)?;
         let schedule = self.settings.schedule();
-        let (root, root_expires) = self.signer(now).await?;
+        let roots = self.roots().await?;
+        let (root, root_expires) = self.signer(&roots, now)?;
         let expires = (now + schedule.leaf_lifetime).min(root_expires);
         let valid = Validity { from: now.saturating_sub(schedule.skew), until: expires };
         let certificate = request.sign(id, valid, &root)?;
-        Ok(Issued { id: id.clone(), certificate, expires, bundle: self.bundle(now).await? })
+        Ok(Issued { id: id.clone(), certificate, expires, bundle: self.trusted(&roots, now) })
     }
 
     pub(super) fn check_domain(&self, id: &SpiffeId) -> Result<(), IdentityError> {
@@ -162,28 +159,22 @@ impl Authority {
         Err(IdentityError::BadIdentity { id: id.as_str().to_owned(), rule })
     }
 
-    async fn signer(&self, now: u64) -> Result<(certificate::Root, u64), IdentityError> {
-        let roots = self.roots().await?;
-        let all = values(&roots);
-        let signer = self.settings.schedule().signer(&all, now);
-        let found = roots.iter().find(|(_, root)| Some(root) == signer);
-        let (key, root) = found
+    fn signer(&self, roots: &[Root], now: u64) -> Result<(certificate::Root, u64), IdentityError> {
+        let root = self.settings.schedule().signer(roots, now);
+        let root = root
             .ok_or_else(|| IdentityError::Signing("no root may sign yet: is the clock right?".to_owned()))?;
-        let secret = self.key.open(key, &root.sealed_key)?;
+        let secret = self.key.open(&root.key, &root.sealed_key)?;
         Ok((certificate::Root::open(&root.certificate, &secret)?, root.expires))
     }
 
-    /// The roots with their keys in the store.
-    async fn roots(&self) -> Result<Vec<(String, records::Root)>, IdentityError> {
-        let listing = self.store.list(records::ROOTS, None, usize::MAX).await?;
-        let decode = |entry: crate::store::Entry| {
-            let damaged = |error| StoreError::Damaged(format!("{}: {error}", entry.key));
-            Ok((entry.key.clone(), records::Root::decode(entry.value.clone()).map_err(damaged)?))
-        };
-        listing.entries.into_iter().map(decode).collect()
+    fn trusted(&self, roots: &[Root], now: u64) -> Vec<Vec<u8>> {
+        let schedule = self.settings.schedule();
+        let trusted = roots.iter().filter(|root| schedule.trusted(root, roots, now));
+        trusted.map(|root| root.certificate.clone()).collect()
     }
-}
 
-fn values(roots: &[(String, records::Root)]) -> Vec<records::Root> {
-    roots.iter().map(|(_, root)| root.clone()).collect()
+    async fn roots(&self) -> Result<Vec<Root>, IdentityError> {
+        let listing = self.store.list(records::ROOTS, None, usize::MAX).await?;
+        listing.entries.into_iter().map(Root::read).collect()
+    }
 }

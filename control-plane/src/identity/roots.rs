@@ -3,7 +3,34 @@
 //! Rotation is by overlap: a new root is trusted by everybody before it signs, and the old one is trusted until the last
 //! certificate that it signed has ended.
 
-use super::records::Root;
+use prost::Message;
+
+use super::{IdentityError, records};
+use crate::store::{Entry, StoreError};
+
+/// A root as the store has it. Times are seconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Root {
+    /// Its key in the store, which is also what its secret is sealed for.
+    pub(super) key: String,
+    /// DER.
+    pub(super) certificate: Vec<u8>,
+    pub(super) sealed_key: Vec<u8>,
+    /// When it begins to sign. It is trusted from the moment it exists.
+    pub(super) signs_from: u64,
+    /// When its certificate ends.
+    pub(super) expires: u64,
+}
+
+impl Root {
+    /// Reads one of the store's.
+    pub(super) fn read(Entry { key, value, .. }: Entry) -> Result<Self, IdentityError> {
+        let damaged = |error| StoreError::Damaged(format!("{key}: {error}"));
+        let records::Root { certificate, sealed_key, signs_from, expires } =
+            records::Root::decode(value).map_err(damaged)?;
+        Ok(Self { key, certificate, sealed_key, signs_from, expires })
+    }
+}
 
 /// The lengths of time of a rotation, in seconds.
 #[derive(Clone, Copy, Debug)]
