@@ -18,9 +18,10 @@ use crate::{
     http::{
         body::{Body, BodyError, End, Observer},
         ending::Ending,
+        fields, shape,
     },
     telemetry::{Direction, Protocol, Record, Security},
-    upstream::{RelayEnd, Relayed, Side},
+    upstream::{Leg, RelayEnd, Relayed, Side},
     worker::Worker,
 };
 
@@ -117,6 +118,20 @@ impl Exchange {
         {
             record.trace = Some(self.worker.telemetry.retrace(trace, headers));
         }
+    }
+
+    /// Gives the request the shape of the leg that it goes on, and notes which version that is.
+    pub fn shape(&mut self, head: &mut request::Parts, leg: &Leg<'_>) {
+        if matches!(leg, Leg::Mesh(_)) {
+            head.headers.insert(fields::CLIENT_VERSION, fields::version_value(head.version));
+        }
+        self.record().upstream_protocol = Some(if leg.is_http2() {
+            shape::http2(head, leg.scheme());
+            Protocol::Http2
+        } else {
+            shape::http1(head);
+            Protocol::Http11
+        });
     }
 
     /// The service that is meant; `None`: an endpoint that no one service owns.

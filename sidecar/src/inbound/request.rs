@@ -2,15 +2,15 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use http::{HeaderMap, Request, Response, Version, uri::Scheme};
+use http::{HeaderMap, Request, Response, Version};
 
 use super::Connection;
 use crate::{
-    config::snapshot::{AppProtocol, FilterChain, Snapshot},
+    config::snapshot::{FilterChain, Snapshot},
     error::{Failure, Fault, Reached, Reason},
     exchange::Exchange,
     http::{Abort, Answer, Handler, body::Body, fields, interim::Interim, reply, shape},
-    telemetry::{Direction, Protocol, Security},
+    telemetry::{Direction, Security},
     upstream::{Leg, Target, Who},
 };
 
@@ -71,24 +71,12 @@ impl Connection {
         let body = exchange.filter_request_body(body);
 
         // The application, in its own version.
-        let leg = match self.protocol {
-            AppProtocol::Http2 | AppProtocol::Grpc => Leg::Http2,
-            AppProtocol::Http1 => Leg::Http1,
-            AppProtocol::Auto | AppProtocol::Tcp if client_version == Version::HTTP_2 => Leg::Http2,
-            AppProtocol::Auto | AppProtocol::Tcp => Leg::Http1,
-        };
-        let spoken = if leg.is_http2() {
-            shape::http2(&mut head, Scheme::HTTP);
-            Protocol::Http2
-        } else {
-            shape::http1(&mut head);
-            Protocol::Http11
-        };
+        let leg = Leg::plain(self.protocol, client_version);
+        exchange.shape(&mut head, &leg);
         let target = Target { who: Who::Application(self.application), address: self.application, leg };
         let record = exchange.record();
         record.attempts = 1;
         record.upstream = Some(self.application);
-        record.upstream_protocol = Some(spoken);
         let request = Request::from_parts(head, body);
         let sent = self.worker.upstream.send(&target, None, request, interim, None).await;
 

@@ -12,8 +12,7 @@ use crate::{
     },
     error::{Failure, Fault, Reached, Reason},
     exchange::Exchange,
-    http::{body::Body, deadline, fields, interim::Interim, shape},
-    telemetry::Protocol,
+    http::{body::Body, deadline, fields, interim::Interim},
     tls::Offer,
     upstream::{Circuit, Leg, Target, Who},
 };
@@ -177,7 +176,7 @@ impl Attempts<'_> {
         };
         let answered = match settled {
             Ok((target, within)) => {
-                self.exchange.record().upstream_protocol = Some(shape(&mut head, &target.leg));
+                self.exchange.shape(&mut head, &target.leg);
                 let request = Request::from_parts(head, body);
                 let sent = upstream.send(&target, circuit, request, self.interim, within).await;
                 sent.and_then(|response| received(response, matches!(target.leg, Leg::Mesh(_))))
@@ -222,28 +221,9 @@ pub(super) fn target_of(endpoint: &Endpoint, client: Version) -> Target<'_> {
     let (address, leg) = match (&endpoint.transport, endpoint.protocol) {
         (Transport::Mesh(mesh), _) => (mesh.address, Leg::Mesh(mesh)),
         (Transport::Tls(tls), protocol) => (endpoint.address, Leg::Tls(tls, offer(protocol, client))),
-        (Transport::Plain, AppProtocol::Http2 | AppProtocol::Grpc) => (endpoint.address, Leg::Http2),
-        (Transport::Plain, AppProtocol::Http1) => (endpoint.address, Leg::Http1),
-        (Transport::Plain, AppProtocol::Auto | AppProtocol::Tcp) if client == Version::HTTP_2 => {
-            (endpoint.address, Leg::Http2)
-        }
-        (Transport::Plain, AppProtocol::Auto | AppProtocol::Tcp) => (endpoint.address, Leg::Http1),
+        (Transport::Plain, protocol) => (endpoint.address, Leg::plain(protocol, client)),
     };
     Target { who, address, leg }
-}
-
-/// Gives a request the shape of its leg, and says which version that is.
-fn shape(head: &mut request::Parts, leg: &Leg<'_>) -> Protocol {
-    if matches!(leg, Leg::Mesh(_)) {
-        head.headers.insert(fields::CLIENT_VERSION, fields::version_value(head.version));
-    }
-    if leg.is_http2() {
-        shape::http2(head, leg.scheme());
-        Protocol::Http2
-    } else {
-        shape::http1(head);
-        Protocol::Http11
-    }
 }
 
 /// What an endpoint without a sidecar is offered in TLS: what policy says it speaks, else either, the client's version

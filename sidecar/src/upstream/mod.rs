@@ -31,7 +31,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use http::{Request, Response, uri::Scheme};
+use http::{Request, Response, Version, uri::Scheme};
 
 pub use self::{
     connect::BoxStream,
@@ -47,7 +47,7 @@ use self::{
 };
 use crate::{
     config::snapshot::{
-        BackendTls, CircuitLimits, MeshRecord,
+        AppProtocol, BackendTls, CircuitLimits, MeshRecord,
         state::{ClusterState, Counted, EndpointId},
     },
     error::{Failure, Reason},
@@ -93,6 +93,16 @@ pub enum Leg<'t> {
 }
 
 impl Leg<'_> {
+    /// What is spoken in the clear: what policy says of the port, else what the client spoke.
+    pub fn plain(protocol: AppProtocol, client: Version) -> Self {
+        match protocol {
+            AppProtocol::Http1 => Self::Http1,
+            AppProtocol::Http2 | AppProtocol::Grpc => Self::Http2,
+            AppProtocol::Auto | AppProtocol::Tcp if client == Version::HTTP_2 => Self::Http2,
+            AppProtocol::Auto | AppProtocol::Tcp => Self::Http1,
+        }
+    }
+
     /// Whether HTTP/2 is spoken.
     pub const fn is_http2(&self) -> bool {
         matches!(self, Self::Http2 | Self::Mesh(_) | Self::Tls(_, Offer::Http2))
