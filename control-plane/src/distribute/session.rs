@@ -62,6 +62,9 @@ pub struct Refusal {
 pub struct Session {
     /// Whether it has said what it wants. Before, what it has is neither too much nor too little.
     subscribed: bool,
+    /// How many subscriptions it has made, and how many of them are answered by a push that is in use.
+    heard: u64,
+    answered: u64,
     services: BTreeSet<Service>,
     /// What the sidecar has: by its own word, then by its acknowledgements.
     has: BTreeMap<ResourceId, [u8; 32]>,
@@ -77,6 +80,7 @@ pub struct Session {
 struct OnItsWay {
     nonce: u64,
     revision: u64,
+    heard: u64,
     sent: BTreeMap<ResourceId, Version>,
     gone: Vec<ResourceId>,
 }
@@ -93,6 +97,8 @@ impl Session {
         });
         Ok(Self {
             subscribed: false,
+            heard: 0,
+            answered: 0,
             services: BTreeSet::new(),
             has: held.collect(),
             refused: BTreeMap::new(),
@@ -106,6 +112,7 @@ impl Session {
     /// Wants what concerns more services.
     pub fn subscribe(&mut self, services: impl IntoIterator<Item = Service>) -> Result<(), SessionError> {
         self.subscribed = true;
+        self.heard += 1;
         self.services.extend(services);
         self.compared = None;
         match self.services.len() {
@@ -122,7 +129,8 @@ impl Session {
         self.compared = None;
     }
 
-    /// What to send now, if anything: nothing before the first subscription, nor while a push is on its way.
+    /// What to send now, if anything: nothing before the first subscription, nor while a push is on its way. Each
+    /// subscription is answered, be it by an empty push.
     pub fn next(&mut self, world: &World) -> Option<Push> {
         if !self.subscribed || self.on_its_way.is_some() || self.up_to_date(world) {
             return None;
@@ -141,7 +149,7 @@ impl Session {
         let gone: Vec<_> = self.has.keys().filter(|id| !needed.resources.contains(*id)).cloned().collect();
         let stamp = world.stamp();
         self.compared = Some((stamp.revision, needed));
-        if sent.is_empty() && gone.is_empty() {
+        if sent.is_empty() && gone.is_empty() && self.answered == self.heard {
             self.acknowledged = self.acknowledged.max(stamp.revision);
             return None;
         }
@@ -152,14 +160,17 @@ impl Session {
             nonce: self.nonce,
             resources: sent.iter().filter_map(|(id, version)| versioned(world, id, *version)).collect(),
             tombstones: gone.iter().map(name).collect(),
+            subscribed: self.heard,
         };
-        self.on_its_way = Some(OnItsWay { nonce: self.nonce, revision: stamp.revision, sent, gone });
+        self.on_its_way =
+            Some(OnItsWay { nonce: self.nonce, revision: stamp.revision, heard: self.heard, sent, gone });
         Some(push)
     }
 
     /// A push is in use.
     pub fn ack(&mut self, nonce: u64) -> Result<(), SessionError> {
-        let OnItsWay { revision, sent, gone, .. } = self.answered(nonce)?;
+        let OnItsWay { revision, heard, sent, gone, .. } = self.pushed(nonce)?;
+        self.answered = heard;
         for (id, version) in sent {
             if self.refused.remove(&id).is_some() {
                 // What was kept for the old one's sake may go now.
@@ -181,7 +192,7 @@ impl Session {
         nonce: u64,
         refusals: Vec<(ResourceName, String, String)>,
     ) -> Result<(), SessionError> {
-        let pushed = self.answered(nonce)?;
+        let pushed = self.pushed(nonce)?;
         let mut any = false;
         for (name, path, problem) in refusals {
             let found = id(&name).and_then(|id| pushed.sent.get_key_value(&id));
@@ -233,7 +244,7 @@ impl Session {
         true
     }
 
-    fn answered(&mut self, nonce: u64) -> Result<OnItsWay, SessionError> {
+    fn pushed(&mut self, nonce: u64) -> Result<OnItsWay, SessionError> {
         match self.on_its_way.take() {
             Some(pushed) if pushed.nonce == nonce => Ok(pushed),
             other => {

@@ -199,7 +199,10 @@ fn a_reconnect_sends_nothing_that_is_unchanged() {
     let mut session = Session::new(&sidecar.hello()).unwrap();
     assert!(session.next(&world).is_none(), "it has not said yet what it wants");
     session.subscribe([orders()]).unwrap();
-    assert!(session.next(&world).is_none());
+    let answer = session.next(&world).unwrap();
+    assert_eq!((answer.resources.len(), answer.tombstones.len(), answer.subscribed), (0, 0, 1));
+    session.ack(answer.nonce).unwrap();
+    assert!(session.next(&world).is_none(), "a subscription is answered once");
     assert_eq!(session.acknowledged(), 4);
     drop(session);
 
@@ -208,7 +211,35 @@ fn a_reconnect_sends_nothing_that_is_unchanged() {
     connect(&mut sidecar, &world, &[orders()]);
     assert_eq!(sidecar.pushes.len(), told + 1);
     let push = sidecar.pushes.last().unwrap();
-    assert_eq!((push.resources.len(), push.tombstones.len()), (1, 1));
+    assert_eq!((push.resources.len(), push.tombstones.len(), push.subscribed), (1, 1, 1));
+}
+
+#[test]
+fn a_subscription_is_answered_also_where_there_is_nothing_to_say() {
+    let world = world();
+    let mut sidecar = Sidecar::default();
+    let mut session = connect(&mut sidecar, &world, &[]);
+    for (number, name) in ["orders", "orders", "unheard-of"].into_iter().enumerate() {
+        session.subscribe([Service::new("shop", name)]).unwrap();
+        sidecar.settle(&mut session, &world);
+        let answer = sidecar.pushes.last().unwrap();
+        assert_eq!((answer.subscribed, answer.resources.is_empty()), (number as u64 + 2, number > 0));
+    }
+    // One that comes while a push is on its way is answered by the next one.
+    session.subscribe([Service::new("shop", "stock")]).unwrap();
+    let push = session.next(&world).unwrap();
+    session.subscribe([Service::new("shop", "prices")]).unwrap();
+    session.ack(push.nonce).unwrap();
+    let next = session.next(&world).unwrap();
+    assert_eq!((push.subscribed, next.subscribed), (5, 6));
+    // What was refused is no answer: the rest is, though nothing is left of it.
+    let refusals = next.resources.iter().map(|pushed| {
+        let id = ResourceId::of(pushed.resource.as_ref().unwrap().kind.as_ref().unwrap());
+        (named(&id), "spec".to_owned(), "no".to_owned())
+    });
+    session.nack(next.nonce, refusals.collect()).unwrap();
+    let rest = session.next(&world).unwrap();
+    assert_eq!((rest.resources.len(), rest.subscribed), (0, 6));
 }
 
 #[test]
