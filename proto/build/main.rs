@@ -5,8 +5,13 @@ mod schema;
 use protox::prost::Message;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: &[&str] =
-    &["trama/schema/v1/rule.proto", "trama/policy/v1/resource.proto", "trama/discovery/v1/discovery.proto"];
+const FILES: &[&str] = &[
+    "trama/schema/v1/rule.proto",
+    "trama/policy/v1/resource.proto",
+    "trama/discovery/v1/discovery.proto",
+    "trama/identity/v1/identity.proto",
+    "trama/admin/v1/admin.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -16,6 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(true).include_imports(true).open_files(FILES)?;
     let descriptors = compiler.file_descriptor_set();
+    // As the compiler writes it, with the options that it does not know: what gRPC reflection tells.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
 
     tonic_prost_build::configure()
         .compile_well_known_types(true)
@@ -25,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     pbjson_build::Builder::new()
         .btree_map(["."])
         .register_descriptors(&descriptors.encode_to_vec())?
-        .build(&[".trama.policy", ".trama.discovery"])?;
+        .build(&[".trama.policy", ".trama.discovery", ".trama.admin"])?;
 
     let schema = schema::policy(&compiler.descriptor_pool())?;
     fs::write(out.join("policy.schema.json"), schema.to_string())?;

@@ -3,6 +3,8 @@
 //!
 //! - [`policy`]: resources such as services, endpoints and routes.
 //! - [`discovery`]: the messages of the policy stream, with client and server.
+//! - [`admin`]: the Admin API, with client and server.
+//! - [`identity`]: how workloads get their certificates, with client and server.
 //! - [`document`]: a policy file, read into resources.
 //! - [`located`]: any YAML file, read by its JSON Schema into a type; errors name line, field, value and remedy.
 //! - [`duration`]: lengths of time as people write them.
@@ -14,51 +16,27 @@ pub mod located;
 pub mod spiffe;
 
 mod check;
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::or_fun_call,
+    clippy::too_many_lines,
+    clippy::unwrap_used,
+    clippy::use_self,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+mod generated;
 mod node;
 mod problem;
 mod schema;
 mod suggest;
 
+pub use generated::{admin, discovery, identity, policy};
 pub use problem::{Position, Problem, Problems};
 pub use schema::schema;
 pub use suggest::did_you_mean;
 
-#[allow(
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::or_fun_call,
-    clippy::too_many_lines,
-    clippy::unwrap_used,
-    clippy::use_self,
-    unreachable_pub,
-    unused_qualifications,
-    reason = "generated code"
-)]
-pub mod policy {
-    //! Resources, package `trama.policy`.
-    /// Version 1.
-    pub mod v1 {
-        include!(concat!(env!("OUT_DIR"), "/trama.policy.v1.rs"));
-        include!(concat!(env!("OUT_DIR"), "/trama.policy.v1.serde.rs"));
-    }
-}
-
-#[allow(
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::or_fun_call,
-    clippy::too_many_lines,
-    clippy::unwrap_used,
-    clippy::use_self,
-    unreachable_pub,
-    unused_qualifications,
-    reason = "generated code"
-)]
-pub mod discovery {
-    //! The policy stream, package `trama.discovery`.
-    /// Version 1.
-    pub mod v1 {
-        include!(concat!(env!("OUT_DIR"), "/trama.discovery.v1.rs"));
-        include!(concat!(env!("OUT_DIR"), "/trama.discovery.v1.serde.rs"));
-    }
-}
+/// A `google.protobuf.FileDescriptorSet` of all messages and services, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trama_proto::{
-    discovery::v1::{Hello, Push, ResourceName, VersionedResource},
+    discovery::v1::{self as discovery, Hello, Push, ResourceName, VersionedResource},
     document::ResourceId,
     policy::v1,
 };
@@ -43,7 +43,7 @@ pub enum SessionError {
 
 /// The most services that one sidecar subscribes to.
 pub const MOST_SERVICES: usize = 10_000;
-/// The most resources that a Hello may name.
+/// The most resources that a Hello may name, held or refused.
 pub const MOST_HELD: usize = 100_000;
 
 /// Why a sidecar could not use a resource.
@@ -86,10 +86,11 @@ struct OnItsWay {
 }
 
 impl Session {
-    /// Begins with what a sidecar says it has. It is believed: who lies gets too little, and only himself.
+    /// Begins with what a sidecar says it has and refuses. It is believed: who lies gets too little, and only himself.
     pub fn new(hello: &Hello) -> Result<Self, SessionError> {
-        if hello.held.len() > MOST_HELD {
-            return Err(SessionError::TooMuchHeld { found: hello.held.len() });
+        let found = hello.held.len() + hello.refused.len();
+        if found > MOST_HELD {
+            return Err(SessionError::TooMuchHeld { found });
         }
         let held = hello.held.iter().filter_map(|held| {
             let id = id(held.name.as_ref()?)?;
@@ -101,7 +102,7 @@ impl Session {
             answered: 0,
             services: BTreeSet::new(),
             has: held.collect(),
-            refused: BTreeMap::new(),
+            refused: hello.refused.iter().filter_map(refusal).collect(),
             on_its_way: None,
             nonce: 0,
             compared: None,
@@ -210,6 +211,11 @@ impl Session {
         self.acknowledged
     }
 
+    /// The services that it asked for.
+    pub fn services(&self) -> &BTreeSet<Service> {
+        &self.services
+    }
+
     /// What it could not use, by resource.
     pub fn refused(&self) -> &BTreeMap<ResourceId, Refusal> {
         &self.refused
@@ -259,6 +265,13 @@ impl Session {
 fn versioned(world: &World, id: &ResourceId, version: Version) -> Option<VersionedResource> {
     let resource = world.get(id)?.resource.clone();
     Some(VersionedResource { version: version.number, resource: Some(v1::Resource { kind: Some(resource) }) })
+}
+
+/// One that a sidecar remembers from an earlier stream.
+fn refusal(told: &discovery::Refusal) -> Option<(ResourceId, Refusal)> {
+    let version = Version { number: told.version, hash: told.hash.as_slice().try_into().ok()? };
+    let refusal = Refusal { version, path: told.path.clone(), problem: told.problem.clone() };
+    Some((id(told.name.as_ref()?)?, refusal))
 }
 
 fn id(name: &ResourceName) -> Option<ResourceId> {

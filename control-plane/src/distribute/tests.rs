@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trama_proto::{
-    discovery::v1::{HeldResource, Hello, Push, ResourceName},
+    discovery::v1::{HeldResource, Hello, Push, Refusal as Refused, ResourceName},
     document::{Document, Resource, ResourceId},
 };
 
@@ -21,6 +21,7 @@ struct Sidecar {
     has: BTreeMap<ResourceId, (u64, Resource)>,
     /// Resources with this label are refused.
     refuses: bool,
+    refused: BTreeMap<ResourceId, Refused>,
     pushes: Vec<Push>,
 }
 
@@ -31,7 +32,7 @@ impl Sidecar {
             version: *version,
             hash: hash(resource).to_vec(),
         });
-        Hello { node: None, held: held.collect() }
+        Hello { node: None, held: held.collect(), refused: self.refused.values().cloned().collect() }
     }
 
     /// Takes all that the session has to say.
@@ -53,12 +54,20 @@ impl Sidecar {
             let id = ResourceId::of(resource);
             assert!(self.has.get(&id).is_none_or(|(_, had)| had != resource), "{id} is sent again unchanged");
         }
-        let bad = resources.iter().filter(|(_, resource)| self.refuses && is_bad(resource));
-        let refusals: Vec<_> = bad
+        let bad_ones = resources.iter().filter(|(_, resource)| self.refuses && is_bad(resource));
+        let refusals: Vec<_> = bad_ones
+            .clone()
             .map(|(_, resource)| (named(&ResourceId::of(resource)), "spec".to_owned(), "no".to_owned()))
             .collect();
+        for (version, resource) in bad_ones.collect::<Vec<_>>() {
+            let (id, hash) = (ResourceId::of(resource), hash(resource).to_vec());
+            let (path, problem) = ("spec".to_owned(), "no".to_owned());
+            let refused = Refused { name: Some(named(&id)), version: *version, path, problem, hash };
+            self.refused.insert(id, refused);
+        }
         if refusals.is_empty() {
             for (version, resource) in resources {
+                self.refused.remove(&ResourceId::of(&resource));
                 self.has.insert(ResourceId::of(&resource), (version, resource));
             }
             for gone in &push.tombstones {
@@ -282,6 +291,10 @@ fn what_was_refused_stays_away_until_its_content_changes_and_the_rest_arrives() 
     sidecar.settle(&mut session, &world);
     assert_eq!(sidecar.pushes.len(), told, "the same content under another revision");
 
+    let mut session = connect(&mut sidecar, &world, &[orders()]);
+    assert_eq!(sidecar.pushes.len(), told, "nor on another stream");
+    assert_eq!(session.refused()[&id].problem, "no");
+
     write(&mut world, 7, &route("orders", "prices"));
     sidecar.settle(&mut session, &world);
     assert_eq!(sidecar.has[&id].0, 7);
@@ -319,7 +332,10 @@ fn answers_to_nothing_are_refused() {
     let many = (0..=MOST_SERVICES).map(|number| Service::new("shop", number.to_string()));
     assert!(matches!(session.subscribe(many), Err(SessionError::TooMany { .. })));
     let held = vec![HeldResource::default(); MOST_HELD + 1];
-    assert!(matches!(Session::new(&Hello { node: None, held }), Err(SessionError::TooMuchHeld { .. })));
+    assert!(matches!(
+        Session::new(&Hello { held, ..Hello::default() }),
+        Err(SessionError::TooMuchHeld { .. })
+    ));
 }
 
 /// Thousands of steps drawn by lot: whatever happens, a sidecar that has settled has exactly what it needs.
