@@ -6,6 +6,7 @@
 //! - [`admin`]: the Admin API, with client and server.
 //! - [`identity`]: how workloads get their certificates, with client and server.
 //! - [`document`]: a policy file, read into resources.
+//! - [`settings`]: how a program is configured.
 //! - [`located`]: any YAML file, read by its JSON Schema into a type; errors name line, field, value and remedy.
 //! - [`duration`]: lengths of time as people write them.
 //! - [`spiffe`]: identities of workloads.
@@ -13,6 +14,7 @@
 pub mod document;
 pub mod duration;
 pub mod located;
+pub mod settings;
 pub mod spiffe;
 
 mod check;

@@ -4,7 +4,6 @@
 //! once. `docs/src/reference/config.schema.json` is its JSON Schema, generated from these types.
 
 mod cpu;
-mod env;
 mod limits;
 mod listener;
 mod schema;
@@ -20,7 +19,7 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trama_proto::{Problem, Problems, located::Located};
+use trama_proto::{Problems, settings::Form};
 
 pub use self::{
     limits::{Limits, Pool, Timeouts},
@@ -32,6 +31,9 @@ pub use self::{
     },
     upstream_tls::UpstreamTls,
 };
+
+const FORM: Form<Config> =
+    Form { schema, reserved: &["TRAMA_CONFIG", "TRAMA_POLICY", "TRAMA_LOG"], problems: validate::problems };
 
 /// The bootstrap configuration of a sidecar. Everything has a default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -81,13 +83,7 @@ impl Config {
         file: Option<&Path>,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Problems> {
-        let Some(file) = file else { return Self::parse("environment", "", variables) };
-        let name = file.display().to_string();
-        let text = std::fs::read_to_string(file).map_err(|error| {
-            let problem = format!("cannot be read: {error}");
-            Problems(vec![Problem::of_source(&name, problem, "name a readable file by --config")])
-        })?;
-        Self::parse(&name, &text, variables)
+        FORM.load(file, variables)
     }
 
     /// Reads the configuration from a text and from `TRAMA_…` variables.
@@ -96,15 +92,7 @@ impl Config {
         text: &str,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, Problems> {
-        let mut located = only_document(source, text).map_err(|problem| Problems(vec![*problem]))?;
-        let mut problems = env::overlay(&mut located, schema(), variables);
-        match located.typed::<Self>(schema(), "") {
-            Ok(config) => {
-                problems.extend(validate::problems(&config, &located));
-                if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
-            }
-            Err(found) => Err(Problems(problems.into_iter().chain(found).collect())),
-        }
+        FORM.parse(source, text, variables)
     }
 
     /// The number of worker threads.
@@ -118,17 +106,6 @@ impl Config {
         let both = Path::new("/proc/net/if_inet6").exists();
         let all: IpAddr = if both { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
         self.bind_address.unwrap_or(all)
-    }
-}
-
-fn only_document(source: &str, text: &str) -> Result<Located, Box<Problem>> {
-    let mut documents = Located::parse(source, text)?.into_iter();
-    let first = documents.next().unwrap_or_else(|| Located::empty(source));
-    match documents.next() {
-        None => Ok(first),
-        Some(second) => {
-            Err(Box::new(second.problem("", "", "a second document", "remove it and the `---` before it")))
-        }
     }
 }
 

@@ -1,4 +1,6 @@
-use std::{fs, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
+
+use trama_proto::settings;
 
 use super::*;
 
@@ -124,6 +126,19 @@ fn variables_come_before_the_file() {
     assert_eq!(config.application.allowed_ports, [80, 81]);
     assert_eq!(config.listeners[0].name, "a");
     assert!(!config.capture.inbound);
+}
+
+#[test]
+fn every_leaf_has_a_variable_of_its_own() {
+    let variables = settings::variables(schema());
+    for name in ["TRAMA_ADMIN_PORT", "TRAMA_TIMEOUTS_REQUEST_HEADER", "TRAMA_IDENTITY_KEY", "TRAMA_LISTENERS"]
+    {
+        assert!(variables.contains_key(name), "{name}");
+    }
+    let fields: BTreeSet<_> = variables.values().collect();
+    assert_eq!(fields.len(), variables.len());
+    assert!(variables.len() > 40, "{}", variables.len());
+    assert!(variables.keys().all(|name| !settings::is_service_link(name, "15000")));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every leaf of the configuration from the environment: `ports.mesh` is `TRAMA_PORTS_MESH`.
+//! Every leaf of a configuration from the environment: `ports.mesh` is `TRAMA_PORTS_MESH`.
 //!
 //! The names are derived from the schema, so that a new field has its variable at once. A list is written in YAML's
 //! flow form (`[80, 443]`).
@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use trama_proto::{Problem, did_you_mean, located::Located};
+
+use crate::{Problem, did_you_mean, located::Located};
 
 const PREFIX: &str = "TRAMA_";
-/// Read by the command line.
-const OTHERS: &[&str] = &["TRAMA_CONFIG", "TRAMA_POLICY", "TRAMA_LOG"];
 
 /// A leaf: its path, and whether it is text.
 struct Leaf<'s> {
@@ -18,17 +17,18 @@ struct Leaf<'s> {
     text: bool,
 }
 
-/// Puts the values of variables over those of the file. A `TRAMA_…` variable without meaning is a problem.
+/// Puts the values of variables over those of the file. A `TRAMA_…` variable without meaning is a problem; those in
+/// `reserved` are somebody else's.
 pub(super) fn overlay(
     located: &mut Located,
     schema: &Value,
+    reserved: &[&str],
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Vec<Problem> {
-    let mut leaves = BTreeMap::new();
-    collect(schema, schema, &mut Vec::new(), &mut leaves);
+    let leaves = leaves(schema);
     let mut problems = Vec::new();
     let ours = variables.into_iter().filter(|(name, _)| name.starts_with(PREFIX));
-    for (name, value) in ours.filter(|(name, _)| !OTHERS.contains(&name.as_str())) {
+    for (name, value) in ours.filter(|(name, _)| !reserved.contains(&name.as_str())) {
         match leaves.get(&name) {
             _ if is_service_link(&name, &value) => {}
             Some(leaf) => located.overlay(&leaf.path, typed(&value, leaf.text), &name),
@@ -36,6 +36,17 @@ pub(super) fn overlay(
         }
     }
     problems
+}
+
+/// The variables of a configuration, each with the path of its field.
+pub fn variables(schema: &Value) -> BTreeMap<String, String> {
+    leaves(schema).into_iter().map(|(name, leaf)| (name, leaf.path.join("."))).collect()
+}
+
+fn leaves(schema: &Value) -> BTreeMap<String, Leaf<'_>> {
+    let mut leaves = BTreeMap::new();
+    collect(schema, schema, &mut Vec::new(), &mut leaves);
+    leaves
 }
 
 fn collect<'s>(
@@ -84,8 +95,8 @@ fn typed(value: &str, text: bool) -> Value {
 }
 
 /// Kubernetes gives every pod variables for each service of its namespace. Those of a service whose name begins with
-/// `trama` would else stop the sidecar.
-fn is_service_link(name: &str, value: &str) -> bool {
+/// `trama` would else stop the program.
+pub fn is_service_link(name: &str, value: &str) -> bool {
     let by_value = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let by_name = name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT");
     let of_port = ["_TCP", "_UDP", "_SCTP"].iter().any(|end| {
@@ -98,7 +109,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
     let remedy = match did_you_mean(name, known) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => "remove it; every variable is named after a field, as TRAMA_ADMIN_PORT".to_owned(),
+        None => "remove it; every variable is named after a field: `a.bC` is TRAMA_A_B_C".to_owned(),
     };
     Problem::of_source(name, "unknown environment variable", remedy)
 }
@@ -106,22 +117,6 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::bootstrap::schema;
-
-    #[test]
-    fn every_leaf_has_a_variable_of_its_own() {
-        let mut leaves = BTreeMap::new();
-        collect(schema(), schema(), &mut Vec::new(), &mut leaves);
-        for name in
-            ["TRAMA_ADMIN_PORT", "TRAMA_TIMEOUTS_REQUEST_HEADER", "TRAMA_IDENTITY_KEY", "TRAMA_LISTENERS"]
-        {
-            assert!(leaves.contains_key(name), "{name}");
-        }
-        let paths: std::collections::BTreeSet<_> = leaves.values().map(|leaf| leaf.path.join(".")).collect();
-        assert_eq!(paths.len(), leaves.len());
-        assert!(leaves.len() > 40, "{}", leaves.len());
-        assert!(leaves.keys().all(|name| !is_service_link(name, "15000")));
-    }
 
     #[test]
     fn service_links_of_kubernetes_are_not_ours() {
