@@ -72,6 +72,25 @@ impl Document {
         if problems.is_empty() { Ok(documents) } else { Err(problems) }
     }
 
+    /// A resource that came as a message. It is checked by the same schema as one that was written: who sent it may have
+    /// another version, or harm in mind.
+    pub fn received(source_name: &str, resource: Resource) -> Result<Self, Vec<Problem>> {
+        let id = ResourceId::of(&resource);
+        let message = policy::v1::Resource { kind: Some(resource.clone()) };
+        let value = serde_json::to_value(message).map_err(|error| {
+            let mut problem =
+                Problem::of_source(source_name, error.to_string(), "use a value of this version");
+            problem.resource = id.to_string();
+            vec![problem]
+        })?;
+        // The message's JSON form is `{"route": {…}}`, a document's is the inner part with its kind.
+        let written = value.as_object().and_then(|fields| fields.values().next()).cloned();
+        let mut written = written.unwrap_or_default();
+        written["kind"] = id.kind.into();
+        let Self { located, .. } = Self::typed(Located::of_value(source_name, written))?;
+        Ok(Self { id, resource, located })
+    }
+
     /// Where a field was written, such as `spec.rules[1].backendRefs[0].service`.
     pub fn line_of(&self, field: &str) -> Option<Position> {
         self.located.line_of(field)

@@ -118,3 +118,35 @@ fn an_empty_text_has_no_resources() {
     assert_eq!(Document::parse("p.yaml", "").unwrap().len(), 0);
     assert_eq!(Document::parse("p.yaml", "---\n# nothing\n---\n").unwrap().len(), 0);
 }
+
+#[test]
+fn what_was_written_is_the_same_as_a_message() {
+    for document in Document::parse("orders.yaml", ORDERS).unwrap() {
+        let received = Document::received("push 7", document.resource.clone())
+            .unwrap_or_else(|e| panic!("{}", Problems(e)));
+        assert_eq!((&received.id, received.encode()), (&document.id, document.encode()));
+    }
+    let text = "kind: EndpointSet\nmetadata: { name: a }\nspec: { service: a, endpoints: [] }\n";
+    let empty = Document::parse("p.yaml", text).unwrap().remove(0);
+    let received =
+        Document::received("push 7", empty.resource.clone()).unwrap_or_else(|e| panic!("{}", Problems(e)));
+    assert_eq!((&received.id, received.encode()), (&empty.id, empty.encode()), "an empty list is left out");
+}
+
+#[test]
+fn a_message_that_no_file_could_hold_is_refused_with_its_field() {
+    let mut document = Document::parse("orders.yaml", ORDERS).unwrap().remove(3);
+    let Resource::EndpointSet(set) = &mut document.resource else { panic!("endpoints") };
+    set.spec.as_mut().unwrap().endpoints[0].address = "nowhere".to_owned();
+    let refused = Problems(Document::received("push 7", document.resource).unwrap_err()).to_string();
+    let wanted =
+        "push 7: EndpointSet shop/orders: spec.endpoints[0].address: malformed, got \"nowhere\"; write an IP";
+    assert!(refused.starts_with(wanted), "{refused}");
+    let nameless = Document::received("push 7", Resource::Service(Default::default()));
+    assert!(Problems(nameless.unwrap_err()).to_string().contains("metadata: missing"));
+    let mut service = Document::parse("orders.yaml", ORDERS).unwrap().remove(2);
+    let Resource::Service(it) = &mut service.resource else { panic!("a service") };
+    it.spec.as_mut().unwrap().ports[0].app_protocol = 99;
+    let refused = Problems(Document::received("push 7", service.resource).unwrap_err()).to_string();
+    assert!(refused.contains("Service shop/orders: "), "{refused}");
+}

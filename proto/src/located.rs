@@ -67,6 +67,11 @@ impl Located {
         }
     }
 
+    /// A value that was never written.
+    pub(crate) fn of_value(source: &str, value: Value) -> Self {
+        Self { value, ..Self::empty(source) }
+    }
+
     /// What the document says, without types.
     pub fn value(&self) -> &Value {
         &self.value

@@ -3,6 +3,8 @@
 //! What a request needs on its way lives here, on the thread that serves it. Shared with other workers are only the
 //! snapshot (replaced whole), the identity (replaced whole), and the atomics that the snapshot holds handles to.
 
+mod needs;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashSet,
@@ -14,9 +16,10 @@ use std::{
 
 use arc_swap::{ArcSwap, Cache};
 
+pub use self::needs::{Answers, Needs};
 use crate::{
     balance::Loads,
-    config::snapshot::{AppProtocol, Snapshot, SpiffeId},
+    config::snapshot::{AppProtocol, ServicePort, Snapshot, SpiffeId},
     drain::{DrainWatch, Stage},
     error::Failure,
     filter::{Chains, StreamId},
@@ -64,6 +67,8 @@ pub struct Shared {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The certificates in force.
     pub certificates: Certificates,
+    /// How requests ask for policy that is not there yet.
+    pub needs: Needs,
     /// How the end is told.
     pub drain: DrainWatch,
     /// When the sidecar started: the zero of its clock.
@@ -133,6 +138,11 @@ impl Worker {
     /// The policy in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(self.snapshot.borrow_mut().load())
+    }
+
+    /// The policy in which all that concerns a service is known, once it is. Boxed: few requests ever wait for it.
+    pub async fn whole(&self, service: &ServicePort) -> Result<Arc<Snapshot>, Failure> {
+        Box::pin(self.shared.needs.whole(service, || self.snapshot())).await
     }
 
     /// Time on the sidecar's clock.

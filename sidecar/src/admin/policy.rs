@@ -1,6 +1,6 @@
 //! The policy in force as an operator reads it. Values of headers are not shown: people put secrets there.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{ops::Not, sync::atomic::Ordering, time::Duration};
 
 use serde::Serialize;
 
@@ -25,6 +25,8 @@ struct ServiceDump {
     service: String,
     port: u16,
     protocol: String,
+    #[serde(skip_serializing_if = "Not::not")]
+    by_name_only: bool,
     routes: Vec<RouteDump>,
     regions: Vec<RegionDump>,
     skipped: Vec<SkippedDump>,
@@ -103,6 +105,7 @@ fn service(port: &ServicePort, now: Duration) -> ServiceDump {
         service: port.service.to_string(),
         port: port.port,
         protocol: format!("{:?}", port.protocol),
+        by_name_only: !port.whole,
         routes: routes(&port.routes),
         regions: regions.iter().map(region).collect(),
         skipped: skipped.iter().map(|s| SkippedDump { region: s.region.to_string(), why: s.why }).collect(),

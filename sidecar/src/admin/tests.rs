@@ -92,7 +92,15 @@ fn snapshot() -> Snapshot {
     let condition = Match { path, method: None, headers: Vec::new(), query: Vec::new() };
     routes.insert(Some("orders.shop"), condition, Arc::new(rule));
     let label = Arc::clone(&service.label);
-    let port = ServicePort { service, port: 80, protocol: AppProtocol::Auto, filters: None, routes, cluster };
+    let port = ServicePort {
+        service,
+        port: 80,
+        protocol: AppProtocol::Auto,
+        whole: true,
+        filters: None,
+        routes,
+        cluster,
+    };
     let mut destinations = DestinationIndex::default();
     destinations.by_name.insert((label, 80), Arc::new(port));
     assert!(matches!(destinations.of_authority("x", None), Destination::External));

@@ -23,7 +23,7 @@ use self::{control::Control, sockets::Sockets, workers::Workers};
 use crate::{
     config::bootstrap::Config,
     drain::{Drain, DrainWatch, Stage},
-    worker::Shared,
+    worker::{Needs, Shared},
 };
 
 /// Why a sidecar does not start. Each says what to do.
@@ -77,9 +77,12 @@ impl Starting {
     /// Loads the certificates and looks for a policy. One that is missing or bad is waited for.
     pub fn begin(config: Config, policy: Option<PathBuf>) -> Result<Self, StartError> {
         let (drain, watch) = Drain::new();
+        // A policy file is whole: nobody asks.
+        let (needs, _) = Needs::new();
         let shared = Shared {
             snapshot: Arc::new(ArcSwap::default()),
             certificates: certificates::none(&config),
+            needs,
             drain: watch,
             started: Instant::now(),
         };

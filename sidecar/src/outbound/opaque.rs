@@ -90,12 +90,13 @@ fn begin(connection: &Connection) -> Exchange {
 
 /// Who is meant, once its service's filters have seen the connection begin.
 async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<Destination, Failure> {
-    let destination = destination(connection, &connection.worker.snapshot());
-    let service = match &destination {
-        Destination::Service(service) => Some(service),
-        Destination::Direct(direct) => direct.owner.as_ref(),
-        Destination::External => None,
-    };
+    let worker = &connection.worker;
+    let mut destination = destination(connection, &worker.snapshot());
+    while let Some(service) = destination.service().filter(|service| !service.whole) {
+        let later = worker.whole(service).await?;
+        destination = self::destination(connection, &later);
+    }
+    let service = destination.service();
     exchange.to_service(service.map(|service| &service.service.label));
     let chain = service.and_then(|service| service.filters.as_ref());
     exchange.admit(chain, None, &connection.admitted).await?;

@@ -72,8 +72,12 @@ impl Connection {
         // Trace: continued, or begun here.
         exchange.trace(&mut head.headers);
 
-        // Service: which one is meant.
-        let plan = self.plan(snapshot, &head)?;
+        // Service: which one is meant. A control plane tells names first, and what concerns a service when it is asked.
+        let mut plan = self.plan(snapshot, &head)?;
+        while let Some(service) = plan.service().filter(|service| !service.whole) {
+            let later = self.worker.whole(service).await?;
+            plan = self.plan(&later, &head)?;
+        }
         let service = plan.service();
         exchange.to_service(service.map(|s| &s.service.label));
 

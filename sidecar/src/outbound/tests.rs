@@ -1,22 +1,25 @@
 //! Requests on their whole way through a worker, with filters that do as a test tells them, to a server that answers
 //! with what it got.
 
-use std::{cell::RefCell, future::pending, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell, collections::BTreeSet, future::pending, net::SocketAddr, rc::Rc, sync::Arc, time::Instant,
+};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Collected, StreamBody};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::LocalSet,
 };
 use trama_proto::document::Document;
 
-use super::{Connection, Meant};
+use super::{Connection, Meant, opaque};
 use crate::{
     config::{
-        convert::{Local, convert},
+        convert::{Extent, Local, convert_part},
         snapshot::{Rule, Snapshot, state::Registry},
     },
     drain::Drain,
@@ -27,7 +30,7 @@ use crate::{
     http::{Answer, Handler, HttpLimits, body::Body, ending::Ending, h1, h2, interim::Interim},
     telemetry::{Format, LogOutput, TelemetryConfig, TelemetryHub},
     upstream::{Certificates, UpstreamLimits},
-    worker::{Settings, Shared, Worker},
+    worker::{Answers, Needs, Settings, Shared, Worker},
 };
 
 /// Answers with what it got, once it has all of it, and writes down what it got.
@@ -54,6 +57,8 @@ struct World {
     connection: Rc<Connection>,
     hub: TelemetryHub,
     rule: Arc<Rule>,
+    documents: Vec<Document>,
+    answers: Option<Answers>,
 }
 
 impl World {
@@ -66,14 +71,17 @@ impl World {
     async fn with(protocol: &str, filters: &str, more: &str) -> Self {
         let application = Rc::<Application>::default();
         let port = serve(protocol, &application).await;
-        let snapshot = Arc::new(snapshot(port, protocol, filters, more));
+        let documents = documents(port, protocol, filters, more);
+        let snapshot = Arc::new(snapshot(&documents, Extent::Whole));
         let service = snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap();
         let rule = Arc::clone(&service.routes.any_host.prefix[""][0].rule);
         let config = TelemetryConfig { access_log: LogOutput::None, ..Default::default() };
         let hub = TelemetryHub::start(config).unwrap();
+        let (needs, answers) = Needs::new();
         let shared = Shared {
             snapshot: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             certificates: Certificates::default(),
+            needs,
             drain: Drain::new().1,
             started: Instant::now(),
         };
@@ -84,7 +92,7 @@ impl World {
             admitted: Admitted::default(),
             ending: Ending::default(),
         });
-        Self { application, connection, hub, rule }
+        Self { application, connection, hub, rule, documents, answers: Some(answers) }
     }
 
     /// The same with this filter on the rule.
@@ -146,7 +154,7 @@ async fn serve(protocol: &str, application: &Rc<Application>) -> u16 {
     port
 }
 
-fn snapshot(port: u16, protocol: &str, filters: &str, more: &str) -> Snapshot {
+fn documents(port: u16, protocol: &str, filters: &str, more: &str) -> Vec<Document> {
     let text = format!(
         "
 kind: Service
@@ -162,9 +170,14 @@ metadata: {{ name: r, namespace: shop }}
 spec: {{ parentRefs: [{{ service: orders }}], rules: [{{ filters: {filters} }}] }}
 {more}"
     );
-    let documents = Document::parse("p.yaml", &text).unwrap();
+    Document::parse("p.yaml", &text).unwrap()
+}
+
+fn snapshot(documents: &[Document], extent: Extent<'_>) -> Snapshot {
+    let documents: Vec<_> = documents.iter().collect();
     let local = Local { namespace: "shop".to_owned(), region: String::new() };
-    convert(&documents, &local, &mut Registry::default(), 1).unwrap_or_else(|problems| panic!("{problems}"))
+    let snapshot = convert_part(&documents, extent, &local, &mut Registry::default(), 1);
+    snapshot.unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 fn settings() -> Settings {
@@ -390,6 +403,77 @@ async fn a_connection_that_nobody_redirected_would_come_back_and_is_refused() {
             super::captured(Rc::clone(&world.connection.worker), accepted, peer).await;
             assert_eq!(world.ended("loop_detected"), 1);
             drop(client);
+        })
+        .await;
+}
+
+impl World {
+    /// The same, but of the service only the name is known.
+    async fn by_name() -> (Self, Answers) {
+        let mut world = Self::new("HTTP2", "[]").await;
+        world.put_in_force(Extent::Services(&BTreeSet::new()));
+        let answers = world.answers.take().unwrap();
+        (world, answers)
+    }
+
+    fn put_in_force(&self, extent: Extent<'_>) {
+        self.connection.worker.shared.snapshot.store(Arc::new(snapshot(&self.documents, extent)));
+    }
+}
+
+#[tokio::test]
+async fn a_request_waits_for_what_concerns_its_service() {
+    LocalSet::new()
+        .run_until(async {
+            let (world, mut answers) = World::by_name().await;
+            let told = async {
+                assert_eq!(answers.questions.recv().await.as_deref(), Some("shop/orders"));
+                // News of something else.
+                answers.changes.send_replace(());
+                tokio::task::yield_now().await;
+                world.put_in_force(Extent::Services(&BTreeSet::from(["shop/orders".into()])));
+                answers.changes.send_replace(());
+            };
+            let ((status, ..), ()) = tokio::join!(world.put(), told);
+            assert_eq!(status, StatusCode::OK);
+            assert_eq!(world.put().await.0, StatusCode::OK);
+            assert!(answers.questions.try_recv().is_err(), "what is known is not asked for");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_which_nothing_is_told_in_time_is_refused_by_name() {
+    LocalSet::new()
+        .run_until(async {
+            let (world, answers) = World::by_name().await;
+            let began = tokio::time::Instant::now();
+            let (status, headers, _) = world.put().await;
+            assert_eq!((status, began.elapsed().as_secs()), (StatusCode::SERVICE_UNAVAILABLE, 1));
+            assert_eq!(headers["trama-reason"], "service_pending");
+            assert_eq!(world.ended("service_pending"), 1);
+            drop(answers);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_opaque_connection_waits_as_well() {
+    LocalSet::new()
+        .run_until(async {
+            let (world, mut answers) = World::by_name().await;
+            let (mut client, ours) = tokio::io::duplex(64);
+            let carried = opaque::carry(&world.connection, ours, None);
+            let told = async {
+                assert_eq!(answers.questions.recv().await.as_deref(), Some("shop/orders"));
+                world.put_in_force(Extent::Whole);
+                answers.changes.send_replace(());
+                client.shutdown().await.unwrap();
+                // The application speaks first, in HTTP/2, because it was reached.
+                assert!(client.read_u8().await.is_ok());
+                drop(client);
+            };
+            tokio::join!(carried, told);
         })
         .await;
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use trama_proto::policy::v1::plugin_chain_spec::Direction;
 
 use super::{
-    Local,
+    Extent, Local,
     chain::Chains,
     cluster::{Clusters, Placed},
     findings::{Findings, quoted},
@@ -20,7 +20,7 @@ pub(super) fn build(
     clusters: &Clusters<'_>,
     mut tables: Tables,
     chains: &Chains,
-    local: &Local,
+    (local, extent): (&Local, Extent<'_>),
     findings: &mut Findings,
 ) -> DestinationIndex {
     let mut index = DestinationIndex { inbound: chains.inbound().collect(), ..DestinationIndex::default() };
@@ -32,6 +32,7 @@ pub(super) fn build(
                 service: service.name.clone(),
                 port: port.port,
                 protocol: port.protocol,
+                whole: extent.covers(&service.name.label),
                 filters: chains.of(&service.name, Direction::Outbound),
                 routes: tables.remove(&key).unwrap_or_default(),
                 cluster: Arc::clone(cluster),

@@ -31,10 +31,10 @@ pub(super) struct Index<'d> {
 
 impl<'d> Index<'d> {
     /// Sorts documents by kind. Two of one name, or two of a kind of which there is one, are problems.
-    pub(super) fn of(documents: &'d [Document], findings: &mut Findings) -> Self {
+    pub(super) fn of(documents: &[&'d Document], findings: &mut Findings) -> Self {
         let mut index = Self::default();
         let mut named = HashMap::new();
-        let mut sorted: Vec<_> = documents.iter().collect();
+        let mut sorted = documents.to_vec();
         sorted.sort_by(|a, b| a.id.cmp(&b.id));
         for document in sorted {
             if let Some(first) = named.insert(&document.id, document) {

@@ -20,6 +20,8 @@ mod service;
 mod settings;
 mod unsupported;
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use trama_proto::{Problems, document::Document};
 
 use self::{findings::Findings, index::Index};
@@ -37,9 +39,39 @@ pub struct Local {
     pub region: String,
 }
 
-/// Compiles a policy. `number` is the new snapshot's revision. The registry gives the state that outlives snapshots.
+/// How much of a policy its documents are.
+#[derive(Clone, Copy, Debug)]
+pub enum Extent<'a> {
+    /// All of it.
+    Whole,
+    /// All names and addresses, but what concerns services only for these, `namespace/name`.
+    Services(&'a BTreeSet<Arc<str>>),
+}
+
+impl Extent<'_> {
+    fn covers(self, service: &str) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Services(known) => known.contains(service),
+        }
+    }
+}
+
+/// Compiles a whole policy. `number` is the new snapshot's revision. The registry gives the state that outlives snapshots.
 pub fn convert(
     documents: &[Document],
+    local: &Local,
+    registry: &mut Registry,
+    number: u64,
+) -> Result<Snapshot, Problems> {
+    let documents: Vec<_> = documents.iter().collect();
+    convert_part(&documents, Extent::Whole, local, registry, number)
+}
+
+/// Compiles what is known of a policy.
+pub fn convert_part(
+    documents: &[&Document],
+    extent: Extent<'_>,
     local: &Local,
     registry: &mut Registry,
     number: u64,
@@ -55,7 +87,8 @@ pub fn convert(
     let clusters = cluster::build(&index, &services, &endpoints, &policies, registry, &mut findings);
     let tables = route::build(&index, &services, &clusters, &mut findings);
     let chains = chain::read(&index, &services, &mut findings);
-    let destinations = destination::build(&services, &clusters, tables, &chains, local, &mut findings);
+    let destinations =
+        destination::build(&services, &clusters, tables, &chains, (local, extent), &mut findings);
 
     let snapshot = Snapshot {
         revision: Revision { number, digest: digest(documents) },
@@ -70,8 +103,8 @@ pub fn convert(
 
 /// FNV-1a over the resources in the order of their names: the same for the same policy on every sidecar, however the
 /// file is laid out.
-fn digest(documents: &[Document]) -> u64 {
-    let mut sorted: Vec<_> = documents.iter().collect();
+fn digest(documents: &[&Document]) -> u64 {
+    let mut sorted = documents.to_vec();
     sorted.sort_by(|a, b| a.id.cmp(&b.id));
     fnv1a(sorted.into_iter().flat_map(|document| document.encode()))
 }

@@ -402,3 +402,19 @@ fn each_bad_policy_is_refused_with_its_message() {
     let expected = std::fs::read_to_string(GOLDEN).unwrap_or_default();
     assert!(told == expected, "{GOLDEN} is out of date: run with UPDATE_GOLDEN=1. Now:\n{told}");
 }
+
+#[test]
+fn what_nobody_asked_for_is_known_by_name_only() {
+    let text = format!(
+        "{BASE}---\nkind: Service\nmetadata: {{ name: prices, namespace: shop }}\nspec: {{ ports: [{{ port: 80 }}] }}\n"
+    );
+    let documents = Document::parse("p.yaml", &text).unwrap();
+    let documents: Vec<_> = documents.iter().collect();
+    let whole = |known: Extent<'_>| {
+        let snapshot = convert_part(&documents, known, &local(), &mut Registry::default(), 1).unwrap();
+        ["shop/orders", "shop/prices"]
+            .map(|label| snapshot.destinations.of_name(&label.into(), 80).unwrap().whole)
+    };
+    assert_eq!(whole(Extent::Whole), [true, true]);
+    assert_eq!(whole(Extent::Services(&BTreeSet::from(["shop/orders".into()]))), [true, false]);
+}

@@ -9,7 +9,7 @@ use trama_proto::{
 use super::findings::Findings;
 
 /// Adds a problem for each field that has no effect in this version.
-pub(super) fn check(documents: &[Document], findings: &mut Findings) {
+pub(super) fn check(documents: &[&Document], findings: &mut Findings) {
     for document in documents {
         for field in fields(&document.resource) {
             let remedy = "remove it: this version of the sidecar would not keep it";

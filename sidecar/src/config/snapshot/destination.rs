@@ -23,6 +23,9 @@ pub struct ServicePort {
     pub port: u16,
     /// What is spoken there.
     pub protocol: AppProtocol,
+    /// Whether all that concerns it is known. Else only its name and addresses are, and a request has to wait: what is not
+    /// known yet may be a route, a filter, or a region that is forbidden.
+    pub whole: bool,
     /// What requests and connections to it pass before a route is looked for.
     pub filters: Option<Arc<FilterChain>>,
     /// Its routes; empty: everything goes to the service's own endpoints.
@@ -51,6 +54,17 @@ pub enum Destination {
     Direct(Direct),
     /// Nobody that policy knows.
     External,
+}
+
+impl Destination {
+    /// The service whose policy holds, if there is one.
+    pub fn service(&self) -> Option<&Arc<ServicePort>> {
+        match self {
+            Self::Service(service) => Some(service),
+            Self::Direct(direct) => direct.owner.as_ref(),
+            Self::External => None,
+        }
+    }
 }
 
 /// The indexes behind [`Destination`].
