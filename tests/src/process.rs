@@ -98,9 +98,24 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
-    /// SIGKILL, to the process and what it started; returns when it is gone.
-    pub fn kill_hard(&mut self) {
+    /// SIGSTOP, to the process and what it started: they do nothing more, while their sockets go on receiving.
+    pub fn pause(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT, after [`Process::pause`].
+    pub fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// SIGKILL, to the process and what it started. Does not wait, so that several can be killed in one moment.
+    pub fn send_kill(&mut self) {
         self.signal(Signal::KILL);
+    }
+
+    /// The same; returns when it is gone.
+    pub fn kill_hard(&mut self) {
+        self.send_kill();
         if self.ended.is_none() {
             self.ended = self.child.wait().ok();
         }

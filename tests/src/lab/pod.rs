@@ -115,6 +115,11 @@ impl Pod {
         })?
     }
 
+    /// How many bytes have arrived for a TCP port of the pod and are not read.
+    pub fn unread(&self, port: u16) -> Result<usize, LabError> {
+        self.inside(|| unread(port))
+    }
+
     /// Delays every packet that the pod sends.
     pub fn delay(&self, delay: Duration) -> Result<(), LabError> {
         let tc = programs::find("tc").ok_or(LabError::Missing { program: "tc", package: "iproute2" })?;
@@ -210,4 +215,17 @@ fn is_listening(port: u16) -> bool {
             columns.next().is_some_and(|local| local.ends_with(&suffix)) && columns.nth(1) == Some("0A")
         })
     })
+}
+
+/// The sum of what lies in the port's receive queues. The tables' second column is the local address, the fifth says how
+/// much waits to be acknowledged and how much to be read.
+fn unread(port: u16) -> usize {
+    let suffix = format!(":{port:04X}");
+    let waits = |line: &str| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns.next().filter(|local| local.ends_with(&suffix))?;
+        usize::from_str_radix(columns.nth(2)?.split_once(':')?.1, 16).ok()
+    };
+    let tables = ["tcp", "tcp6"].map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")));
+    tables.iter().flatten().flat_map(|table| table.lines().skip(1)).filter_map(waits).sum()
 }

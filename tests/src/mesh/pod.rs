@@ -198,6 +198,18 @@ impl Pod {
         Client::begin(stream, speaks, authority).await.unwrap()
     }
 
+    /// How many bytes have arrived for a port of it and are not read.
+    ///
+    /// # Panics
+    /// Where it is not in a namespace.
+    #[must_use]
+    pub fn unread(&self, port: u16) -> usize {
+        match &self.net {
+            Net::Lab(pod, _) => pod.unread(port).unwrap(),
+            Net::Loopback(_) => panic!("{} is not in a namespace", self.name),
+        }
+    }
+
     /// Where real peers run that are to be in this pod.
     #[must_use]
     pub fn place(&self) -> Box<dyn peers::Place> {
@@ -244,6 +256,24 @@ impl Pod {
             Some(Sidecar::Process(process)) => process,
             _ => panic!("{} has no sidecar process", self.name),
         }
+    }
+
+    /// Kills a real HTTP application and its sidecar's process in one moment; returns when both are gone.
+    ///
+    /// # Panics
+    /// Where one of them is no process.
+    pub fn kill_at_once(&mut self, application_first: bool) {
+        let (Some(Running::Http(application, _)), Some(Sidecar::Process(sidecar))) =
+            (&mut self.application, &mut self.sidecar)
+        else {
+            panic!("{} is not two processes", self.name)
+        };
+        let mut both = [&mut application.process, sidecar];
+        if !application_first {
+            both.reverse();
+        }
+        both.iter_mut().for_each(|process| process.send_kill());
+        both.iter_mut().for_each(|process| process.kill_hard());
     }
 
     /// Starts its sidecar's process anew, with a log of its own.
