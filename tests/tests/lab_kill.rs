@@ -18,6 +18,8 @@ use trama_tests::mesh::{
 const ORDERS: &str = "shop/orders";
 const GETS: usize = 30;
 const POSTS: usize = 10;
+/// Where captured calls arrive.
+const OUTBOUND: u16 = 15001;
 /// An order of this length is more than any head.
 const ORDER: usize = 2000;
 
@@ -140,6 +142,34 @@ async fn what_only_the_sidecar_had_counts_as_delivered() {
     mesh.pod_mut("first").kill_at_once(false);
     judge(&mesh, under_way, &seen).await;
     assert!(mesh.pod("first").posts().is_empty(), "a sidecar that was paused passed something on");
+}
+
+/// What the calling sidecar had not written to the region before it heard of its end is nobody's yet.
+#[tokio::test]
+async fn what_no_byte_was_sent_of_goes_to_the_other_region_whatever_its_method() {
+    let (second, seen) = Application::recording("second");
+    let mut mesh = two_regions(&second).await;
+    let service = mesh.service(ORDERS);
+    let mut clients = Vec::new();
+    for _ in 0..POSTS {
+        let mut client = mesh.pod("storefront").http_to(service, Speaks::Http1, "orders.shop").await;
+        assert_eq!(client.get("/").await.header("x-served-by"), "first");
+        clients.push(client);
+    }
+    // When it goes on it finds the orders first, and then that the connection which they are to go on has ended.
+    mesh.pod_mut("storefront").process().pause();
+    let mut under_way = JoinSet::new();
+    for (order, client) in clients.into_iter().enumerate() {
+        under_way.spawn(ask(client, "/order", Some(order)));
+    }
+    let there = || async { (mesh.pod("storefront").unread(OUTBOUND) >= POSTS * ORDER).then_some(()) };
+    until("the orders lie before the calling sidecar", there).await;
+    mesh.pod_mut("first").kill_at_once(false);
+    mesh.pod_mut("storefront").process().resume();
+    for outcome in under_way.join_all().await {
+        assert_eq!(outcome.told(), (200, "", "second"), "{:?}", outcome.order);
+    }
+    assert_eq!(seen.of("/order").len(), POSTS);
 }
 
 /// Two hundred GETs and twenty POSTs a second, and a region that dies among them.

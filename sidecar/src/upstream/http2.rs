@@ -23,6 +23,7 @@ use super::{
     limits::UpstreamLimits,
     ping,
     places::{Look, Place, Places},
+    written::Written,
 };
 use crate::{
     error::{Failure, Reached, Reason},
@@ -59,6 +60,8 @@ pub(super) struct Life {
     pub(super) active: Cell<usize>,
     /// How often the peer was heard: heads of answers and acknowledged pings.
     pub(super) heard: Cell<u64>,
+    /// How often something was written.
+    written: Cell<u64>,
     /// Whether the connection has ended.
     pub(super) closed: Cell<bool>,
 }
@@ -66,6 +69,19 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn hear(&self) {
         self.heard.set(self.heard.get().wrapping_add(1));
+    }
+
+    pub(super) fn write(&self) {
+        self.written.set(self.written.get().wrapping_add(1));
+    }
+
+    /// What the connection's failure means to a request that was queued when so much had been written. If nothing has
+    /// been written since, the connection had ended before: no byte of the request was sent to anybody.
+    fn judge(&self, mut failure: Failure, written: u64) -> Failure {
+        if self.written.get() == written {
+            failure.reached = Reached::No;
+        }
+        failure
     }
 }
 
@@ -184,6 +200,7 @@ pub(super) async fn send(
     let (head, body) = request.into_parts();
     let ends = body.is_end_stream();
     way.handed_over.set(true);
+    let written = connection.life.written.get();
     let (response, stream) = match sender.send_request(Request::from_parts(head, ()), ends) {
         Ok(sent) => sent,
         Err(error) => return Err(failure::http2(&error)),
@@ -198,8 +215,9 @@ pub(super) async fn send(
         }
         Err(error) => {
             let broken = stream_held.broken_body().await;
-            let failure = broken.as_ref().map_or_else(|| failure::http2(&error), failure::body);
-            Err(failure)
+            Err(broken
+                .as_ref()
+                .map_or_else(|| connection.life.judge(failure::http2(&error), written), failure::body))
         }
     }
 }
@@ -344,6 +362,7 @@ async fn handshake(
     pinged: Option<Liveness>,
     counted: impl Sized + 'static,
 ) -> Result<(SendRequest<Bytes>, Rc<Life>), Failure> {
+    let life = Rc::<Life>::default();
     let handshake = Builder::new()
         .initial_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
@@ -351,11 +370,10 @@ async fn handshake(
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(limits.send_buffer)
         .enable_push(false)
-        .handshake(stream)
+        .handshake(Written::new(stream, &life))
         .await;
     let (sender, mut connection) = handshake.map_err(|e| Failure::before(Reason::ConnectFailed).detail(e))?;
     let pings = connection.ping_pong();
-    let life = Rc::<Life>::default();
     let driven = Driven { life: Rc::clone(&life), _counted: counted };
     let driver = tokio::task::spawn_local(async move {
         // Its errors reach the requests that meet them.

@@ -17,6 +17,7 @@ mod places;
 mod pool;
 mod relay;
 mod tunnel;
+mod written;
 
 #[cfg(test)]
 mod tests;
