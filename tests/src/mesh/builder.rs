@@ -49,6 +49,7 @@ pub struct PodSpec {
     identity: String,
     record_identity: Option<String>,
     certificate: Certificate,
+    workers: u16,
     config: String,
     spans_to: Option<SocketAddr>,
     listeners: Vec<(String, String)>,
@@ -65,7 +66,8 @@ impl PodSpec {
             identity: format!("spiffe://{TRUST_DOMAIN}/ns/shop/sa/{name}"),
             record_identity: None,
             certificate: Certificate::default(),
-            config: "workers: 1\n".to_owned(),
+            workers: 1,
+            config: String::new(),
             spans_to: None,
             listeners: vec![("explicit".to_owned(), "protocol: HTTP".to_owned())],
         }
@@ -117,6 +119,13 @@ impl PodSpec {
     #[must_use]
     pub fn certificate(mut self, certificate: Certificate) -> Self {
         self.certificate = certificate;
+        self
+    }
+
+    /// How many workers its sidecar has; one if nothing is said.
+    #[must_use]
+    pub fn workers(mut self, workers: u16) -> Self {
+        self.workers = workers;
         self
     }
 
@@ -279,10 +288,12 @@ fn configuration(own: &Path, spec: &PodSpec, net: &Net) -> String {
     let spans = spec.spans_to.map(|to| format!(", otlpEndpoint: \"http://{to}\"")).unwrap_or_default();
     let mut text = format!(
         "node: {{ name: {name}, namespace: shop, service: {service}, region: \"{region}\" }}\n\
+         workers: {workers}\n\
          identity: {{ certificate: {own}/identity.pem, key: {own}/identity.key, bundle: {own}/../ca.pem }}\n\
          telemetry: {{ accessLog: {own}/access.log{spans} }}\n",
         name = spec.name,
         region = spec.region,
+        workers = spec.workers,
     );
     if let Net::Loopback(_) = net {
         let ways = "capture: { outbound: false, inbound: false }";
