@@ -67,7 +67,7 @@ const FORMATS: &[(&str, &str, &str, &str)] = &[
 pub(crate) fn policy(pool: &DescriptorPool) -> Result<Value, String> {
     let resource =
         pool.get_message_by_name("trama.policy.v1.Resource").ok_or("trama.policy.v1.Resource is missing")?;
-    let mut defs = shared_definitions();
+    let mut defs = shared_definitions(pool)?;
     let mut kinds = Vec::new();
     for field in resource.fields() {
         let Kind::Message(message) = field.kind() else {
@@ -86,22 +86,26 @@ pub(crate) fn policy(pool: &DescriptorPool) -> Result<Value, String> {
     }))
 }
 
-fn shared_definitions() -> Map<String, Value> {
-    let mut defs: Map<String, Value> = FORMATS
-        .iter()
-        .map(|(_, name, title, pattern)| {
-            ((*name).to_owned(), json!({ "type": "string", "title": title, "pattern": pattern }))
-        })
-        .collect();
+fn shared_definitions(pool: &DescriptorPool) -> Result<Map<String, Value>, String> {
+    let formats =
+        pool.get_enum_by_name("trama.schema.v1.Format").ok_or("trama.schema.v1.Format is missing")?;
+    let mut defs = Map::new();
+    for (format, name, title, pattern) in FORMATS {
+        let value = formats.get_value_by_name(format).ok_or_else(|| format!("{format} is no format"))?;
+        let text = comment(&formats.parent_file(), value.path(), value.full_name())?;
+        let schema = json!({ "type": "string", "title": title, "description": text, "pattern": pattern });
+        defs.insert((*name).to_owned(), schema);
+    }
     defs.insert(
         "Duration".to_owned(),
         json!({
             "type": "string",
             "title": "a length of time with its unit, such as `1.5s`, `250ms` or `1h30m`",
+            "description": "Gateway API's GEP-2257, and the JSON form of protobuf's Duration.",
             "pattern": "^([0-9]+(\\.[0-9]{1,9})?(h|ms|m|s))+$",
         }),
     );
-    defs
+    Ok(defs)
 }
 
 /// Adds what only a document's outermost level has.

@@ -1,6 +1,6 @@
 //! The text forms of values, in the schema and for serde.
 
-/// The schema of a length of time. The reader brings it to protobuf's canonical form.
+/// Gateway API's GEP-2257, or the JSON form of protobuf's Duration.
 #[derive(schemars::JsonSchema)]
 #[schemars(
     rename = "Duration",
@@ -10,7 +10,7 @@
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct DurationText(String);
 
-/// The schema of an address with a port.
+/// An IPv6 address stands in brackets (RFC 3986 section 3.2.2).
 #[derive(schemars::JsonSchema)]
 #[schemars(
     rename = "SocketAddress",
@@ -20,7 +20,7 @@ pub struct DurationText(String);
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct SocketAddressText(String);
 
-/// The schema of a DNS label.
+/// RFC 1123 section 2.1; it may be empty.
 #[derive(schemars::JsonSchema)]
 #[schemars(
     rename = "Label",

@@ -64,11 +64,11 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Timeouts {
-    /// To make a TCP connection to an endpoint.
+    /// To make a connection to an endpoint, its TLS handshake included.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub connect: Duration,
-    /// For a TLS handshake, on either side.
+    /// For the TLS handshake of a downstream peer.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub tls_handshake: Duration,

@@ -16,17 +16,18 @@ use super::text::{self, DurationText, HttpUrlText, LabelText};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Node {
-    /// Its name in logs and traces, such as the pod's. Left out: the machine's host name.
+    /// What traces call it where `service` is left out, such as the pod's name. Left out: the machine's host name.
     pub name: Option<String>,
     /// The namespace it runs in: names of services without a namespace are looked up there.
     #[schemars(with = "LabelText")]
     pub namespace: String,
-    /// The service that its application belongs to, for logs, metrics and traces.
+    /// The service that its application belongs to, for logs, metrics and traces, and whose filters stand before a port that
+    /// is in no policy.
     pub service: Option<String>,
     /// The region it runs in. Empty: no region is nearer than another.
     #[schemars(with = "LabelText")]
     pub region: String,
-    /// The zone it runs in.
+    /// The zone it runs in. It has no effect yet.
     #[schemars(with = "LabelText")]
     pub zone: String,
 }
@@ -111,7 +112,7 @@ pub struct Identity {
     pub key: PathBuf,
     /// PEM file of the authorities of the trust domain.
     pub bundle: PathBuf,
-    /// The trust domain. Left out: that of the certificate.
+    /// The trust domain that callers must belong to. Left out: that of the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_domain: Option<String>,
 }
@@ -173,7 +174,7 @@ impl Default for Admin {
 pub struct Telemetry {
     /// Where the access log goes.
     pub access_log: AccessLogTarget,
-    /// The OTLP/gRPC receiver of traces. Left out: the policy's, or else no trace is exported.
+    /// The OTLP/gRPC receiver of traces. Left out: no trace is exported.
     #[schemars(with = "Option<HttpUrlText>")]
     pub otlp_endpoint: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 pub(super) use trama_proto::settings::text::{DurationText, LabelText, SocketAddressText, duration};
 
-/// The schema of an HTTP address without path. Spans are sent without TLS.
+/// Without path, query and user. Spans are sent without TLS.
 #[derive(schemars::JsonSchema)]
 #[schemars(
     rename = "HttpUrl",
