@@ -6,6 +6,7 @@ mod demo;
 mod error;
 mod fuzz;
 mod process;
+mod reference;
 mod source;
 mod test;
 mod tools;
@@ -36,6 +37,8 @@ enum Command {
     Test(test::Args),
     /// Run the quick suites that need no build of the tests: format, lints, deny, unused-deps
     Check,
+    /// Write the published schemas and the book's tables of fields anew from the code
+    Reference,
     /// Show how large files and functions are, tests left out
     Sizes,
     /// Measure CPU time, memory and start beside Envoy, nginx and haproxy
@@ -59,6 +62,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Check => test::run(&test::Args::quick()),
+        Command::Reference => reference::run(),
         Command::Sizes => source::report(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

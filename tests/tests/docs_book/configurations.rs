@@ -1,6 +1,7 @@
 //! Every configuration in the documentation is one that the sidecar would take, and the table of defaults is true.
 
-use trama_sidecar::config::bootstrap::Config;
+use serde_json::{Map, Value};
+use trama_sidecar::config::bootstrap::{self, Config};
 
 use crate::pages::{self, Block};
 
@@ -21,13 +22,17 @@ fn every_configuration_is_valid() {
     }
 }
 
+fn reference() -> Vec<Block> {
+    let page = pages::all().into_iter().find(|page| page.path.ends_with("reference/config.md")).unwrap();
+    pages::blocks(&page, "yaml")
+}
+
 #[test]
 fn the_reference_shows_every_field_with_its_default() {
-    let page = pages::all().into_iter().find(|page| page.path.ends_with("reference/config.md")).unwrap();
-    let all = &pages::blocks(&page, "yaml")[0];
+    let all = &reference()[0];
     assert_eq!(parsed(all), Config::default());
     // What is equal by default might also be missing: every field must be written.
-    let serde_json::Value::Object(sections) = serde_json::to_value(Config::default()).unwrap() else {
+    let Value::Object(sections) = serde_json::to_value(Config::default()).unwrap() else {
         panic!("a configuration is an object");
     };
     for (section, fields) in sections {
@@ -41,6 +46,25 @@ fn the_reference_shows_every_field_with_its_default() {
 /// What has no default is shown in a comment.
 fn shows(text: &str, indent: &str, field: &str) -> bool {
     ["", "# "].iter().any(|comment| text.contains(&format!("\n{indent}{comment}{field}:")))
+}
+
+/// Those of lists and of sections without a default as well.
+#[test]
+fn the_reference_shows_every_field_of_the_schema() {
+    let blocks = reference();
+    // `  name: x`, `{ name: x }`, `- name: x` and `# name: x`, but not `hostname: x`.
+    let shown = |field: &str| {
+        let field = format!(" {field}:");
+        blocks.iter().any(|block| format!(" {}", block.text).replace('\n', "\n ").contains(&field))
+    };
+    let schema = bootstrap::schema();
+    let definitions = schema["$defs"].as_object().unwrap().iter();
+    let groups = definitions.map(|(name, group)| (name.as_str(), group)).chain([("the file", schema)]);
+    for (name, group) in groups {
+        for field in group["properties"].as_object().into_iter().flat_map(Map::keys) {
+            assert!(shown(field), "{field} of {name} is in no example of the page");
+        }
+    }
 }
 
 /// A block that is neither would be judged by nobody.

@@ -4,6 +4,9 @@
 
 mod configurations;
 mod errors;
+mod fields;
 mod links;
 mod pages;
 mod policies;
+mod reference;
+mod refused;
