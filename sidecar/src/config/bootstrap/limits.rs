@@ -11,22 +11,26 @@ use super::text::{self, DurationText};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Bytes of a request's or answer's header, all fields together.
+    /// Bytes of a request's or answer's header, all fields together. A request with more gets 431 `headers_too_large`, an
+    /// answer over HTTP/1 fails as `upstream_malformed`.
     #[schemars(range(min = 1024, max = 1_048_576))]
     pub header_bytes: u32,
-    /// Fields of a request's or answer's header.
+    /// Fields of a request's or answer's header over HTTP/1; over HTTP/2 `headerBytes` alone bounds them. The errors are those
+    /// of `headerBytes`.
     #[schemars(range(min = 8, max = 10_000))]
     pub header_count: u32,
-    /// Bytes of an HTTP/1 request line: method, target, version.
+    /// Bytes of an HTTP/1 request line: method, target, version. With more: 431 `headers_too_large`.
     #[schemars(range(min = 256, max = 1_048_576))]
     pub request_line_bytes: u32,
-    /// Downstream connections of the sidecar, all listeners together.
+    /// Downstream connections of the sidecar, all listeners together, in equal parts for the workers. One more is closed as
+    /// `overloaded`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: u32,
-    /// Streams open at one time on a downstream HTTP/2 connection.
+    /// Streams open at one time on a downstream HTTP/2 connection (RFC 9113 section 5.1.2).
     #[schemars(range(min = 1, max = 10_000))]
     pub max_concurrent_streams: u32,
-    /// Streams that a downstream HTTP/2 connection may reset per second. More closes it (CVE-2023-44487).
+    /// Streams that a downstream HTTP/2 connection may reset per second. More closes it (CVE-2023-44487), and its
+    /// requests end as `overloaded`.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_resets_per_second: u32,
     /// Bytes of a body that are held for each direction of a stream while the next hop reads slowly.
@@ -64,15 +68,17 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Timeouts {
-    /// To make a connection to an endpoint, its TLS handshake included.
+    /// To make a connection to an endpoint, its TLS handshake included, or to get a free one. Then 503 `connect_timeout`, or
+    /// `circuit_open` where none became free.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub connect: Duration,
-    /// For the TLS handshake of a downstream peer.
+    /// For the TLS handshake of a downstream peer. Then it is closed, and counted in `trama_tls_handshakes_total` as `timeout`.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub tls_handshake: Duration,
-    /// From the first byte of a request's header to its last.
+    /// From the first byte of an HTTP/1 request's header to its last; then 408 `request_header_timeout`. Over HTTP/2 the time
+    /// for the connection's preface.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub request_header: Duration,
@@ -80,11 +86,12 @@ pub struct Timeouts {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub detect: Duration,
-    /// An HTTP connection on which no byte moves; an HTTP/2 PING counts as one.
+    /// An HTTP connection of a downstream peer on which no byte moves; an HTTP/2 PING counts as one. Then it is closed, and its
+    /// requests end as `stream_idle`.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub stream_idle: Duration,
-    /// An opaque TCP connection on which nothing moves.
+    /// An opaque TCP connection on which nothing moves. Then it is closed as `stream_idle`.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub tcp_idle: Duration,
@@ -98,7 +105,7 @@ pub struct Timeouts {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub dead_peer: Duration,
-    /// From SIGTERM until what is still open is cut.
+    /// From SIGTERM until what is still open is cut, its requests as `draining`.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub drain: Duration,
@@ -127,7 +134,7 @@ pub struct Pool {
     /// Connections open at one time.
     #[schemars(range(min = 1, max = 65_535))]
     pub max_connections_per_endpoint: u32,
-    /// Requests that wait for a connection, or on HTTP/2 for a stream.
+    /// Requests that wait for a connection, or on HTTP/2 for a stream. One more fails as 503 `overloaded`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_pending_per_endpoint: u32,
     /// Idle HTTP/1.1 connections that are kept.
