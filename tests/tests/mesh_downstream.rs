@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use http::Response;
 use http_body_util::BodyExt;
@@ -121,6 +121,47 @@ async fn a_stream_on_which_nothing_moves_ends_by_its_name() {
             assert_eq!(entry["reason"], "stream_idle", "{speaks:?}: {entry}");
         }
     }
+}
+
+/// A stream ends by itself, however busy its connection is; and one whose bytes flow goes on, however old it is.
+#[tokio::test]
+async fn a_silent_stream_ends_alone_on_a_busy_connection() {
+    let (flow, flowing) = Payload::stream();
+    let flowing = Arc::new(Mutex::new(Some(flowing)));
+    let application = Application::http(move |request| {
+        let flowing = Arc::clone(&flowing);
+        async move {
+            let body = match request.uri().path() {
+                "/silent" => std::future::pending().await,
+                "/flowing" => flowing.lock().unwrap().take().unwrap(),
+                _ => Payload::of("done"),
+            };
+            Response::new(body)
+        }
+    });
+    let mesh = mesh(&application, "timeouts: { streamIdle: 2s }").await;
+    let pod = mesh.pod("storefront");
+    let client = pod.http(Speaks::Http2, "orders.shop").await;
+    let call = |path: &'static str| {
+        let mut client = client.share();
+        tokio::spawn(async move { client.call("GET", path, Payload::empty()).await })
+    };
+    let (silent, flowing) = (call("/silent"), call("/flowing"));
+    let (mut quick, deadline) = (0, Instant::now() + PATIENCE);
+    while !silent.is_finished() {
+        assert!(Instant::now() < deadline, "the silent stream goes on after {quick} others");
+        assert_eq!(&call("/quick").await.unwrap().unwrap().body[..], b"done");
+        assert!(flow.data("x").await, "the stream whose bytes flow has ended");
+        quick += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(silent.await.unwrap().is_err());
+    let entry = pod.logged("/silent").await;
+    assert_eq!(entry["reason"], "stream_idle", "{entry}");
+    drop(flow);
+    assert_eq!(flowing.await.unwrap().unwrap().body.len(), quick);
+    assert!(!client.is_closed());
+    assert!(pod.log().iter().filter(|e| e["path"] != "/silent").all(|e| e["status"] == 200));
 }
 
 fn get(path: &str) -> [(&str, &str); 4] {

@@ -43,6 +43,8 @@ pub enum End {
 
 /// Something that is to be kept until a body has ended: the connection that it comes from.
 pub trait Held {
+    /// A part of the body has passed.
+    fn moved(&self) {}
     /// The body has ended, this way.
     fn release(self: Rc<Self>, end: End);
 }
@@ -175,6 +177,7 @@ impl HttpBody for Body {
         match &frame {
             Some(Ok(frame)) => {
                 let this = &mut *self;
+                this.held.iter().for_each(|held| held.moved());
                 if let (Some(observer), Some(data)) = (&mut this.observer, frame.data_ref()) {
                     observer.on_data(data.len());
                 }

@@ -14,6 +14,14 @@ impl Ending {
         self.0.set(Some(reason));
     }
 
+    /// What `ends` drops, and nothing else on the connection, is cut for this reason. No other request can end meanwhile:
+    /// nothing interrupts a drop.
+    pub fn cut_one(&self, reason: Reason, ends: impl FnOnce()) {
+        let of_all = self.0.replace(Some(reason));
+        ends();
+        self.0.set(of_all);
+    }
+
     /// Why it was cut, if it was.
     pub fn reason(&self) -> Option<Reason> {
         self.0.get()

@@ -86,7 +86,7 @@ pub async fn serve<H: Handler>(
             let (reason, rule) = (Reason::RequestHeaderTimeout, "head_timeout");
             return Poll::Ready(ServeEnd::Unserved { reason, rule });
         }
-        ready!(quiet.poll(cx));
+        ready!(quiet.poll(cx, || ()));
         handler.cut(Reason::StreamIdle);
         Poll::Ready(ServeEnd::Closed)
     })

@@ -3,18 +3,11 @@
 //! hyper's HTTP/1 server has no way to write them, so on HTTP/1 the byte guard under hyper writes them; on HTTP/2 the
 //! stream itself does.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+use std::{cell::Cell, rc::Rc};
 
 use ::http::{HeaderMap, Response, StatusCode, Version, header};
-use bytes::Bytes;
 
-use super::{fields, guard::InFlight};
-
-/// A stream that can still be answered, shared with the future that will answer it.
-pub(super) type Http2Stream = Rc<RefCell<::h2::server::SendResponse<Bytes>>>;
+use super::{fields, guard::InFlight, h2::ServerStream};
 
 /// So many are passed on to one request on HTTP/2; the rest is dropped. They wait there for a client that reads slowly, or
 /// not at all, and nothing else bounds them.
@@ -27,12 +20,12 @@ pub enum Interim {
     /// To an HTTP/1 connection, at this version.
     Http1(Rc<InFlight>, Version),
     /// To an HTTP/2 stream, which takes so many more.
-    Http2(Http2Stream, Cell<u8>),
+    Http2(Rc<ServerStream>, Cell<u8>),
 }
 
 impl Interim {
     /// To an HTTP/2 stream.
-    pub(super) const fn http2(stream: Http2Stream) -> Self {
+    pub(super) const fn http2(stream: Rc<ServerStream>) -> Self {
         Self::Http2(stream, Cell::new(MOST_ON_HTTP2))
     }
 
@@ -65,9 +58,10 @@ impl Interim {
                 let mut head = Response::new(());
                 *head.status_mut() = status;
                 *head.headers_mut() = headers;
-                if let Ok(mut stream) = stream.try_borrow_mut() {
+                stream.moved();
+                if let Ok(mut respond) = stream.respond.try_borrow_mut() {
                     // A stream that is gone tells its own future so.
-                    stream.send_informational(head).ok();
+                    respond.send_informational(head).ok();
                 }
             }
         }
@@ -88,12 +82,12 @@ mod tests {
         let serving = async move {
             let mut server = ::h2::server::handshake(far).await.unwrap();
             let (_, respond) = server.accept().await.unwrap().unwrap();
-            let stream = Rc::new(RefCell::new(respond));
+            let stream = ServerStream::new(respond);
             let interim = Interim::http2(Rc::clone(&stream));
             for _ in 0..3 * MOST_ON_HTTP2 {
                 interim.send(StatusCode::EARLY_HINTS, HeaderMap::new()).await;
             }
-            stream.borrow_mut().send_response(Response::new(()), true).unwrap();
+            stream.respond.borrow_mut().send_response(Response::new(()), true).unwrap();
             server.accept().await.is_none()
         };
         let asking = async move {

@@ -265,10 +265,11 @@ impl Quiet {
         Self { moved, quarter, quiet: 0, timer: Box::pin(tokio::time::sleep(quarter)) }
     }
 
-    /// Ready when it has been quiet for so long.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when it has been quiet for so long. At the end of each quarter of the time `tick` is called.
+    pub fn poll(&mut self, cx: &mut Context<'_>, tick: impl Fn()) -> Poll<()> {
         while self.quiet < 4 {
             ready!(self.timer.as_mut().poll(cx));
+            tick();
             self.quiet = if self.moved.take() { 0 } else { self.quiet + 1 };
             let next = self.timer.deadline() + self.quarter;
             self.timer.as_mut().reset(next);
@@ -327,10 +328,13 @@ mod tests {
         let mut quiet = Quiet::new(moved, Duration::from_secs(40));
         peer.write_all(b"x").await.unwrap();
         watched.read_u8().await.unwrap();
-        std::future::poll_fn(|cx| quiet.poll(cx)).await;
+        std::future::poll_fn(|cx| quiet.poll(cx, || ())).await;
         assert_eq!(began.elapsed(), Duration::from_secs(50));
         for _ in 0..1000 {
-            assert!(futures_util::poll!(std::future::poll_fn(|cx| quiet.poll(cx))).is_ready(), "it stays so");
+            assert!(
+                futures_util::poll!(std::future::poll_fn(|cx| quiet.poll(cx, || ()))).is_ready(),
+                "it stays so"
+            );
         }
     }
 }

@@ -28,6 +28,11 @@ pub trait Handler: 'static {
 
     /// The connection is about to be cut, with the requests that are under way on it.
     fn cut(&self, _: Reason) {}
+
+    /// One request is cut, and its connection goes on: `ends` drops what is under way for it.
+    fn cut_one(&self, _: Reason, ends: impl FnOnce()) {
+        ends();
+    }
 }
 
 /// How a request is answered: with a response, or with none.
@@ -63,7 +68,7 @@ pub struct HttpLimits {
     pub send_buffer: usize,
     /// From the first byte of a head to its last.
     pub head_timeout: Duration,
-    /// A connection without a request.
+    /// A request on which no byte moves, and a connection on which none does.
     pub idle_timeout: Duration,
 }
 

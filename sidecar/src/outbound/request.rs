@@ -41,6 +41,10 @@ impl Handler for Connection {
     fn cut(&self, reason: Reason) {
         self.ending.cut(reason);
     }
+
+    fn cut_one(&self, reason: Reason, ends: impl FnOnce()) {
+        self.ending.cut_one(reason, ends);
+    }
 }
 
 /// Where a request is to go.

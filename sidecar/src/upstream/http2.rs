@@ -206,7 +206,7 @@ pub(super) async fn send(
         Err(error) => return Err(failure::http2(&error)),
     };
     if !ends {
-        stream_held.upload = Some(tokio::task::spawn_local(pump(body, stream)));
+        stream_held.upload = Some(tokio::task::spawn_local(pump(body, stream, || ())));
     }
     match answer(response, interim).await {
         Ok(response) => {

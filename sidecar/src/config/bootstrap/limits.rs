@@ -86,8 +86,8 @@ pub struct Timeouts {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub detect: Duration,
-    /// An HTTP connection of a downstream peer on which no byte moves; an HTTP/2 PING counts as one. Then it is closed, and its
-    /// requests end as `stream_idle`.
+    /// A downstream request on which no byte moves in either direction. It ends as `stream_idle`: over HTTP/2 its stream is reset,
+    /// over HTTP/1 its connection closed. So is an HTTP/2 connection on which no byte moves; a PING counts as one there.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub stream_idle: Duration,

@@ -2,36 +2,34 @@
 //! gets it when somebody begins to read the body. On HTTP/1 hyper does the same; `h2` leaves it to us.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use h2::{RecvStream, server::SendResponse};
+use h2::RecvStream;
 use http::{Request, Response, StatusCode, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use super::ServerStream;
 use crate::http::body::{Body, BodyError};
 
 /// A client that waits.
 #[derive(Clone)]
 pub(super) struct Expectation {
-    respond: Rc<RefCell<SendResponse<Bytes>>>,
+    stream: Rc<ServerStream>,
     waits: Rc<Cell<bool>>,
 }
 
 impl Expectation {
     /// What the client of this request waits for, if it does.
-    pub(super) fn of(
-        request: &Request<RecvStream>,
-        respond: &Rc<RefCell<SendResponse<Bytes>>>,
-    ) -> Option<Self> {
+    pub(super) fn of(request: &Request<RecvStream>, stream: &Rc<ServerStream>) -> Option<Self> {
         let expects = request.headers().get(header::EXPECT)?;
         let waits =
             expects.as_bytes().eq_ignore_ascii_case(b"100-continue") && !request.body().is_end_stream();
-        waits.then(|| Self { respond: Rc::clone(respond), waits: Rc::new(Cell::new(true)) })
+        waits.then(|| Self { stream: Rc::clone(stream), waits: Rc::new(Cell::new(true)) })
     }
 
     /// The body that the client waits to send.
@@ -50,8 +48,9 @@ impl Expectation {
         }
         let mut head = Response::new(());
         *head.status_mut() = StatusCode::CONTINUE;
+        self.stream.moved();
         // A stream that is gone tells its reader so.
-        self.respond.borrow_mut().send_informational(head).ok();
+        self.stream.respond.borrow_mut().send_informational(head).ok();
     }
 }
 

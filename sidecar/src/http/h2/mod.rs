@@ -3,11 +3,13 @@
 mod expect;
 mod pump;
 mod server;
+mod stream;
 mod turn;
 
 pub use self::{
     pump::{PumpEnd, pump},
     server::{ServeEnd, serve},
+    stream::ServerStream,
     turn::Writes,
 };
 

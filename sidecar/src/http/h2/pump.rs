@@ -19,8 +19,9 @@ pub enum PumpEnd {
     Source(BodyError),
 }
 
-/// Writes `body` to `stream`. Pulls the next bytes only when the peer's window has room, so nothing gathers here.
-pub async fn pump(mut body: Body, mut stream: SendStream<Bytes>) -> PumpEnd {
+/// Writes `body` to `stream`. Pulls the next bytes only when the peer's window has room, so nothing gathers here. Each time
+/// that bytes go out `moved` is told.
+pub async fn pump(mut body: Body, mut stream: SendStream<Bytes>, moved: impl Fn()) -> PumpEnd {
     loop {
         if body.is_end_stream() {
             return finish(stream.send_data(Bytes::new(), true));
@@ -37,7 +38,7 @@ pub async fn pump(mut body: Body, mut stream: SendStream<Bytes>) -> PumpEnd {
         match frame.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
-                if let Err(error) = send(&mut stream, data, last).await {
+                if let Err(error) = send(&mut stream, data, last, &moved).await {
                     return PumpEnd::Peer(error);
                 }
                 if last {
@@ -80,7 +81,12 @@ async fn next_frame(
 }
 
 /// Sends bytes as the window opens, without copying them.
-async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Result<(), h2::Error> {
+async fn send(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+    last: bool,
+    moved: &impl Fn(),
+) -> Result<(), h2::Error> {
     if data.is_empty() {
         return if last { stream.send_data(data, true) } else { Ok(()) };
     }
@@ -93,6 +99,7 @@ async fn send(stream: &mut SendStream<Bytes>, mut data: Bytes, last: bool) -> Re
         let part = data.split_to(room.min(data.len()));
         let end = last && data.is_empty();
         stream.send_data(part, end)?;
+        moved();
     }
     Ok(())
 }

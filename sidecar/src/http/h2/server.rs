@@ -1,7 +1,7 @@
 //! The server side of an HTTP/2 connection.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
@@ -9,16 +9,18 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use h2::{
-    Reason,
-    server::{Builder, SendResponse},
-};
+use h2::{Reason, server::Builder};
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
-use super::{PumpEnd, Writes, data_frame_budget, expect::Expectation, pump, turn::Turn};
+use super::{
+    PumpEnd, ServerStream, Writes, data_frame_budget,
+    expect::Expectation,
+    pump,
+    stream::{Streams, UnderWay},
+    turn::Turn,
+};
 use crate::{
     error::Reason as Named,
     http::{
@@ -65,7 +67,7 @@ pub async fn serve<H: Handler>(
     let mut drain = pin!(drain);
     let mut draining = false;
     let mut quiet = Quiet::new(moved, limits.idle_timeout);
-    let resets = Rc::new(Resets::default());
+    let (streams, resets) = (Rc::new(Streams::default()), Rc::new(Resets::default()));
     let mut sent_away: Option<Pin<Box<Sleep>>> = None;
     loop {
         let accepted = poll_fn(|cx| {
@@ -74,7 +76,7 @@ pub async fn serve<H: Handler>(
                 connection.graceful_shutdown();
             }
             if sent_away.is_none()
-                && let Some((code, reason)) = offence(&mut quiet, &resets, limits, cx)
+                && let Some((code, reason)) = offence(&mut quiet, &streams, &resets, limits, cx)
             {
                 handler.cut(reason);
                 connection.abrupt_shutdown(code);
@@ -88,7 +90,8 @@ pub async fn serve<H: Handler>(
         });
         match turns.drive(accepted).await {
             Some(Ok((request, respond))) => {
-                tokio::task::spawn_local(answer(Rc::clone(&handler), request, respond, Rc::clone(&resets)));
+                let under_way = streams.begin(respond);
+                tokio::task::spawn_local(answer(Rc::clone(&handler), request, under_way, Rc::clone(&resets)));
             }
             Some(Err(error)) => return ServeEnd::Failed(error),
             None => return ServeEnd::Closed,
@@ -99,11 +102,12 @@ pub async fn serve<H: Handler>(
 /// What ends the connection, in the peer's words and in ours.
 fn offence(
     quiet: &mut Quiet,
+    streams: &Streams,
     resets: &Resets,
     limits: &HttpLimits,
     cx: &mut Context<'_>,
 ) -> Option<(Reason, Named)> {
-    if quiet.poll(cx).is_ready() {
+    if quiet.poll(cx, || streams.tick()).is_ready() {
         return Some((Reason::NO_ERROR, Named::StreamIdle));
     }
     let too_many = resets.in_second.get() > limits.resets_per_second;
@@ -123,66 +127,88 @@ fn builder(limits: &HttpLimits) -> Builder {
     builder
 }
 
-/// One stream: from its head to the last byte of its answer.
+/// One stream, until it is over or nothing has moved on it for too long.
 async fn answer<H: Handler>(
     handler: Rc<H>,
     request: Request<h2::RecvStream>,
-    respond: SendResponse<Bytes>,
+    under_way: UnderWay,
     resets: Rc<Resets>,
 ) {
+    let stream = &under_way.stream;
+    let mut answering = pin!(Some(respond(Rc::clone(&handler), request, stream, &resets)));
+    let is_idle = poll_fn(|cx| match answering.as_mut().as_pin_mut() {
+        Some(_) if stream.is_idle(cx) => Poll::Ready(true),
+        Some(answering) => answering.poll(cx).map(|()| false),
+        None => Poll::Ready(false),
+    });
+    if is_idle.await {
+        handler.cut_one(Named::StreamIdle, || answering.set(None));
+        stream.respond.borrow_mut().send_reset(Reason::CANCEL);
+    }
+}
+
+/// One stream: from its head to the last byte of its answer.
+async fn respond<H: Handler>(
+    handler: Rc<H>,
+    request: Request<h2::RecvStream>,
+    stream: &Rc<ServerStream>,
+    resets: &Resets,
+) {
     let bodiless = request.method() == Method::HEAD;
-    let respond = Rc::new(RefCell::new(respond));
-    let expectation = Expectation::of(&request, &respond);
-    let request = request.map(Body::http2);
+    let expectation = Expectation::of(&request, stream);
+    let request = request.map(|body| watched(body, stream));
     let request = match &expectation {
         Some(expectation) => request.map(|body| expectation.of_body(body)),
         None => request,
     };
     let answer = {
-        let mut handling = pin!(handler.handle(request, Interim::http2(Rc::clone(&respond))));
-        poll_fn(|cx| poll_answer(handling.as_mut(), &respond, cx)).await
+        let mut handling = pin!(handler.handle(request, Interim::http2(Rc::clone(stream))));
+        poll_fn(|cx| poll_answer(handling.as_mut(), stream, cx)).await
     };
     if let Some(expectation) = expectation {
         expectation.is_over();
     }
     match answer {
         Some(Ok(response)) => {
-            if let Some(PumpEnd::Peer(_)) = send(&respond, response, bodiless).await {
+            if let Some(PumpEnd::Peer(_)) = send(stream, response, bodiless).await {
                 resets.count();
             }
         }
-        Some(Err(Abort::Refused)) => respond.borrow_mut().send_reset(Reason::REFUSED_STREAM),
-        Some(Err(Abort::Reset(reason))) => respond.borrow_mut().send_reset(reason),
+        Some(Err(Abort::Refused)) => stream.respond.borrow_mut().send_reset(Reason::REFUSED_STREAM),
+        Some(Err(Abort::Reset(reason))) => stream.respond.borrow_mut().send_reset(reason),
         // The peer reset the stream: dropping the handler's future has already stopped all that was done for it.
         None => resets.count(),
     }
 }
 
+/// A request's body. What is read of it keeps its stream alive.
+fn watched(body: h2::RecvStream, stream: &Rc<ServerStream>) -> Body {
+    let body = Body::http2(body);
+    if body.is_end_stream() { body } else { body.holding(Rc::clone(stream) as _) }
+}
+
 fn poll_answer(
     handling: Pin<&mut impl Future<Output = Answer>>,
-    respond: &RefCell<SendResponse<Bytes>>,
+    stream: &ServerStream,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Answer>> {
     if let Poll::Ready(answer) = handling.poll(cx) {
         return Poll::Ready(Some(answer));
     }
-    match respond.try_borrow_mut().map(|mut r| r.poll_reset(cx)) {
+    match stream.respond.try_borrow_mut().map(|mut r| r.poll_reset(cx)) {
         Ok(Poll::Ready(_)) => Poll::Ready(None),
         _ => Poll::Pending,
     }
 }
 
 /// Sends the answer; to a HEAD without its body, whoever made it (RFC 9110 section 9.3.2).
-async fn send(
-    respond: &RefCell<SendResponse<Bytes>>,
-    response: Response<Body>,
-    bodiless: bool,
-) -> Option<PumpEnd> {
+async fn send(stream: &ServerStream, response: Response<Body>, bodiless: bool) -> Option<PumpEnd> {
     let (head, body) = response.into_parts();
     let ends = bodiless || body.is_end_stream();
-    let sent = respond.borrow_mut().send_response(Response::from_parts(head, ()), ends);
+    let sent = stream.respond.borrow_mut().send_response(Response::from_parts(head, ()), ends);
+    stream.moved();
     match sent {
-        Ok(stream) if !ends => Some(pump(body, stream).await),
+        Ok(body_to) if !ends => Some(pump(body, body_to, || stream.moved()).await),
         // An error here means that the peer or the connection is gone; the body's observer sees it abandoned.
         _ => None,
     }
@@ -212,7 +238,13 @@ impl Resets {
 mod tests {
     use std::future::pending;
 
-    use tokio::{io::AsyncWriteExt, task::LocalSet, time::timeout};
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+    use tokio::{
+        io::AsyncWriteExt,
+        task::LocalSet,
+        time::{sleep, timeout},
+    };
 
     use super::*;
 
@@ -238,5 +270,60 @@ mod tests {
         assert!(matches!(end, Ok(ServeEnd::Closed)), "{end:?}");
         assert_eq!(began.elapsed(), Duration::from_secs(50) + LINGER);
         drop(peer);
+    }
+
+    /// Answers `/` at once and `/upload` after its whole body, and never anything else. Keeps why it cut a request.
+    #[derive(Default)]
+    struct Choosy(Cell<Option<Named>>);
+
+    impl Handler for Choosy {
+        async fn handle(self: Rc<Self>, request: Request<Body>, _: Interim) -> Answer {
+            match request.uri().path() {
+                "/" => {}
+                "/upload" => drop(request.into_body().collect().await.unwrap()),
+                _ => pending().await,
+            }
+            Ok(Response::new(Body::empty()))
+        }
+
+        fn cut_one(&self, reason: Named, ends: impl FnOnce()) {
+            self.0.set(Some(reason));
+            ends();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_streams_the_one_on_which_nothing_moves_ends() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let limits = HttpLimits { idle_timeout: Duration::from_secs(40), ..HttpLimits::default() };
+        let handler = Rc::<Choosy>::default();
+        let serving = Rc::clone(&handler);
+        let asking = async {
+            tokio::task::spawn_local(async move {
+                serve(far, &limits, Writes::AtOnce, serving, pending()).await;
+            });
+            let (mut sender, connection) = h2::client::handshake(near).await.unwrap();
+            tokio::task::spawn_local(connection);
+            let mut send = |path: &str, ends: bool| {
+                let request = Request::post(format!("http://x{path}")).body(()).unwrap();
+                sender.send_request(request, ends).unwrap()
+            };
+            let (silent, _) = send("/silent", true);
+            let (uploaded, mut upload) = send("/upload", false);
+            let began = Instant::now();
+            let silent = tokio::task::spawn_local(async move { (silent.await, began.elapsed()) });
+            for _ in 0..100 {
+                upload.send_data(Bytes::from_static(b"x"), false).unwrap();
+                send("/", true).0.await.unwrap();
+                sleep(Duration::from_secs(1)).await;
+            }
+            upload.send_data(Bytes::new(), true).unwrap();
+            uploaded.await.unwrap();
+            silent.await.unwrap()
+        };
+        let (silent, after) = LocalSet::new().run_until(asking).await;
+        assert_eq!(silent.unwrap_err().reason(), Some(Reason::CANCEL));
+        assert!((40..=50).contains(&after.as_secs()), "{after:?}");
+        assert_eq!(handler.0.get(), Some(Named::StreamIdle));
     }
 }
