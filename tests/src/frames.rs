@@ -140,7 +140,7 @@ impl Frames {
 }
 
 /// The status at the beginning of a header block: from the static table, or three digits as a literal with or without
-/// Huffman's code, of which only ours own 501 is known (RFC 7541 appendices A and B).
+/// Huffman's code, of which only our own 431 and 501 are known (RFC 7541 appendices A and B).
 fn status(block: &[u8]) -> u16 {
     match block {
         [at @ 0x88..=0x8e, ..] => [200, 204, 206, 304, 400, 404, 500][usize::from(at - 0x88)],
@@ -148,6 +148,8 @@ fn status(block: &[u8]) -> u16 {
             digits[..3].iter().fold(0, |n, d| n * 10 + u16::from(d - b'0'))
         }
         // 5 is 011011, 0 is 00000, 1 is 00001; then ones.
+        // 4 is 011010, 3 is 011001.
+        [0x08 | 0x18 | 0x48, 0x83, 0b0110_1001, 0b1001_0000, 0b1111_1111, ..] => 431,
         [0x08 | 0x18 | 0x48, 0x82, 0b0110_1100, 0b0000_0001, ..] => 501,
         _ => panic!("not a status of ours: {block:x?}"),
     }

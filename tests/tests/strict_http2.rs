@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use http::Response;
 use trama_tests::frames::{Frames, PROTOCOL_ERROR, Said};
-use trama_tests::mesh::{Application, EXPLICIT, Mesh, Record, Speaks, until};
+use trama_tests::mesh::{Application, EXPLICIT, Mesh, Payload, Record, Speaks, until};
 
 const INNER: &[u8] = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: orders.shop\r\n\r\n";
 
@@ -38,10 +39,14 @@ const SPECIMENS: [(&str, Fields, Refusal); 14] = [
 ];
 
 async fn mesh() -> (Mesh, Record) {
+    limited("").await
+}
+
+async fn limited(config: &str) -> (Mesh, Record) {
     let (application, seen) = Application::recording("orders");
     let mesh = Mesh::builder()
         .pod("orders", |p| p.serves("shop/orders").plain().application(&application))
-        .pod("storefront", |p| p)
+        .pod("storefront", |p| p.config(config))
         .policy(|p| p.protocol("shop/orders", "HTTP"));
     (mesh.start().await, seen)
 }
@@ -112,6 +117,78 @@ async fn an_authority_that_http1_cannot_say_is_refused() {
         assert!(refused(Refusal::Answer, said) || refused(Refusal::Reset, said), "{name}: {said:?}");
     }
     assert!(seen.all().is_empty(), "{:?}", seen.all());
+}
+
+const TWENTY_FIELDS: &str = "limits: { headerCount: 20 }";
+
+#[tokio::test]
+async fn more_fields_than_are_allowed_are_refused() {
+    let (mesh, seen) = limited(TWENTY_FIELDS).await;
+    for (count, status) in [(20, 200), (21, 431)] {
+        let path = format!("/{count}");
+        let usual =
+            [(":method", "GET"), (":scheme", "http"), (":path", &*path), (":authority", "orders.shop")];
+        // Of one name: each counts.
+        let fields = [&usual[..], &vec![("x-many", "1"); count]].concat();
+        assert_eq!(fate(&mesh, &fields, b"").await, Said::Head(1, status), "{count} fields");
+    }
+    let entry = mesh.pod("storefront").logged("/21").await;
+    assert_eq!((&entry["reason"], &entry["status"]), (&"headers_too_large".into(), &431.into()), "{entry}");
+    assert_eq!((seen.of("/20").len(), seen.of("/21").len()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_one_sidecar_lets_through_has_not_too_many_fields_for_the_next() {
+    let (application, seen) = Application::recording("orders");
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves("shop/orders").application(&application).config(TWENTY_FIELDS))
+        .pod("storefront", |p| p.config(TWENTY_FIELDS))
+        .policy(|p| {
+            p.more("kind: Telemetry\nmetadata: { name: mesh }\nspec: { tracing: { samplingPercent: 100 } }\n")
+        });
+    let mesh = mesh.start().await;
+    for speaks in [Speaks::Http1, Speaks::Http2] {
+        let mut client = mesh.pod("storefront").http(speaks, "orders.shop").await;
+        let host = usize::from(speaks == Speaks::Http1);
+        let request = (host..20).fold(client.request("GET", "/"), |r, n| r.header("x-many", n));
+        let answer = client.call(request.body(Payload::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status.as_u16(), 200, "{speaks:?}: {}", answer.reason());
+    }
+    assert_eq!(seen.all().len(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_of_more_fields_than_are_allowed_is_none() {
+    // The server of the test adds a date.
+    let application = Application::http(|request| async move {
+        let count: usize = request.uri().path()[1..].parse().unwrap();
+        let answer = (1..count).fold(Response::builder(), |answer, n| answer.header("x-many", n));
+        answer.body(Payload::empty()).unwrap()
+    });
+    for meshed in [true, false] {
+        let mesh = Mesh::builder()
+            .pod("orders", |p| {
+                let p = p.serves("shop/orders").application(&application);
+                if meshed { p } else { p.plain() }
+            })
+            .pod("storefront", |p| p.config(TWENTY_FIELDS))
+            .policy(|p| {
+                p.protocol("shop/orders", "HTTP2");
+                p.route("shop/orders", "retry: { attempts: 0 }");
+            })
+            .start()
+            .await;
+        let mut client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+        assert_eq!(client.get("/20").await.status.as_u16(), 200, "meshed: {meshed}");
+        let answer = client.get("/21").await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.reason()),
+            (502, "upstream_malformed"),
+            "meshed: {meshed}"
+        );
+        let entry = mesh.pod("storefront").logged("/21").await;
+        assert!(entry["detail"].as_str().unwrap().contains("limits.headerCount"), "{entry}");
+    }
 }
 
 #[tokio::test]

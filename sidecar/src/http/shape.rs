@@ -18,6 +18,8 @@ pub enum Misshapen {
     NoAuthority,
     /// An HTTP/2 request that says its length twice (RFC 9110 section 8.6).
     TwoLengths,
+    /// More fields than are allowed.
+    TooManyFields,
 }
 
 impl From<Misshapen> for Failure {
@@ -28,8 +30,15 @@ impl From<Misshapen> for Failure {
             Misshapen::TwoLengths => {
                 Self::before(Reason::MalformedRequest).detail("Content-Length is repeated")
             }
+            Misshapen::TooManyFields => Self::before(Reason::HeadersTooLarge).detail("limits.headerCount"),
         }
     }
+}
+
+/// Refuses a request that came in with more fields than these. The guard has counted those of HTTP/1; the codec of HTTP/2
+/// limits their bytes alone. Pseudo fields are none.
+pub fn within(headers: &HeaderMap, most: usize) -> Result<(), Misshapen> {
+    if headers.len() > most { Err(Misshapen::TooManyFields) } else { Ok(()) }
 }
 
 /// Brings a request that came in into the inner shape: Host says the authority, the URI is the path.

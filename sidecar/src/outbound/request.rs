@@ -66,7 +66,8 @@ impl Connection {
     ) -> Result<Response<Body>, Failure> {
         // Hygiene: one shape for every version, and nothing that concerns the downstream connection alone.
         let (mut head, body) = request.into_parts();
-        let shaped = shape::inner(&mut head);
+        let most = self.worker.settings.http.header_count;
+        let shaped = shape::within(&head.headers, most).and_then(|()| shape::inner(&mut head));
         exchange.describe(&head);
         shaped?;
         fields::strip_hop_by_hop(&mut head.headers);

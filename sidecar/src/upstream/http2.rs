@@ -208,9 +208,15 @@ pub(super) async fn send(
     if !ends {
         stream_held.upload = Some(tokio::task::spawn_local(pump(body, stream, || ())));
     }
-    match answer(response, interim).await {
+    let most = way.limits().header_count;
+    match answer(response, interim, most).await {
         Ok(response) => {
             connection.life.hear();
+            if response.headers().len() > most {
+                let what =
+                    format_args!("the answer has {} fields (limits.headerCount)", response.headers().len());
+                return Err(Failure::after(Reason::UpstreamMalformed).detail(what));
+            }
             Ok(response.map(|stream| Body::http2(stream).holding(Rc::new(stream_held))))
         }
         Err(error) => {
@@ -222,10 +228,11 @@ pub(super) async fn send(
     }
 }
 
-/// The answer's head; interim answers are passed on as they come.
+/// The answer's head; interim answers are passed on as they come, those of too many fields are not.
 async fn answer(
     mut response: ResponseFuture,
     interim: &Interim,
+    most_fields: usize,
 ) -> Result<Response<h2::RecvStream>, h2::Error> {
     loop {
         let head = poll_fn(|cx| match response.poll_informational(cx) {
@@ -235,6 +242,7 @@ async fn answer(
         });
         match head.await? {
             Head::Final(response) => return Ok(response),
+            Head::Interim(head) if head.headers().len() > most_fields => {}
             Head::Interim(head) => {
                 let (head, ()) = head.into_parts();
                 interim.send(head.status, head.headers).await;
