@@ -31,7 +31,7 @@ pub struct Exchange {
     settings: TelemetrySettings,
     /// What is known so far; taken at the end.
     record: Option<Box<Record>>,
-    received: Option<Rc<Cell<u64>>>,
+    received: Option<Rc<Received>>,
     serving: Option<Arc<Endpoint>>,
     /// The chains that the request has entered: the service's, then the rule's.
     filters: Vec<Run>,
@@ -93,14 +93,19 @@ impl Exchange {
         record.protocol = protocol_of(head.version);
     }
 
-    /// Counts the bytes of the request's body.
+    /// Counts the bytes of the request's body, and notes its end.
     pub fn watch_request(&mut self, body: Body) -> Body {
         if http_body::Body::is_end_stream(&body) {
             return body;
         }
-        let received = Rc::new(Cell::new(0));
+        let received = Rc::<Received>::default();
         self.received = Some(Rc::clone(&received));
-        body.observed(Box::new(Received(received)))
+        body.observed(Box::new(received))
+    }
+
+    /// Whether the client owes nothing of the request any more.
+    pub fn is_received(&self) -> bool {
+        self.received.as_ref().is_none_or(|received| received.whole.get())
     }
 
     /// Continues the trace that the request belongs to, or begins one.
@@ -344,7 +349,7 @@ impl Exchange {
         let Some(mut record) = self.record.take() else { return };
         let now = self.worker.now();
         record.duration = (self.worker.shared.started + now).saturating_duration_since(record.started);
-        record.bytes_received += self.received.as_ref().map_or(0, |r| r.get());
+        record.bytes_received += self.received.as_ref().map_or(0, |received| received.bytes.get());
         // What looks like the peer's doing was ours if we cut its connection.
         if matches!(record.reason, Some(Reason::DownstreamClosed | Reason::DownstreamBody)) {
             record.reason = self.cut().or(record.reason);
@@ -415,14 +420,21 @@ impl Drop for Exchange {
     }
 }
 
-struct Received(Rc<Cell<u64>>);
+/// What has come of a request's body.
+#[derive(Default)]
+struct Received {
+    bytes: Cell<u64>,
+    whole: Cell<bool>,
+}
 
-impl Observer for Received {
+impl Observer for Rc<Received> {
     fn on_data(&mut self, bytes: usize) {
-        self.0.set(self.0.get() + bytes as u64);
+        self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
-    fn on_end(&mut self, _: End, _: Option<&BodyError>) {}
+    fn on_end(&mut self, end: End, _: Option<&BodyError>) {
+        self.whole.set(end == End::Complete);
+    }
 }
 
 /// The version as telemetry names it.

@@ -30,20 +30,21 @@ pub fn is_failure(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
-/// Whether a failure counts against the endpoint.
-pub const fn counts(failure: &Failure) -> bool {
-    matches!(
-        failure.reason,
+/// Whether a failure counts against the endpoint. `on_endpoint`: it alone was waited for in the end, to accept a connection
+/// or to answer what it had been given whole. Only then is it to blame for time that ran out: a client that is slow to
+/// send its body, or a limit of ours that keeps the request waiting, says nothing about it.
+pub const fn counts(failure: &Failure, on_endpoint: bool) -> bool {
+    match failure.reason {
+        Reason::RequestTimeout | Reason::BackendRequestTimeout => on_endpoint,
         Reason::ConnectTimeout
-            | Reason::ConnectFailed
-            | Reason::TlsFailed
-            | Reason::IdentityMismatch
-            | Reason::UpstreamClosed
-            | Reason::UpstreamMalformed
-            | Reason::RequestTimeout
-            | Reason::BackendRequestTimeout
-            | Reason::ApplicationUnreachable
-    )
+        | Reason::ConnectFailed
+        | Reason::TlsFailed
+        | Reason::IdentityMismatch
+        | Reason::UpstreamClosed
+        | Reason::UpstreamMalformed
+        | Reason::ApplicationUnreachable => true,
+        _ => false,
+    }
 }
 
 /// An answer came that is no failure.
@@ -230,8 +231,21 @@ mod tests {
         {
             assert_eq!(is_failure(StatusCode::from_u16(status).unwrap()), counted, "{status}");
         }
-        assert!(counts(&Failure::before(Reason::ConnectFailed)));
-        assert!(!counts(&Failure::before(Reason::UpstreamRefused)), "a draining endpoint does as it should");
-        assert!(!counts(&Failure::after(Reason::DownstreamClosed)));
+        let counts = |failure: Failure| counts(&failure, true);
+        assert!(counts(Failure::before(Reason::ConnectFailed)));
+        assert!(!counts(Failure::before(Reason::UpstreamRefused)), "a draining endpoint does as it should");
+        assert!(!counts(Failure::after(Reason::DownstreamClosed)));
+    }
+
+    #[test]
+    fn time_that_ran_out_counts_only_where_the_endpoint_alone_was_waited_for() {
+        for reason in [Reason::RequestTimeout, Reason::BackendRequestTimeout] {
+            assert!(counts(&Failure::after(reason), true), "{reason}");
+            assert!(!counts(&Failure::after(reason), false), "{reason}");
+        }
+        assert!(
+            counts(&Failure::before(Reason::ConnectTimeout), false),
+            "that is the endpoint's in any case"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! One inbound request, step by step.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use http::{HeaderMap, Request, Response, Version};
 
@@ -84,7 +84,7 @@ impl Connection {
         record.attempts = 1;
         record.upstream = Some(self.application);
         let request = Request::from_parts(head, body);
-        let sent = self.worker.upstream.send(&target, None, request, interim, None).await;
+        let sent = self.worker.upstream.send(&target, None, request, interim, None, &Cell::default()).await;
 
         // Hygiene on the way back. Only a sidecar may name a reason.
         let answered = sent.map_err(unreachable_application).map(|mut response| {

@@ -1,6 +1,6 @@
 //! The attempts of one request: choose, send, judge, and again where that is safe, useful and within the budget.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response, Version, request};
 
@@ -14,7 +14,7 @@ use crate::{
     exchange::Exchange,
     http::{body::Body, deadline, fields, interim::Interim},
     tls::Offer,
-    upstream::{Circuit, Leg, Target, Who},
+    upstream::{Circuit, Leg, Target, WaitsFor, Who},
 };
 
 /// Whom a request may go to.
@@ -35,6 +35,8 @@ pub(super) struct Attempts<'a> {
     pub(super) timeouts: RuleTimeouts,
     /// Who is asked now, and since when.
     pub(super) under_way: Option<(Arc<Endpoint>, Duration)>,
+    /// What is waited for there.
+    pub(super) waits_for: Cell<WaitsFor>,
 }
 
 impl Attempts<'_> {
@@ -49,8 +51,8 @@ impl Attempts<'_> {
             Ok(answered) => Ok(answered?.map(|body| deadline::until(body, deadline, Reason::RequestTimeout))),
             Err(_) => {
                 let late = Failure::after(Reason::RequestTimeout);
-                // The endpoint that is asked just now has let the time run out.
-                self.conclude(Verdict::of_failure(&late));
+                // The endpoint that is asked just now may have let the time run out.
+                self.conclude(Verdict::of_failure(&late, self.on_endpoint()));
                 Err(late.detail(format_args!("the route allows {limit:?}")))
             }
         }
@@ -144,6 +146,15 @@ impl Attempts<'_> {
         retry::may_retry(self.retry, outcome, attempt, self.connection.worker.draw())
     }
 
+    /// Whether the endpoint that is asked is all that is waited for.
+    fn on_endpoint(&self) -> bool {
+        match self.waits_for.get() {
+            WaitsFor::Others => false,
+            WaitsFor::Connection => true,
+            WaitsFor::Answer => self.exchange.is_received(),
+        }
+    }
+
     /// The end of what is under way, as far as its endpoint is concerned.
     fn conclude(&mut self, verdict: Verdict) {
         let cluster = match self.whom {
@@ -167,6 +178,7 @@ impl Attempts<'_> {
         let target = target_of(endpoint, head.version);
         let began = self.exchange.attempt(endpoint, target.address);
         self.under_way = Some((Arc::clone(endpoint), began));
+        self.waits_for.set(WaitsFor::Connection);
         self.exchange.retrace(&mut head.headers);
         let within = self.timeouts.backend_request;
         let settled = match upstream.settled(&target) {
@@ -178,12 +190,13 @@ impl Attempts<'_> {
             Ok((target, within)) => {
                 self.exchange.shape(&mut head, &target.leg);
                 let request = Request::from_parts(head, body);
-                let sent = upstream.send(&target, circuit, request, self.interim, within).await;
+                let sent =
+                    upstream.send(&target, circuit, request, self.interim, within, &self.waits_for).await;
                 sent.and_then(|response| received(response, matches!(target.leg, Leg::Mesh(_))))
             }
             Err(failure) => Err(failure),
         };
-        self.conclude(Verdict::of(&answered));
+        self.conclude(Verdict::of(&answered, self.on_endpoint()));
         answered
     }
 

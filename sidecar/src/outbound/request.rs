@@ -1,6 +1,6 @@
 //! One outbound request, step by step.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use http::{Request, Response, request};
 
@@ -124,8 +124,16 @@ impl Connection {
             (Plan::Service(_), Some(cluster)) => Whom::Cluster(cluster),
         };
         let (retry, timeouts) = rule.map_or_else(without_a_rule, |rule| (&rule.retry, rule.timeouts));
-        let attempts =
-            Attempts { connection: self, exchange, interim, whom, retry, timeouts, under_way: None };
+        let attempts = Attempts {
+            connection: self,
+            exchange,
+            interim,
+            whom,
+            retry,
+            timeouts,
+            under_way: None,
+            waits_for: Cell::default(),
+        };
         let answered = attempts.run(head, body).await;
 
         // Filters, on the way out. One that saw the body may have broken it off with an answer of its own.

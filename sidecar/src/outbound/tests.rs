@@ -2,7 +2,13 @@
 //! with what it got.
 
 use std::{
-    cell::RefCell, collections::BTreeSet, future::pending, net::SocketAddr, rc::Rc, sync::Arc, time::Instant,
+    cell::RefCell,
+    collections::BTreeSet,
+    future::pending,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -33,7 +39,7 @@ use crate::{
     worker::{Answers, Needs, Settings, Shared, Worker},
 };
 
-/// Answers with what it got, once it has all of it, and writes down what it got.
+/// Answers with what it got, once it has all of it, and writes down what it got; `/silent` it never answers.
 #[derive(Default)]
 struct Application {
     heads: RefCell<Vec<HeaderMap>>,
@@ -43,8 +49,12 @@ struct Application {
 impl Handler for Application {
     async fn handle(self: Rc<Self>, request: Request<Body>, _: Interim) -> Answer {
         self.heads.borrow_mut().push(request.headers().clone());
+        let silent = request.uri().path() == "/silent";
         let Ok(whole) = request.into_body().collect().await else { return pending().await };
         *self.whole.borrow_mut() += 1;
+        if silent {
+            return pending().await;
+        }
         let trailers = whole.trailers().cloned().map(Frame::trailers);
         let frames = [Some(Frame::data(whole.to_bytes())), trailers].into_iter().flatten().map(Ok);
         Ok(Response::new(Body::boxed(StreamBody::new(futures_util::stream::iter(frames)))))
@@ -377,6 +387,41 @@ async fn a_request_that_is_given_up_still_ends_in_its_filters() {
             assert!(futures_util::poll!(&mut asking).is_pending());
             drop(asking);
             assert_eq!(*log.borrow(), ["a request headers", "a log 0"]);
+        })
+        .await;
+}
+
+/// The endpoint of `World`'s service failed so often in a row.
+fn failures(world: &World) -> u32 {
+    let snapshot = world.connection.worker.snapshot();
+    let service = snapshot.destinations.of_name(&"shop/orders".into(), 80).unwrap();
+    service.cluster.regions[0].endpoints[0].health.consecutive_failures.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn time_that_ran_out_is_the_endpoints_doing_once_it_has_the_whole_request() {
+    LocalSet::new()
+        .run_until(async {
+            for (timeout, reason) in
+                [("request", "request_timeout"), ("backendRequest", "backend_request_timeout")]
+            {
+                for protocol in ["HTTP", "HTTP2"] {
+                    // The rule's fields go on after its filters.
+                    let rule = format!("[], timeouts: {{ {timeout}: 0.05s }}, retry: {{ attempts: 0 }}");
+                    let world = World::new(protocol, &rule).await;
+                    let ask = async |path: &str, body| {
+                        let request = Request::post(path).header("host", "orders.shop").body(body).unwrap();
+                        let connection = Rc::clone(&world.connection);
+                        let answer = connection.handle(request, Interim::Nowhere).await.unwrap();
+                        assert_eq!(answer.headers()["trama-reason"].to_str().unwrap(), reason, "{protocol}");
+                    };
+                    let endless = StreamBody::new(futures_util::stream::pending());
+                    ask("/upload", Body::boxed(endless)).await;
+                    assert_eq!(failures(&world), 0, "{protocol}: the client still sends");
+                    ask("/silent", Body::full("whole")).await;
+                    assert_eq!(failures(&world), 1, "{protocol}: the endpoint has it all");
+                }
+            }
         })
         .await;
 }

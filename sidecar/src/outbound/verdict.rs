@@ -22,17 +22,17 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Of an attempt that may have been answered.
-    pub(super) fn of(answered: &Result<Response<Body>, Failure>) -> Self {
+    /// Of an attempt that may have been answered; `on_endpoint`: whether the endpoint alone was waited for in the end.
+    pub(super) fn of(answered: &Result<Response<Body>, Failure>, on_endpoint: bool) -> Self {
         match answered {
             Ok(response) if outlier::is_failure(response.status()) => Self::Bad,
             Ok(_) => Self::Good,
-            Err(failure) => Self::of_failure(failure),
+            Err(failure) => Self::of_failure(failure, on_endpoint),
         }
     }
 
-    pub(super) fn of_failure(failure: &Failure) -> Self {
-        if outlier::counts(failure) { Self::Bad } else { Self::None }
+    pub(super) fn of_failure(failure: &Failure, on_endpoint: bool) -> Self {
+        if outlier::counts(failure, on_endpoint) { Self::Bad } else { Self::None }
     }
 
     /// Takes note of it, now. `cluster`: whose choice the endpoint was, if it was anybody's; `began`: when it was asked.

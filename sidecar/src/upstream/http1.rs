@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::{
-    Way,
+    WaitsFor, Way,
     age::Age,
     connect::{self, BoxStream},
     failure,
@@ -140,7 +140,7 @@ pub(super) async fn send(
                 Err(failure) => return Err(failure),
             },
         };
-        way.handed_over.set(true);
+        way.waits_for.set(WaitsFor::Answer);
         let sending = connection.sender.borrow_mut().try_send_request(request);
         match interims.until(sending, interim).await {
             Ok(response) if framed_twice(&response) => {
@@ -156,7 +156,7 @@ pub(super) async fn send(
                 }
                 // The peer had closed the connection before a byte was written: the next one, then a fresh one.
                 Some(unsent) if connection.used.get() => {
-                    way.handed_over.set(false);
+                    way.waits_for.set(WaitsFor::Others);
                     request = unsent;
                 }
                 Some(_) => {
@@ -201,6 +201,7 @@ async fn find(pool: &Rc<RefCell<Http1Pool>>, way: &Way<'_>) -> Result<Rc<Connect
 
 async fn open(pool: &Rc<RefCell<Http1Pool>>, way: &Way<'_>, place: Place) -> Result<Rc<Connection>, Failure> {
     let limits = way.limits();
+    way.waits_for.set(WaitsFor::Connection);
     let (stream, open) = connect::dial(way.dial()?, limits.connect_timeout).await?;
     let sender = handshake(stream, limits, (place, open)).await?;
     let now = Instant::now();

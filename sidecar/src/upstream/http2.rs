@@ -16,7 +16,7 @@ use http_body::Body as _;
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::{
-    Way,
+    WaitsFor, Way,
     age::Age,
     connect::{self, BoxStream, Dial},
     failure,
@@ -199,7 +199,7 @@ pub(super) async fn send(
     }
     let (head, body) = request.into_parts();
     let ends = body.is_end_stream();
-    way.handed_over.set(true);
+    way.waits_for.set(WaitsFor::Answer);
     let written = connection.life.written.get();
     let (response, stream) = match sender.send_request(Request::from_parts(head, ()), ends) {
         Ok(sent) => sent,
@@ -319,6 +319,7 @@ fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
         found.connecting = true;
         start_connecting(pool, way, place);
     }
+    way.waits_for.set(if found.connecting { WaitsFor::Connection } else { WaitsFor::Others });
     match found.spare() {
         Some(connection) => Look::Found(connection),
         None if opening => Look::Opening,

@@ -118,6 +118,18 @@ impl Leg<'_> {
     }
 }
 
+/// What a request waits for on its way to an endpoint.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum WaitsFor {
+    /// What others have now: a connection, or leave to make one.
+    #[default]
+    Others,
+    /// A connection that is being made.
+    Connection,
+    /// The answer: a connection has the request, though not yet all of its body.
+    Answer,
+}
+
 /// The counts and limits that a request is held to.
 #[derive(Clone, Debug)]
 pub struct Circuit {
@@ -152,8 +164,8 @@ impl Upstream {
         Rc::new(Self { pools, negotiations, limits, certificates, telemetry })
     }
 
-    /// Sends a request and waits for the answer's head, no longer than `within`. The answer's body holds its connection
-    /// until it has ended.
+    /// Sends a request and waits for the answer's head, no longer than `within`; `waits_for` tells at any time for what. The
+    /// answer's body holds its connection until it has ended.
     pub async fn send(
         &self,
         target: &Target<'_>,
@@ -161,8 +173,10 @@ impl Upstream {
         request: Request<Body>,
         interim: &Interim,
         within: Option<Duration>,
+        waits_for: &Cell<WaitsFor>,
     ) -> Result<Response<Body>, Failure> {
-        let way = Way::new(self, target, circuit);
+        waits_for.set(WaitsFor::Others);
+        let way = Way::new(self, target, circuit, waits_for);
         let mut sending = pin!(self.send_on(&way, request, interim));
         let Some(limit) = within else { return sending.await };
         match tokio::time::timeout(limit, sending.as_mut()).await {
@@ -207,7 +221,8 @@ impl Upstream {
 
     /// Opens a stream for opaque bytes. It counts among the service's connections while it lives.
     pub async fn tunnel(&self, target: &Target<'_>, circuit: Option<&Circuit>) -> Result<BoxStream, Failure> {
-        let way = Way::new(self, target, circuit);
+        let waits_for = Cell::default();
+        let way = Way::new(self, target, circuit, &waits_for);
         let counted = way.count_connection(false)?;
         let dial = self.dial(target, Carried::Tcp)?;
         let (stream, open) = Box::pin(connect::dial(dial, self.limits.connect_timeout)).await?;
@@ -282,13 +297,18 @@ struct Way<'w> {
     circuit: Option<&'w Circuit>,
     /// What it was sent on, once it was, where a connection is shared.
     sent: OnceCell<Sent>,
-    /// Whether a connection has the request, so that bytes of it may be under way.
-    handed_over: Cell<bool>,
+    /// Once it is the answer, bytes of the request may be under way.
+    waits_for: &'w Cell<WaitsFor>,
 }
 
 impl<'w> Way<'w> {
-    fn new(upstream: &'w Upstream, target: &'w Target<'w>, circuit: Option<&'w Circuit>) -> Self {
-        Self { upstream, target, circuit, sent: OnceCell::new(), handed_over: Cell::new(false) }
+    fn new(
+        upstream: &'w Upstream,
+        target: &'w Target<'w>,
+        circuit: Option<&'w Circuit>,
+        waits_for: &'w Cell<WaitsFor>,
+    ) -> Self {
+        Self { upstream, target, circuit, sent: OnceCell::new(), waits_for }
     }
 
     fn limits(&self) -> &UpstreamLimits {
@@ -309,8 +329,10 @@ impl<'w> Way<'w> {
         if let Some(sent) = self.sent.get() {
             sent.timed_out();
         }
-        let failed = if self.handed_over.get() { Failure::after } else { Failure::before };
-        failed(Reason::BackendRequestTimeout)
+        match self.waits_for.get() {
+            WaitsFor::Answer => Failure::after(Reason::BackendRequestTimeout),
+            WaitsFor::Others | WaitsFor::Connection => Failure::before(Reason::BackendRequestTimeout),
+        }
     }
 
     /// A limit is reached: the service's, or where it has none this sidecar's own.

@@ -143,10 +143,21 @@ impl World {
     }
 
     async fn get(&self, path: &str, within: Option<Duration>) -> Result<(), Failure> {
+        self.get_told(path, within, &Cell::default()).await
+    }
+
+    /// The same; `waits_for` is told.
+    async fn get_told(
+        &self,
+        path: &str,
+        within: Option<Duration>,
+        waits_for: &Cell<WaitsFor>,
+    ) -> Result<(), Failure> {
         let uri = if self.http2 { format!("http://x{path}") } else { path.to_owned() };
         let request = Request::get(uri).header("host", "x").body(Body::empty()).unwrap();
         let (target, circuit) = (self.target(), self.circuit.as_ref());
-        let answer = self.upstream.send(&target, circuit, request, &Interim::Nowhere, within).await?;
+        let answer =
+            self.upstream.send(&target, circuit, request, &Interim::Nowhere, within, waits_for).await?;
         answer.into_body().collect().await.unwrap();
         Ok(())
     }
@@ -327,6 +338,33 @@ async fn waiting_has_an_end_with_a_name() {
 }
 
 #[tokio::test]
+async fn who_ran_out_of_time_knows_what_it_waited_for() {
+    in_both(patient(), async |world| {
+        let waits_for = Cell::default();
+        let late = async |world: &World, path, within| {
+            let failure = world.get_told(path, Some(within), &waits_for).await.unwrap_err();
+            assert_eq!(failure.reason, Reason::BackendRequestTimeout);
+            (waits_for.get(), failure.reached)
+        };
+        let soon = Duration::from_millis(50);
+        let limited = world.clone().limited(1, 9);
+        limited.get("/", None).await.unwrap();
+        let _held = limited.hold(if world.http2 { 10 } else { 1 }).await;
+        assert_eq!(late(&limited, "/", soon).await, (WaitsFor::Others, Reached::No));
+        // Time enough to connect.
+        assert_eq!(late(&world, "/hold", 20 * soon).await, (WaitsFor::Answer, Reached::Maybe));
+        // A queue that is full and never accepted from.
+        let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&hole, 0).unwrap();
+        let address = hole.local_addr().unwrap();
+        let _filling = std::net::TcpStream::connect(address).unwrap();
+        let nowhere = World { address, ..world };
+        assert_eq!(late(&nowhere, "/", soon).await, (WaitsFor::Connection, Reached::No));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn no_worker_starves_while_another_has_all_connections() {
     in_both(patient(), async |world| {
         let one = world.limited(1, 1);
@@ -457,7 +495,8 @@ async fn opaque_connections_count_among_the_services() {
 async fn a_call_that_nobody_hears_goes_to_the_next() {
     in_both(patient(), async |world| {
         let target = world.target();
-        let way = Way::new(&world.upstream, &target, None);
+        let waits_for = Cell::default();
+        let way = Way::new(&world.upstream, &target, None, &waits_for);
         let (places, free) = (places::Places::default(), Cell::new(0_u32));
         let look = || match free.get() {
             0 => Look::Full,
@@ -484,7 +523,8 @@ async fn a_call_that_nobody_hears_goes_to_the_next() {
 async fn those_called_in_vain_keep_their_order() {
     in_both(patient(), async |world| {
         let target = world.target();
-        let way = Way::new(&world.upstream, &target, None);
+        let waits_for = Cell::default();
+        let way = Way::new(&world.upstream, &target, None, &waits_for);
         let (places, free) = (places::Places::default(), Cell::new(false));
         let look = || if free.take() { Look::Found(()) } else { Look::Full };
         let mut cx = Context::from_waker(Waker::noop());
