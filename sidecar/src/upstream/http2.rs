@@ -131,10 +131,10 @@ impl Http2Pool {
         self.connections.iter().find(|c| c.has_room(now)).map(Rc::clone)
     }
 
-    /// The least busy connection that still has a stream.
-    fn spare(&self) -> Option<Rc<Connection>> {
+    /// The least busy connection that still has a stream; one that is too old only where no other has.
+    fn spare(&self, now: Instant) -> Option<Rc<Connection>> {
         let spare = self.connections.iter().filter(|c| c.has_stream());
-        spare.min_by_key(|c| c.life.active.get()).map(Rc::clone)
+        spare.min_by_key(|c| (c.age.is_over(now), c.life.active.get())).map(Rc::clone)
     }
 
     fn is_usable(&self) -> bool {
@@ -307,7 +307,8 @@ async fn find(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Result<Rc<Connect
 /// and the streams that are left are used up meanwhile.
 fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
     let mut found = pool.borrow_mut();
-    if let Some(connection) = found.roomy(Instant::now()) {
+    let now = Instant::now();
+    if let Some(connection) = found.roomy(now) {
         return Look::Found(connection);
     }
     // One that takes no more requests keeps its place until it is closed: nothing is opened beside it as the first.
@@ -320,7 +321,7 @@ fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
         start_connecting(pool, way, place);
     }
     way.waits_for.set(if found.connecting { WaitsFor::Connection } else { WaitsFor::Others });
-    match found.spare() {
+    match found.spare(now) {
         Some(connection) => Look::Found(connection),
         None if opening => Look::Opening,
         None => Look::Full,
@@ -438,6 +439,31 @@ mod tests {
         let limits = UpstreamLimits::default();
         let pinged = pinged.then_some(limits.liveness);
         handshake(Box::new(near), &limits, pinged, ()).await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_connections_without_room_the_least_busy_is_used_and_an_old_one_last() {
+        LocalSet::new()
+            .run_until(async {
+                let now = Instant::now();
+                let hour = Duration::from_secs(3600);
+                let mut pool = Http2Pool::default();
+                // What each has in use of the hundred streams that are assumed, and when it is too old.
+                for (active, end) in [(80, hour), (95, 3 * hour), (90, 3 * hour), (100, 3 * hour)] {
+                    let (sender, life) = connection(false).await;
+                    life.active.set(active);
+                    let (age, last_used) = (Age::from(now, end, 0.0), Cell::new(now));
+                    let retired = Cell::new(false);
+                    pool.connections.push(Rc::new(Connection { sender, age, last_used, retired, life }));
+                }
+                let spare = |after| pool.spare(now + after).map(|c| c.life.active.get());
+                assert_eq!(spare(Duration::ZERO), Some(80));
+                assert_eq!(spare(2 * hour), Some(90));
+                pool.connections[1..].iter().for_each(|c| c.retired.set(true));
+                let spare = pool.spare(now + 2 * hour).map(|c| c.life.active.get());
+                assert_eq!(spare, Some(80), "better than none");
+            })
+            .await;
     }
 
     async fn get(sender: &SendRequest<Bytes>, path: &str) -> Result<StatusCode, h2::Error> {

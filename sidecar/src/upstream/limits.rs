@@ -11,7 +11,8 @@ pub struct UpstreamLimits {
     pub connect_timeout: Duration,
     /// An idle connection is closed after this.
     pub idle_timeout: Duration,
-    /// A connection takes no new request after this, jittered by a tenth.
+    /// A connection takes no new request after this, jittered by a tenth; over HTTP/2 it still does where no younger one has a
+    /// stream left and no other may be opened.
     pub max_age: Duration,
     /// Idle HTTP/1 connections kept for each endpoint and worker.
     pub idle_per_endpoint: usize,
