@@ -84,10 +84,11 @@ impl Attempts<'_> {
         let mut tried = Tried::default();
         tried.last_chance = self.retry.attempts == 0;
         let mut retrying = None;
-        let mut next = self.next(cluster, &tried, &mut source)?;
+        let mut choice = self.choose(cluster, &tried).map_err(Failure::before)?;
+        let gone = || Failure::after(Reason::UpstreamClosed).detail("the request cannot be sent again");
+        let mut request = source.next(tried.last_chance).ok_or_else(gone)?;
         let mut made = 0;
         loop {
-            let (choice, request) = next;
             made += 1;
             self.exchange.record().attempts = made;
             let outcome = self.once(&choice.endpoint, Some(&circuit), request).await;
@@ -95,6 +96,13 @@ impl Attempts<'_> {
             let Some(wait) = self.may_retry(attempt, &outcome) else { return outcome };
             // The one before is over.
             drop(retrying.take());
+            tried.failed(&choice, matches!(&outcome, Err(failure) if failure.reached == Reached::No));
+            tried.last_chance = made >= self.retry.attempts;
+            // If nobody is left to be asked, what the last one said is the answer, and costs the budget nothing.
+            choice = match self.choose(cluster, &tried) {
+                Ok(choice) => choice,
+                Err(_) => return outcome,
+            };
             match afford(cluster, worker.now()) {
                 Ok(place) => retrying = Some(place),
                 Err(kind) => {
@@ -102,35 +110,23 @@ impl Attempts<'_> {
                     return outcome.map_err(|failure| withheld(failure, kind));
                 }
             }
-            tried.failed(&choice, matches!(&outcome, Err(failure) if failure.reached == Reached::No));
-            tried.last_chance = made >= self.retry.attempts;
-            // Before the back-off: the attempt before may still be reading, and would read on. If nobody is left to be
-            // asked, what the last one said is the answer.
-            next = match self.next(cluster, &tried, &mut source) {
-                Ok(next) => next,
-                Err(_) => return outcome,
+            // Before the back-off: the attempt before may still be reading, and would read on.
+            request = match source.next(tried.last_chance) {
+                Some(request) => request,
+                None => return outcome,
             };
             self.exchange.retried(&outcome);
             drop(outcome);
-            if tried.stays(&next.0) {
+            if tried.stays(&choice) {
                 tokio::time::sleep(wait).await;
             }
         }
     }
 
-    /// Whom the next attempt asks, and what.
-    fn next(
-        &self,
-        cluster: &Cluster,
-        tried: &Tried,
-        source: &mut Source,
-    ) -> Result<(Choice, Request<Body>), Failure> {
+    /// Whom the next attempt asks.
+    fn choose(&self, cluster: &Cluster, tried: &Tried) -> Result<Choice, Reason> {
         let worker = &self.connection.worker;
-        let choice = worker.loads.borrow_mut().pick(cluster, tried, worker.now(), worker.draw());
-        let choice = choice.map_err(Failure::before)?;
-        let request = source.next(tried.last_chance);
-        let gone = || Failure::after(Reason::UpstreamClosed).detail("the request cannot be sent again");
-        Ok((choice, request.ok_or_else(gone)?))
+        worker.loads.borrow_mut().pick(cluster, tried, worker.now(), worker.draw())
     }
 
     /// Whether another attempt may follow this outcome, and after which back-off.
