@@ -1,13 +1,19 @@
 //! How many workers: the CPU limit of the control group, never the machine's cores, which a pod does not own.
 
-use std::{fs, path::Path};
+use std::fs;
 
 const WITHOUT_LIMIT: usize = 2;
+/// As many as `workers` may say.
+const MOST: f64 = 256.0;
 
 /// The CPU limit rounded up; without a limit 2.
 pub(super) fn workers() -> usize {
-    let read = |path: &str| fs::read_to_string(Path::new(path)).ok();
-    limit(read).map_or(WITHOUT_LIMIT, |cpus| cpus.ceil().max(1.0) as usize)
+    workers_of(|path| fs::read_to_string(path).ok())
+}
+
+/// The same by what these files say.
+fn workers_of(read: impl Fn(&str) -> Option<String>) -> usize {
+    limit(read).map_or(WITHOUT_LIMIT, |cpus| cpus.ceil().clamp(1.0, MOST) as usize)
 }
 
 /// The least of the limits of our control group and of those above it, in CPUs.
@@ -57,7 +63,33 @@ mod tests {
     use super::*;
 
     fn limit_of(files: &[(&str, &str)]) -> Option<f64> {
-        limit(|path| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned()))
+        limit(among(files))
+    }
+
+    fn among(files: &[(&str, &str)]) -> impl Fn(&str) -> Option<String> {
+        |path| files.iter().find(|(name, _)| *name == path).map(|(_, text)| (*text).to_owned())
+    }
+
+    #[test]
+    fn workers_are_the_limit_rounded_up() {
+        let with = |max: &'static str| {
+            let files = [("/proc/self/cgroup", "0::/\n"), ("/sys/fs/cgroup/cpu.max", max)];
+            workers_of(among(&files))
+        };
+        for (max, workers) in [
+            ("1000 100000", 1),
+            ("100000 100000", 1),
+            ("100001 100000", 2),
+            ("150000 100000", 2),
+            ("300000 100000", 3),
+            ("99900000 100000", 256),
+            ("max 100000", WITHOUT_LIMIT),
+            ("0 100000", WITHOUT_LIMIT),
+            ("nonsense", WITHOUT_LIMIT),
+        ] {
+            assert_eq!(with(max), workers, "{max}");
+        }
+        assert_eq!(workers_of(|_| None), WITHOUT_LIMIT);
     }
 
     #[test]
