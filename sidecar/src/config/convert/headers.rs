@@ -1,10 +1,10 @@
 //! Changes to headers.
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header::HOST};
 use trama_proto::{document::Document, policy::v1::HeaderModifier as HeaderModifierMessage};
 
 use super::findings::{Findings, quoted};
-use crate::config::snapshot::{HeaderChange, HeaderModifier};
+use crate::config::snapshot::{HeaderChange, HeaderModifier, is_framing};
 
 /// The changes of a modifier, or what is wrong with them.
 pub(super) fn modifier(
@@ -38,12 +38,10 @@ pub(super) fn modifier(
 /// A field's name. Those that frame a message or name the destination are not a policy's to change, and those that
 /// sidecars tell each other something by would say what is not so.
 fn header_name(document: &Document, field: &str, text: &str, findings: &mut Findings) -> Option<HeaderName> {
-    const FRAMING: &[&str] =
-        &["connection", "content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"];
     let name = HeaderName::from_bytes(text.as_bytes()).ok();
     let problem = match &name {
         None => "not a header field's name",
-        Some(name) if FRAMING.contains(&name.as_str()) || name.as_str().starts_with("trama-") => {
+        Some(name) if is_framing(name) || *name == HOST || name.as_str().starts_with("trama-") => {
             "a field that policy may not change"
         }
         Some(_) => return name,

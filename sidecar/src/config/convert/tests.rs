@@ -381,7 +381,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "filters of a chain that cannot be",
-        "kind: PluginChain\nmetadata: {name: a, namespace: shop}\nspec:\n  service: orders\n  direction: OUTBOUND\n  filters:\n    - sources: {}\n    - sources: {allow: [10.1.0.0/8, 10.0.0.0/33], deny: [everybody]}\n    - requestHeaderModifier: {set: [{name: host, value: x}], remove: [Trama-Reason]}\n    - plugin: {name: quota, source: /plugins/quota.wasm}\n",
+        "kind: PluginChain\nmetadata: {name: a, namespace: shop}\nspec:\n  service: orders\n  direction: OUTBOUND\n  filters:\n    - sources: {}\n    - sources: {allow: [10.1.0.0/8, 10.0.0.0/33], deny: [everybody]}\n    - requestHeaderModifier: {set: [{name: host, value: x}], remove: [Trama-Reason, Keep-Alive]}\n    - plugin: {name: quota, source: /plugins/quota.wasm}\n",
     ),
     (
         "a namespace that makes no server name",
