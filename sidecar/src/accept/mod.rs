@@ -2,3 +2,4 @@
 
 pub mod listener;
 pub mod original_dst;
+pub mod served;

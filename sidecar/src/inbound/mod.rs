@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    accept::original_dst::original_dst,
+    accept::{original_dst::original_dst, served::serves},
     config::snapshot::{AppProtocol, Destination, SpiffeId},
     drain::Stage,
     error::{Failure, Reason},
@@ -64,7 +64,7 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
         return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
     };
     let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
-    match Connection::to(&worker, port, local, downstream, service) {
+    match Connection::to(&worker, SocketAddr::new(local.ip(), port), downstream, service) {
         Ok(connection) => {
             let connection = Rc::new(Connection { peer: Some(peer.id), ..connection });
             match peer.carried {
@@ -115,13 +115,18 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
         let failure = Failure::before(reason).detail(format_args!("port {}", original.port()));
         return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
     }
+    if !serves(original.ip(), local.ip().to_canonical()) {
+        let failure = Failure::before(Reason::PortRefused).detail(format_args!("address {}", original.ip()));
+        return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
+    }
     let service = match snapshot.destinations.of_address(original) {
         Destination::Direct(direct) => direct.owner.map(|owner| Arc::clone(&owner.service.label)),
         _ => None,
     };
     drop(snapshot);
     let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
-    match Connection::to(&worker, original.port(), local, downstream, service) {
+    // Not at the local address: capture puts the pod's first one there, and the pod may have several.
+    match Connection::to(&worker, original, downstream, service) {
         Ok(connection) => plain(Rc::new(connection), stream).await,
         Err(failure) => Exchange::refuse(&worker, Direction::Inbound, downstream, &failure),
     }
@@ -145,17 +150,16 @@ impl Connection {
     /// would otherwise be an open proxy into the pod.
     fn to(
         worker: &Rc<Worker>,
-        port: u16,
-        local: SocketAddr,
+        meant: SocketAddr,
         downstream: SocketAddr,
         service: Arc<str>,
     ) -> Result<Self, Failure> {
-        let settings = &worker.settings;
+        let (settings, port) = (&worker.settings, meant.port());
         let allowed = settings.application_ports.is_empty() || settings.application_ports.contains(&port);
         if settings.own_ports.contains(&port) || !allowed {
             return Err(Failure::before(Reason::PortRefused).detail(format_args!("port {port}")));
         }
-        let address = settings.application.unwrap_or_else(|| local.ip().to_canonical());
+        let address = settings.application.unwrap_or_else(|| meant.ip().to_canonical());
         let application = SocketAddr::new(address, port);
         let protocol = match worker.snapshot().destinations.of_address(application) {
             Destination::Direct(direct) => direct.endpoint.protocol,

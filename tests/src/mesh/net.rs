@@ -51,7 +51,10 @@ impl Net {
     }
 
     pub(super) fn bind(&self, port: u16) -> TcpListener {
-        let at = SocketAddr::new(self.ip(), port);
+        self.bind_at(SocketAddr::new(self.ip(), port))
+    }
+
+    pub(super) fn bind_at(&self, at: SocketAddr) -> TcpListener {
         let bind = || std::net::TcpListener::bind(at).unwrap_or_else(|e| panic!("{at}: {e}"));
         let listener = match self {
             Self::Loopback(_) => bind(),

@@ -187,6 +187,22 @@ impl Pod {
         self.net.connect(to, User::Application).await
     }
 
+    /// A socket of its application's that listens at an address of one's choice.
+    #[must_use]
+    pub fn listen(&self, at: SocketAddr) -> tokio::net::TcpListener {
+        self.net.bind_at(at)
+    }
+
+    /// Runs a shell's line in its namespace as root: its network is the test's to change.
+    ///
+    /// # Panics
+    /// Where it has none, or the line fails.
+    pub fn as_root(&self, line: &str) {
+        let Net::Lab(pod, _) = &self.net else { panic!("{} has no namespace", self.name) };
+        let output = pod.run(Command::new("sh").args(["-ec", line]), 0, PATIENCE).unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// An HTTP connection from its application to its own sidecar's explicit listener, for a service's authority.
     pub async fn http(&self, speaks: Speaks, authority: &str) -> Client {
         self.http_to(self.at(EXPLICIT), speaks, authority).await
