@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use trama_tests::mesh::{APPLICATION, Application, Mesh, MeshBuilder, PATIENCE, Pod, Where};
 
@@ -145,4 +147,46 @@ async fn a_server_may_say_its_end_first_and_still_listen() {
         assert_eq!(moved, (&14.into(), &(1 << 20).into()), "{entry}");
         assert!(entry.get("reason").is_none(), "{entry}");
     }
+}
+
+/// Breaks off when it is told to, by `!`; else tells the test how the client ended.
+fn breaks_off_when_told(ends: UnboundedSender<Result<u8, ErrorKind>>) -> Application {
+    Application::raw(move |mut stream| {
+        let ends = ends.clone();
+        async move {
+            stream.write_all(b"hello\r\n").await.ok();
+            match stream.read_u8().await {
+                Ok(b'!') => break_off(stream),
+                end => ends.send(end.map_err(|error| error.kind())).unwrap(),
+            }
+        }
+    })
+}
+
+fn break_off(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+#[tokio::test]
+async fn who_breaks_off_does_so_at_the_other_end_too() {
+    let (ends, mut ended) = unbounded_channel();
+    let builder = mesh(&breaks_off_when_told(ends), false, NEVER).policy(|p| p.protocol(MAIL, "TCP"));
+    let mesh = builder.start().await;
+    for (_, at) in destinations(&mesh) {
+        let mut stream = BufReader::new(mesh.pod("storefront").dial(at).await.unwrap());
+        assert_eq!(line(&mut stream).await, "hello\r\n");
+        stream.write_all(b"!").await.unwrap();
+        let mut rest = Vec::new();
+        let end = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("an end");
+        assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset), "{at}: {rest:?}");
+
+        let mut stream = BufReader::new(mesh.pod("storefront").dial(at).await.unwrap());
+        assert_eq!(line(&mut stream).await, "hello\r\n");
+        break_off(stream.into_inner());
+        let end = timeout(PATIENCE, ended.recv()).await.expect("an end");
+        assert_eq!(end, Some(Err(ErrorKind::ConnectionReset)), "{at}");
+    }
+    let entries = streams(mesh.pod("storefront"), 6).await;
+    let reasons: Vec<_> = entries.iter().map(|e| e["reason"].as_str().unwrap_or_default()).collect();
+    assert_eq!(reasons, ["upstream_closed", "downstream_closed"].repeat(3), "{entries:#?}");
 }

@@ -1,4 +1,4 @@
-//! Byte streams: what all become, one whose first bytes were already read, and one that tells whether bytes move.
+//! Byte streams: one whose first bytes were already read, and one that tells whether bytes move.
 
 use std::{
     cell::Cell,
@@ -19,9 +19,7 @@ use tokio::{
     time::Sleep,
 };
 
-/// What a connection is made of, plain or under TLS.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+pub use super::stream::Stream;
 
 /// How a peer that is gone without a word is found out.
 #[derive(Clone, Copy, Debug)]
@@ -116,6 +114,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+impl<S: Stream> Stream for Prefixed<S> {
+    fn break_off(&self) {
+        self.stream.break_off();
     }
 }
 
@@ -247,6 +251,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 
     fn is_write_vectored(&self) -> bool {
         self.0.is_write_vectored()
+    }
+}
+
+impl<S: Stream> Stream for Gathered<S> {
+    fn break_off(&self) {
+        self.0.break_off();
     }
 }
 

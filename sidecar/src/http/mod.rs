@@ -13,6 +13,7 @@ pub mod io;
 pub mod replay;
 pub mod reply;
 pub mod shape;
+mod stream;
 
 use std::{future::Future, rc::Rc, time::Duration};
 

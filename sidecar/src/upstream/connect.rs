@@ -192,6 +192,12 @@ impl AsyncWrite for Sealed {
     }
 }
 
+impl Stream for Sealed {
+    fn break_off(&self) {
+        self.stream.break_off();
+    }
+}
+
 fn refusal(error: io::Error) -> io::Error {
     use AlertDescription as Alert;
     let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());

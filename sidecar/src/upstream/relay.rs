@@ -43,28 +43,34 @@ pub struct Relayed {
 /// The most that waits in one direction.
 const BUFFER: usize = 16 << 10;
 
-/// Relays both ways. The end of one direction is passed on (half-close), the other goes on.
+/// Relays both ways. The end of one direction is passed on (half-close), the other goes on. Where a side breaks off, the
+/// other one sees it break off too: a clean end would tell it that it has heard everything.
 pub async fn relay(downstream: impl Stream, upstream: impl Stream, idle: Duration) -> Relayed {
-    let (from_down, to_down) = tokio::io::split(downstream);
-    let (from_up, to_up) = tokio::io::split(upstream);
+    let (mut from_down, mut to_down) = tokio::io::split(downstream);
+    let (mut from_up, mut to_up) = tokio::io::split(upstream);
     let (forth, back) = (Cell::new(0), Cell::new(0));
     let moved = Cell::new(Instant::now());
     let both = async {
         tokio::try_join!(
-            one_way((Side::Downstream, from_down), (Side::Upstream, to_up), &forth, &moved),
-            one_way((Side::Upstream, from_up), (Side::Downstream, to_down), &back, &moved)
+            one_way((Side::Downstream, &mut from_down), (Side::Upstream, &mut to_up), &forth, &moved),
+            one_way((Side::Upstream, &mut from_up), (Side::Downstream, &mut to_down), &back, &moved)
         )
     };
     let end = tokio::select! {
         done = both => done.map_or_else(|(side, error)| RelayEnd::Failed(side, error), |_| RelayEnd::Closed),
         () = idles(&moved, idle) => RelayEnd::Idle,
     };
+    match end {
+        RelayEnd::Failed(Side::Downstream, _) => from_up.unsplit(to_up).break_off(),
+        RelayEnd::Failed(Side::Upstream, _) => from_down.unsplit(to_down).break_off(),
+        RelayEnd::Closed | RelayEnd::Idle => {}
+    }
     Relayed { forth: forth.get(), back: back.get(), end }
 }
 
 async fn one_way<R: Stream, W: Stream>(
-    (source, mut from): (Side, ReadHalf<R>),
-    (sink, mut to): (Side, WriteHalf<W>),
+    (source, from): (Side, &mut ReadHalf<R>),
+    (sink, to): (Side, &mut WriteHalf<W>),
     count: &Cell<u64>,
     moved: &Cell<Instant>,
 ) -> Result<(), (Side, io::Error)> {
@@ -132,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_breaks_off_is_told() {
+    async fn who_breaks_off_is_told_and_the_other_side_sees_it() {
         for breaks in [Side::Downstream, Side::Upstream] {
             for speaks in [Side::Downstream, Side::Upstream] {
                 let (left, a) = tcp().await;
@@ -149,6 +155,9 @@ mod tests {
                     matches!(relayed.end, RelayEnd::Failed(side, _) if side == breaks),
                     "{breaks:?} breaks off, {speaks:?} speaks: {relayed:?}"
                 );
+                let mut rest = Vec::new();
+                let seen = kept.unwrap().read_to_end(&mut rest).await.map_err(|error| error.kind());
+                assert_eq!(seen, Err(io::ErrorKind::ConnectionReset), "{breaks:?} breaks off: {rest:?}");
             }
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connect::BoxStream;
-use crate::{config::snapshot::state::Counted, telemetry::OpenConnection};
+use crate::{config::snapshot::state::Counted, http::io::Stream, telemetry::OpenConnection};
 
 pub(super) struct Tunnel {
     pub(super) stream: BoxStream,
@@ -38,5 +38,11 @@ impl AsyncWrite for Tunnel {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Stream for Tunnel {
+    fn break_off(&self) {
+        self.stream.break_off();
     }
 }
