@@ -2,7 +2,6 @@
 //! quick to serve, and hands the terminal over. The story itself is `tests/src/bin/demo/scenario.rs`.
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -43,19 +42,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     ]))?;
     eprintln!("built in {:.0} s", began.elapsed().as_secs_f64());
 
-    let programs = programs()?;
+    let programs = process::target()?.join("demo");
     let mut command = Command::new(programs.join("demo"));
     command.arg("run").arg("--sidecar").arg(programs.join("trama-sidecar"));
     command.args(args.once.then_some("--once")).args(args.explicit.then_some("--explicit"));
     // In our place: at Ctrl-C the terminal must be the demo's until everything is taken down.
     let source = tools::with_path(&mut command).exec();
     Err(Error::Start { command: process::spell(&command), source })
-}
-
-/// Where cargo puts what it builds in the demo's profile: beside the folder in which it put us.
-fn programs() -> Result<PathBuf> {
-    let own = std::env::current_exe();
-    let own = own.map_err(|source| Error::Start { command: "cargo xtask".to_owned(), source })?;
-    let target = own.ancestors().nth(2).unwrap_or_else(|| process::root());
-    Ok(target.join("demo"))
 }

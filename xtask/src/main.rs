@@ -39,7 +39,7 @@ enum Command {
     Check,
     /// Write the published schemas and the book's tables of fields anew from the code
     Reference,
-    /// Show how large files and functions are, tests left out
+    /// Show how large files and functions are, tests left out, and the sidecar's program where it is built
     Sizes,
     /// Measure CPU time, memory and start beside Envoy, nginx and haproxy
     Bench(bench::Args),

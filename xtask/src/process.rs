@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write, pipe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -21,6 +21,13 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
     command
+}
+
+/// Where cargo puts what it builds: the folder in which it put us.
+pub(crate) fn target() -> Result<PathBuf> {
+    let own = std::env::current_exe();
+    let own = own.map_err(|source| Error::Start { command: "cargo xtask".to_owned(), source })?;
+    Ok(own.ancestors().nth(2).unwrap_or_else(|| root()).to_owned())
 }
 
 /// Runs a command that owns the terminal; anything but success is an error.
@@ -115,7 +122,7 @@ mod tests {
         std::fs::remove_file(&log.0).unwrap();
     }
 
-    fn tempfile() -> (std::path::PathBuf, File) {
+    fn tempfile() -> (PathBuf, File) {
         let name = format!("trama-xtask-{}-{:?}", std::process::id(), thread::current().id());
         let path = std::env::temp_dir().join(name);
         (path.clone(), File::create(path).unwrap())

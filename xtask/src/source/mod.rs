@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use syn::spanned::Spanned;
 
 use crate::error::{Error, Result};
-use crate::process::root;
+use crate::process::{root, target};
 
 /// The folders with code that ships or that people run; tests/tests and tests/benches are tests from end to end.
 const FOLDERS: &[&str] = &["proto/src", "sidecar/src", "control-plane/src", "tests/src", "xtask/src"];
@@ -34,7 +34,19 @@ pub(crate) fn report() -> Result<ExitCode> {
         sources.extend(load(folder)?);
     }
     sizes::print(&sources);
+    print_program(&target()?.join("release/trama-sidecar"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// How large the sidecar is as it is shipped, where it was built.
+fn print_program(program: &Path) {
+    let name = program.display();
+    match std::fs::metadata(program) {
+        Ok(found) => println!("program    {:>6.1} MB  {name}", found.len() as f64 / 1e6),
+        Err(_) => {
+            println!("program    not built: cargo build --release --package trama-sidecar makes {name}")
+        }
+    }
 }
 
 /// Every file under a folder, without those that only tests include.
