@@ -166,6 +166,13 @@ mod tests {
         assert_eq!(names.len(), SUITES.len());
     }
 
+    /// Whoever has written a name down must find it: names are added here, and none is changed or taken away.
+    #[test]
+    fn names_stay_as_the_project_grows() {
+        let names = "format lints deny unused-deps dependencies unit golden strict fuzz telemetry mesh lab store docs demo";
+        assert_eq!(SUITES.iter().map(|suite| suite.name).collect::<Vec<_>>().join(" "), names);
+    }
+
     /// A test file that no suite runs would be green for ever.
     #[test]
     fn every_file_of_tests_belongs_to_a_suite() {
