@@ -36,6 +36,7 @@ pub(crate) const PERF: Tool = Tool::from_debian("perf", "linux-perf");
 pub(crate) const PIP: Tool = Tool::from_debian("pip3", "python3-pip");
 pub(crate) const PYTHON: Tool = Tool::from_debian("python3", "python3");
 pub(crate) const SETPRIV: Tool = Tool::from_debian("setpriv", "util-linux");
+pub(crate) const UNSHARE: Tool = Tool::from_debian("unshare", "util-linux");
 pub(crate) const VALGRIND: Tool = Tool::from_debian("valgrind", "valgrind");
 
 impl Tool {

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: named suites, their progress, and one number at the end.
 
 mod libtest;
+mod network;
 mod report;
 mod runner;
 mod suites;
@@ -10,8 +11,9 @@ use std::process::ExitCode;
 use crate::error::{Error, Result};
 use crate::{process, tools};
 
+use network::Network;
 use report::Progress;
-use suites::{SUITES, Suite};
+use suites::{SUITES, Step, Suite};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -42,6 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     for suite in &suites {
         tools::ensure(suite.needs)?;
     }
+    let network = network(&suites)?;
     // cargo-deny looks at the crates of every system, where a build fetched those of this one.
     for manifest in ["Cargo.toml", suites::FUZZ] {
         process::loud(&mut process::cargo(&["fetch", "--locked", "--quiet", "--manifest-path", manifest]))?;
@@ -49,9 +52,22 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let own = std::env::current_exe();
     let own = own.map_err(|source| Error::Start { command: "cargo xtask".to_owned(), source })?;
     let mut progress = Progress::new(&suites);
-    let run = |suite: &&'static Suite| runner::run(suite, &own, &mut progress);
+    let run = |suite: &&'static Suite| runner::run(suite, &own, network, &mut progress);
     let results = suites.iter().map(run).collect::<Result<Vec<_>>>()?;
     Ok(if report::summary(&results) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the suites' tests have; said aloud, for it decides what they prove.
+fn network(suites: &[&Suite]) -> Result<Network> {
+    if !suites.iter().any(|suite| suite.steps.iter().any(Step::is_of_tests)) {
+        return Ok(Network::Machine);
+    }
+    if tools::is_root() {
+        tools::ensure(&[tools::UNSHARE, tools::IP])?;
+    }
+    let network = Network::available();
+    println!("{}", network.describe());
+    Ok(network)
 }
 
 /// The named suites in the order of the list, or all of them.

@@ -11,6 +11,7 @@ use crate::process::{self, Event};
 use crate::tools;
 
 use super::libtest::{self, Counts, Verdict};
+use super::network::Network;
 use super::report::Progress;
 use super::suites::{Step, Suite};
 
@@ -25,7 +26,12 @@ pub(crate) struct Outcome {
 
 /// `own` is the program that runs now. It is asked for before any suite runs: one of them builds it anew, and what is
 /// at its path is then no longer what the kernel says that we are.
-pub(crate) fn run(suite: &'static Suite, own: &Path, progress: &mut Progress) -> Result<Outcome> {
+pub(crate) fn run(
+    suite: &'static Suite,
+    own: &Path,
+    network: Network,
+    progress: &mut Progress,
+) -> Result<Outcome> {
     let log_path = log_path(suite.name)?;
     let mut log = File::create(&log_path).map_err(Error::file("create", &log_path))?;
     progress.begin(suite.name);
@@ -33,7 +39,7 @@ pub(crate) fn run(suite: &'static Suite, own: &Path, progress: &mut Progress) ->
     let mut outcome =
         Outcome { name: suite.name, counts: Counts::default(), took: Duration::ZERO, failures: Vec::new() };
     for step in suite.steps {
-        if let Err(error) = run_step(step, own, &mut log, &mut outcome, progress) {
+        if let Err(error) = run_step(step, own, network, &mut log, &mut outcome, progress) {
             outcome.fail(error.to_string());
         }
         if matches!(step, Step::Build(_)) && outcome.counts.failed > 0 {
@@ -58,6 +64,7 @@ impl Outcome {
 fn run_step(
     step: &Step,
     own: &Path,
+    network: Network,
     log: &mut File,
     outcome: &mut Outcome,
     progress: &mut Progress,
@@ -67,6 +74,7 @@ fn run_step(
     let spelled = process::spell(&command);
     writeln!(log, "$ {spelled}").map_err(Error::file("write", Path::new("the log")))?;
 
+    let command = if step.is_of_tests() { network.around(command) } else { command };
     let before = outcome.counts;
     let mut failures = Vec::new();
     let mut counts = Counts::default();
@@ -153,7 +161,7 @@ mod tests {
         static SUITE: Suite =
             Suite { name: "own-tests", about: "", needs: &[], steps: &[Step::Xtask(&["demo"])] };
         let mut progress = Progress::new(&[&SUITE]);
-        let outcome = run(&SUITE, Path::new("/no/such/xtask"), &mut progress).unwrap();
+        let outcome = run(&SUITE, Path::new("/no/such/xtask"), Network::Machine, &mut progress).unwrap();
         assert_eq!(outcome.counts, Counts { passed: 0, failed: 1 });
         assert!(outcome.failures[0].contains("`xtask demo`"), "{:?}", outcome.failures);
     }

@@ -25,6 +25,13 @@ pub(crate) enum Step {
     Xtask(&'static [&'static str]),
 }
 
+impl Step {
+    /// Whether it runs our own programs, and not only tools that look at them.
+    pub(crate) const fn is_of_tests(&self) -> bool {
+        matches!(self, Self::Tests(_) | Self::Xtask(_))
+    }
+}
+
 /// What tests start as processes. All members are built together here and below, for then cargo unifies the
 /// features of dependencies once, and builds none of them twice.
 const PROGRAMS: Step = Step::Build(&["build", "--workspace", "--bins", "--lib", "--tests"]);
