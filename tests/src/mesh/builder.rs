@@ -10,7 +10,7 @@ use super::application::Application;
 use super::net::{Net, SIDECAR_USER};
 use super::pod::{self, Pod, Sidecar};
 use super::policy::{Endpoint, Policy, TRUST_DOMAIN};
-use super::{EXPLICIT, MESH, Mesh};
+use super::{EXPLICIT, Mesh, Ports};
 use crate::authority::{Authority, Issued};
 use crate::lab::Lab;
 
@@ -50,6 +50,7 @@ pub struct PodSpec {
     record_identity: Option<String>,
     certificate: Certificate,
     workers: u16,
+    pub(super) ports: Ports,
     config: String,
     spans_to: Option<SocketAddr>,
     listeners: Vec<(String, String)>,
@@ -68,6 +69,7 @@ impl PodSpec {
             certificate: Certificate::default(),
             workers: 1,
             config: String::new(),
+            ports: Ports::default(),
             spans_to: None,
             listeners: vec![("explicit".to_owned(), "protocol: HTTP".to_owned())],
         }
@@ -126,6 +128,13 @@ impl PodSpec {
     #[must_use]
     pub fn workers(mut self, workers: u16) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// Its sidecar's ports. Only in namespaces: the capture rules are made for them.
+    #[must_use]
+    pub fn ports(mut self, ports: Ports) -> Self {
+        self.ports = ports;
         self
     }
 
@@ -213,10 +222,10 @@ impl MeshBuilder {
             let sidecar = match (spec.sidecar, self.place) {
                 (false, _) => None,
                 (true, Where::InProcess) => Some(Sidecar::in_process(&own)),
-                (true, Where::Processes) => Some(Sidecar::process(&own, None)),
-                (true, Where::Namespaces) => Some(Sidecar::process(&own, Some(&net))),
+                (true, Where::Processes) => Some(Sidecar::process(&own, None, spec.ports)),
+                (true, Where::Namespaces) => Some(Sidecar::process(&own, Some(&net), spec.ports)),
             };
-            let pod = Pod::new(&spec.name, net, own, sidecar, application, spec.identity);
+            let pod = Pod::new(&spec.name, (net, spec.ports), own, sidecar, application, spec.identity);
             pods.insert(spec.name, pod);
         }
         for pod in pods.values() {
@@ -236,7 +245,7 @@ impl MeshBuilder {
                 service: service.clone(),
                 address: net.ip(),
                 region: spec.region.clone(),
-                mesh: spec.sidecar.then(|| (identity, SocketAddr::new(net.ip(), MESH))),
+                mesh: spec.sidecar.then(|| (identity, SocketAddr::new(net.ip(), spec.ports.mesh))),
             });
         }
         for (number, service) in policy.services.values_mut().enumerate() {
@@ -302,6 +311,13 @@ fn configuration(own: &Path, spec: &PodSpec, net: &Net) -> String {
             let address = SocketAddr::new(ip, EXPLICIT + number);
             text.push_str(&format!("  - {{ name: {name}, address: \"{address}\", {fields} }}\n"));
         }
+    }
+    if spec.ports != Ports::default() {
+        let Ports { outbound, inbound, mesh, admin, metrics, health } = spec.ports;
+        text.push_str(&format!(
+            "ports: {{ outbound: {outbound}, inbound: {inbound}, mesh: {mesh}, metrics: {metrics}, health: {health} }}\n\
+             admin: {{ port: {admin} }}\n"
+        ));
     }
     text + &spec.config
 }

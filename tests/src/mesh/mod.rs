@@ -42,10 +42,31 @@ use crate::authority::Authority;
 pub const APPLICATION: u16 = 8080;
 /// The first explicit listener; further ones follow it.
 pub const EXPLICIT: u16 = 15080;
-/// The mesh port.
+/// The mesh port, where a pod has no other.
 pub const MESH: u16 = 15008;
-const METRICS: u16 = 15020;
-const HEALTH: u16 = 15021;
+
+/// The ports of a pod's sidecar.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ports {
+    /// Outbound capture.
+    pub outbound: u16,
+    /// Inbound capture.
+    pub inbound: u16,
+    /// Mutual TLS from other sidecars.
+    pub mesh: u16,
+    /// Admin, on loopback.
+    pub admin: u16,
+    /// Prometheus.
+    pub metrics: u16,
+    /// Health.
+    pub health: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { outbound: 15001, inbound: 15006, mesh: MESH, admin: 15000, metrics: 15020, health: 15021 }
+    }
+}
 
 /// A running mesh.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use trama_sidecar::drain::Stage;
 use super::application::{Application, Kind, Serving, serve_http, serve_raw, serve_tls};
 use super::client::{Answer, Client, Speaks};
 use super::net::{Net, SIDECAR_USER, User};
-use super::{APPLICATION, EXPLICIT, HEALTH, MESH, METRICS};
+use super::{APPLICATION, EXPLICIT, Ports};
 use crate::peers;
 use crate::process::Process;
 use crate::programs;
@@ -29,6 +29,7 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct Pod {
     name: String,
     net: Net,
+    ports: Ports,
     folder: PathBuf,
     sidecar: Option<Sidecar>,
     application: Option<Running>,
@@ -111,7 +112,7 @@ impl Sidecar {
         Self::App(std::thread::scope(|scope| scope.spawn(|| Box::new(start())).join().unwrap()))
     }
 
-    pub(super) fn process(own: &Path, lab: Option<&Net>) -> Self {
+    pub(super) fn process(own: &Path, lab: Option<&Net>, ports: Ports) -> Self {
         let mut program = program();
         let shared = own.with_file_name("trama-sidecar");
         // The repository may lie where only its owner can look.
@@ -124,15 +125,31 @@ impl Sidecar {
         let mut command = Command::new(&program);
         command.arg("--config").arg(own.join("sidecar.yaml"));
         command.arg("--policy").arg(own.with_file_name("policy.yaml"));
+        // It is ours: a sidecar refuses variables that it does not know.
+        command.env_remove(PROGRAM);
         let Some(Net::Lab(pod, _)) = lab else {
             return Self::Process(Process::start("sidecar", &mut command, &own.join("sidecar.log")).unwrap());
         };
         let mut redirect = Command::new(&program);
-        let output = pod.run(redirect.args(["redirect", "--apply"]), 0, PATIENCE).unwrap();
+        redirect.args(["redirect", "--apply"]).args(capture_options(ports)).env_remove(PROGRAM);
+        let output = pod.run(&redirect, 0, PATIENCE).unwrap();
         assert!(output.status.success(), "redirect: {}", String::from_utf8_lossy(&output.stderr));
         Self::Process(pod.spawn(&command, SIDECAR_USER).unwrap())
     }
 }
+
+/// The options of `redirect` for a sidecar with these ports.
+fn capture_options(ports: Ports) -> Vec<String> {
+    let Ports { outbound, inbound, mesh, metrics, health, .. } = ports;
+    vec![
+        format!("--outbound-capture-port={outbound}"),
+        format!("--inbound-capture-port={inbound}"),
+        format!("--sidecar-ports={mesh},{metrics},{health}"),
+    ]
+}
+
+/// Names another program than the one beside the tests.
+const PROGRAM: &str = "TRAMA_SIDECAR";
 
 /// The sidecar's program: of TRAMA_SIDECAR, or the one beside this test's own.
 fn program() -> PathBuf {
@@ -140,7 +157,7 @@ fn program() -> PathBuf {
         let own = std::env::current_exe().unwrap();
         own.ancestors().nth(2).unwrap().join("trama-sidecar")
     };
-    let program = std::env::var_os("TRAMA_SIDECAR").map_or_else(beside, PathBuf::from);
+    let program = std::env::var_os(PROGRAM).map_or_else(beside, PathBuf::from);
     let shown = program.display();
     assert!(program.is_file(), "{shown} is missing: build it by `cargo build --workspace --bins`");
     program
@@ -149,13 +166,13 @@ fn program() -> PathBuf {
 impl Pod {
     pub(super) fn new(
         name: &str,
-        net: Net,
+        (net, ports): (Net, Ports),
         folder: PathBuf,
         sidecar: Option<Sidecar>,
         application: Option<Running>,
         identity: String,
     ) -> Self {
-        Self { name: name.to_owned(), net, folder, sidecar, application, identity }
+        Self { name: name.to_owned(), net, ports, folder, sidecar, application, identity }
     }
 
     /// A port of it.
@@ -167,7 +184,7 @@ impl Pod {
     /// Its mesh port.
     #[must_use]
     pub fn mesh(&self) -> SocketAddr {
-        self.at(MESH)
+        self.at(self.ports.mesh)
     }
 
     /// The identity in its certificate.
@@ -198,9 +215,31 @@ impl Pod {
     /// # Panics
     /// Where it has none, or the line fails.
     pub fn as_root(&self, line: &str) {
+        self.run_as_root(Command::new("sh").args(["-ec", line]));
+    }
+
+    /// Runs the sidecar's program in its namespace with these arguments.
+    ///
+    /// # Panics
+    /// Where it has none, or the program fails.
+    pub fn run_sidecar(&self, arguments: &[&str]) {
+        self.run_as_root(Command::new(program()).args(arguments).env_remove(PROGRAM));
+    }
+
+    /// Proves the capture rules of its sidecar's ports.
+    ///
+    /// # Panics
+    /// Where they do not capture.
+    pub fn check_capture(&self) {
+        let options = capture_options(self.ports);
+        let options = options.iter().map(String::as_str);
+        self.run_sidecar(&["redirect", "--check"].into_iter().chain(options).collect::<Vec<_>>());
+    }
+
+    fn run_as_root(&self, command: &Command) {
         let Net::Lab(pod, _) = &self.net else { panic!("{} has no namespace", self.name) };
-        let output = pod.run(Command::new("sh").args(["-ec", line]), 0, PATIENCE).unwrap();
-        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = pod.run(command, 0, PATIENCE).unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// An HTTP connection from its application to its own sidecar's explicit listener, for a service's authority.
@@ -297,7 +336,7 @@ impl Pod {
         self.sidecar = None;
         fs::remove_file(self.folder.join("sidecar.log")).ok();
         let net = matches!(self.net, Net::Lab(..)).then_some(&self.net);
-        self.sidecar = Some(Sidecar::process(&self.folder, net));
+        self.sidecar = Some(Sidecar::process(&self.folder, net, self.ports));
     }
 
     /// Begins its sidecar's drain.
@@ -351,8 +390,10 @@ impl Pod {
 
     /// All series of a metric: labels and value.
     pub async fn series(&self, name: &str) -> Vec<(BTreeMap<String, String>, f64)> {
-        let page =
-            self.ask(METRICS, "/metrics").await.unwrap_or_else(|| panic!("{} has no metrics", self.name));
+        let page = self
+            .ask(self.ports.metrics, "/metrics")
+            .await
+            .unwrap_or_else(|| panic!("{} has no metrics", self.name));
         let page = String::from_utf8_lossy(&page.body).into_owned();
         page.lines().filter_map(|line| parse_series(line.strip_prefix(name)?)).collect()
     }
@@ -374,7 +415,7 @@ impl Pod {
     pub(super) async fn ready(&self) {
         if self.sidecar.is_some() {
             let ready = || async {
-                let answer = self.ask(HEALTH, "/readyz").await?;
+                let answer = self.ask(self.ports.health, "/readyz").await?;
                 (answer.status == 200).then_some(())
             };
             until(&format!("{} is ready", self.name), ready).await;
