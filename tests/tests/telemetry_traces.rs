@@ -26,7 +26,10 @@ use trama_sidecar::{
         Direction, Format, LogOutput, Protocol, Record, Security, TelemetryConfig, TelemetryHub, TraceContext,
     },
 };
-use trama_tests::mesh::{Application, Mesh, Payload, Speaks, Where, until};
+use trama_tests::{
+    mesh::{Application, Mesh, Payload, Speaks, Where, until},
+    peers::{Here, OtlpReceiver},
+};
 
 #[derive(Clone, Default)]
 struct Receiver(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
@@ -247,5 +250,52 @@ async fn a_request_through_running_sidecars_is_one_trace() {
             let id = u64::from_be_bytes(server.span_id[..].try_into().unwrap());
             assert_eq!(arrived.split('-').nth(2), Some(&*format!("{id:016x}")), "the application's parent");
         }
+    }
+}
+
+/// The same to a receiver that shares no code with the sender: what the numbers of fields mean is written down twice.
+#[tokio::test]
+async fn a_receiver_in_another_language_reads_the_same() {
+    let here = Here::new().unwrap();
+    let receiver = OtlpReceiver::start(&here).unwrap();
+    let telemetry =
+        "kind: Telemetry\nmetadata: { name: mesh }\nspec: { tracing: { samplingPercent: 100 } }\n";
+    let mesh = Mesh::builder()
+        .at(Where::Processes)
+        .pod("orders", |p| {
+            p.serves("shop/orders").application(&Application::echo("orders")).spans_to(receiver.address)
+        })
+        .pod("storefront", |p| p.spans_to(receiver.address))
+        .policy(|p| p.more(telemetry))
+        .start()
+        .await;
+    let mut client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = client.request("POST", "/v1/orders?token=secret").header("traceparent", parent);
+    assert_eq!(client.call(request.body(Payload::of("tea")).unwrap()).await.unwrap().status.as_u16(), 200);
+
+    let spans =
+        until("two spans", || async { Some(receiver.spans()).filter(|spans| spans.len() >= 2) }).await;
+    // The numbers of the enumeration `SpanKind`.
+    let of = |kind: u64| {
+        let found = spans.iter().filter(|span| span["kind"] == kind).collect::<Vec<_>>();
+        let [span] = found[..] else { panic!("kind {kind}: {spans:#?}") };
+        span
+    };
+    let (server, client) = (of(2), of(3));
+    for (span, service, parent) in [
+        (client, "storefront", "00f067aa0ba902b7"),
+        (server, "shop/orders", client["span_id"].as_str().unwrap()),
+    ] {
+        assert_eq!(span["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736", "{span:#}");
+        assert_eq!(span["parent_span_id"], parent, "{span:#}");
+        assert_eq!((&span["name"], &span["status"]), (&"POST".into(), &0.into()), "{span:#}");
+        assert_eq!(span["resource"]["service.name"], service, "{span:#}");
+        let attributes = &span["attributes"];
+        assert_eq!(attributes["http.request.method"], "POST", "{span:#}");
+        assert_eq!(attributes["http.response.status_code"], 200, "{span:#}");
+        assert_eq!(attributes["url.path"], "/v1/orders", "{span:#}");
+        assert!(!span.to_string().contains("secret"), "{span:#}");
+        assert!(span["start"].as_u64().unwrap() < span["end"].as_u64().unwrap(), "{span:#}");
     }
 }

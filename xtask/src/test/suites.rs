@@ -126,7 +126,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "telemetry",
         about: "spans reach a receiver by OTLP; what telemetry costs a request is counted (callgrind)",
-        needs: &[tools::VALGRIND],
+        needs: &[tools::VALGRIND, tools::PYTHON],
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "telemetry_*"])],
     },
     Suite {

@@ -1,0 +1,138 @@
+"""A receiver of traces by OTLP over gRPC that shares no code with the sender; standard library only.
+
+    otlp.py --listen 127.0.0.1:0
+
+Prints `listening ADDRESS:PORT`, and `span JSON` for each span. It reads frames of HTTP/2 (RFC 9113 section 4.1) and fields
+of Protocol Buffers by their numbers. It does not decode HPACK: that the method is called by its right name is for others
+to judge.
+"""
+
+import argparse
+import json
+import socketserver
+import struct
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8
+END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
+
+# :status 200 is index 8 of the static table, the name content-type index 31 (RFC 7541 appendix A).
+ANSWER = b"\x88\x0f\x10\x10application/grpc"
+TRAILERS = b"\x00\x0bgrpc-status\x010"
+EMPTY_MESSAGE = bytes(5)
+
+
+class Receiver(socketserver.StreamRequestHandler):
+    def handle(self):
+        if self.rfile.read(len(PREFACE)) != PREFACE:
+            return
+        self.send(SETTINGS, 0, 0)
+        messages = {}
+        while len(head := self.rfile.read(9)) == 9:
+            length, kind, flags, stream = int.from_bytes(head[:3], "big"), head[3], head[4], head[5:]
+            stream = int.from_bytes(stream, "big")
+            payload = self.rfile.read(length)
+            if kind in (SETTINGS, PING) and not flags & ACK:
+                self.send(kind, ACK, 0, payload if kind == PING else b"")
+            if kind == DATA:
+                if length:
+                    for window in (0, stream):
+                        self.send(WINDOW_UPDATE, 0, window, struct.pack(">I", length))
+                if flags & PADDED:
+                    payload = payload[1 : len(payload) - payload[0]]
+                messages[stream] = messages.get(stream, b"") + payload
+                if flags & END_STREAM:
+                    tell(messages.pop(stream))
+                    self.send(HEADERS, END_HEADERS, stream, ANSWER)
+                    self.send(DATA, 0, stream, EMPTY_MESSAGE)
+                    self.send(HEADERS, END_HEADERS | END_STREAM, stream, TRAILERS)
+
+    def send(self, kind, flags, stream, payload=b""):
+        head = len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
+        self.wfile.write(head + payload)
+
+
+def tell(message):
+    """A message of gRPC: one byte for compression, four for the length."""
+    compressed, length = struct.unpack(">BI", message[:5])
+    if compressed or length != len(message) - 5:
+        raise ValueError("not one plain message")
+    for resource_spans in all_of(message[5:], 1):
+        resource = attributes(one_of(resource_spans, 1), 1)
+        for scope_spans in all_of(resource_spans, 2):
+            for span in all_of(scope_spans, 2):
+                print("span", json.dumps({**read(span), "resource": resource}), flush=True)
+
+
+def read(span):
+    return {
+        "trace_id": one_of(span, 1).hex(),
+        "span_id": one_of(span, 2).hex(),
+        "parent_span_id": one_of(span, 4, b"").hex(),
+        "name": one_of(span, 5).decode(),
+        "kind": one_of(span, 6),
+        "start": one_of(span, 7),
+        "end": one_of(span, 8),
+        "attributes": attributes(span, 9),
+        "status": one_of(one_of(span, 15, b""), 3, 0),
+    }
+
+
+def attributes(message, number):
+    """Values are text (field 1) or signed numbers (field 3)."""
+    found = {}
+    for pair in all_of(message, number):
+        (kind, value), = fields(one_of(pair, 2))
+        found[one_of(pair, 1).decode()] = value.decode() if kind == 1 else value
+    return found
+
+
+def one_of(message, number, otherwise=None):
+    return next(all_of(message, number), otherwise)
+
+
+def all_of(message, number):
+    return (value for found, value in fields(message) if found == number)
+
+
+def fields(message):
+    """Numbers and values: whole numbers, or bytes."""
+    at = 0
+    while at < len(message):
+        tag, at = varint(message, at)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            value, at = varint(message, at)
+        elif wire == 2:
+            length, at = varint(message, at)
+            value, at = message[at : at + length], at + length
+        else:
+            length = {1: 8, 5: 4}[wire]
+            value, at = int.from_bytes(message[at : at + length], "little"), at + length
+        yield number, value
+
+
+def varint(message, at):
+    value, shift = 0, 0
+    while True:
+        byte = message[at]
+        value, at, shift = value | (byte & 127) << shift, at + 1, shift + 7
+        if not byte & 128:
+            return value, at
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--listen", required=True)
+    host, _, port = parser.parse_args().listen.rpartition(":")
+    server = Server((host, int(port)), Receiver)
+    print("listening", "%s:%d" % server.server_address, flush=True)
+    server.serve_forever()
+
+
+main()
