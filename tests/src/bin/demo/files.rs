@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::IpAddr;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -16,12 +16,37 @@ use crate::world::{Place, Pod, SIDECAR_USER, World};
 const TRUST_DOMAIN: &str = "demo.trama";
 const POLICY: &str = include_str!("policy.yaml");
 
-/// A folder that every user may look into: the repository may lie where only its owner can.
+const PREFIX: &str = "trama-demo-";
+
+/// A folder that every user may look into: the repository may lie where only its owner can. Those of demos that were
+/// killed before they could clear up go at the same time.
 pub(crate) fn folder() -> Result<TempDir> {
-    let made = tempfile::Builder::new().prefix("trama-demo-").tempdir();
+    sweep(&std::env::temp_dir());
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    let made = tempfile::Builder::new().prefix(&prefix).tempdir();
     let folder = made.map_err(Failure::on("make", "a folder for the demo"))?;
     mode(folder.path(), 0o755)?;
     Ok(folder)
+}
+
+/// Removes the folders of this user's demos that no longer run. One that cannot be removed is none of our business.
+fn sweep(all: &Path) {
+    let user = rustix::process::geteuid().as_raw();
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        let is_ours = || entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == user);
+        if entry.file_name().to_str().and_then(process_of).is_some_and(is_gone) && is_ours() {
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}
+
+/// The process in a folder's name.
+fn process_of(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
+}
+
+fn is_gone(process: u32) -> bool {
+    !Path::new("/proc").join(process.to_string()).exists()
 }
 
 pub(crate) fn copy(program: &Path, folder: &Path) -> Result<PathBuf> {
@@ -170,6 +195,22 @@ mod tests {
         let world = World::make(Place::Loopback).unwrap();
         let pod = |account, region, number| Pod::new(&world, account, account, region, number).unwrap();
         [pod("orders", PREFERRED, 1), pod("storefront", OTHER, 3)]
+    }
+
+    #[test]
+    fn what_a_killed_demo_left_behind_is_swept_away() {
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        let all = tempfile::tempdir().unwrap();
+        let [own, dead] = [std::process::id(), dead.id()].map(|id| format!("trama-demo-{id}-a"));
+        let others = ["trama-demo-x", "trama-mesh-1-a", "trama-demo-1a-b"];
+        for name in others.into_iter().chain([&*own, &*dead]) {
+            fs::create_dir(all.path().join(name)).unwrap();
+            put(&all.path().join(name).join("identity.key"), "secret").unwrap();
+        }
+        sweep(all.path());
+        let left = |name: &str| all.path().join(name).exists();
+        assert!(!left(&dead) && left(&own) && others.into_iter().all(left));
     }
 
     #[test]

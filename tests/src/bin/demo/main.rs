@@ -18,6 +18,7 @@ mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
 
 /// True if every check held.
 async fn run(args: Run) -> Result<bool> {
+    let began = Instant::now();
     let place = if args.explicit { Place::Loopback } else { Place::here() };
     println!("{}", place.describe());
     let mut interrupts = Interrupts::listen()?;
@@ -84,7 +86,7 @@ async fn run(args: Run) -> Result<bool> {
         started = Mesh::start(place, &args.sidecar) => started?,
         () = interrupts.any() => return Err(Failure("interrupted while the sidecars started".to_owned())),
     };
-    let mut stage = Stage::new(mesh.start_client()?, interrupts, args.once);
+    let mut stage = Stage::new(mesh.start_client()?, interrupts, args.once, began);
     let pace = if args.once { Pace::ONCE } else { Pace::LIVE };
     let told = scenario::tell(&mut stage, &mut mesh, &pace).await;
     let interrupted = stage.was_interrupted();

@@ -86,7 +86,11 @@ async fn both_regions_live(stage: &mut Stage, mesh: &Mesh, pace: &Pace) -> Resul
     let (calm, took) = stage.watch_until(mesh, pace.calm * 3, keeps_up).await?;
     let (p50, p99) = (calm.latency(0.5), calm.latency(0.99));
     let (requests, seconds) = (calm.total(), began.elapsed().as_secs_f64());
-    let fact = format!("{requests} requests in {seconds:.1} s, p50 {p50:.1} ms, p99 {p99:.1} ms");
+    let first = stage.first_answer_after().as_secs_f64();
+    let fact = format!(
+        "{requests} requests in {seconds:.1} s, p50 {p50:.1} ms, p99 {p99:.1} ms; the first answer came {first:.1} s \
+         after the start"
+    );
     let claim = format!("{GETS_PER_SECOND} GET/s and {POSTS_PER_SECOND} POST/s flow");
     stage.check(&claim, took.is_some(), fact)?;
     no_request_fails(stage, "while both regions live", &calm)?;

@@ -28,6 +28,7 @@ pub(crate) struct Stage {
     ledger: Ledger,
     placed: BTreeSet<u64>,
     answered: u64,
+    first_answer: Option<Instant>,
     outcomes: UnboundedReceiver<(Instant, String)>,
     interrupts: Interrupts,
     interrupted: bool,
@@ -36,15 +37,17 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn new(outcomes: ChildStdout, interrupts: Interrupts, once: bool) -> Self {
+    /// `began`: when the demo was started.
+    pub(crate) fn new(outcomes: ChildStdout, interrupts: Interrupts, once: bool, began: Instant) -> Self {
         Self {
             screen: if once { None } else { Screen::open() },
             once,
-            began: Instant::now(),
+            began,
             act: String::new(),
             ledger: Ledger::default(),
             placed: BTreeSet::new(),
             answered: 0,
+            first_answer: None,
             outcomes: listen(outcomes),
             interrupts,
             interrupted: false,
@@ -129,6 +132,11 @@ impl Stage {
         self.answered
     }
 
+    /// How long after the demo's start the first request was answered.
+    pub(crate) fn first_answer_after(&self) -> Duration {
+        self.first_answer.map_or(Duration::MAX, |at| at.duration_since(self.began))
+    }
+
     /// Whether Ctrl-C cut the story short.
     pub(crate) fn was_interrupted(&self) -> bool {
         self.interrupted
@@ -173,6 +181,7 @@ impl Stage {
             serde_json::from_str(line).map_err(Failure::on("understand the client's", line))?;
         if outcome.is_success() {
             self.answered += 1;
+            self.first_answer.get_or_insert(at);
             self.placed.extend(outcome.order);
         }
         self.ledger.add(outcome, at);
@@ -247,7 +256,7 @@ mod tests {
     fn stage(once: bool) -> Stage {
         let mut client = tokio::process::Command::new("true");
         let mut client = client.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        Stage::new(client.stdout.take().unwrap(), Interrupts::listen().unwrap(), once)
+        Stage::new(client.stdout.take().unwrap(), Interrupts::listen().unwrap(), once, Instant::now())
     }
 
     #[tokio::test]
