@@ -1,5 +1,5 @@
 //! Writes into a store for as long as it lives, and says after each transaction that it is on disk. For the test that
-//! kills it.
+//! kills it, and the one that gives it a damaged file.
 
 use std::{error::Error, io::Write};
 
@@ -7,6 +7,8 @@ use trama_control_plane::store::{Change, Embedded, Settings, Store};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // As in a release build, where a panic is the end.
+    std::panic::set_hook(Box::new(|_| std::process::abort()));
     let path = std::env::args().nth(1).ok_or("usage: store_writer FILE")?;
     let store = Embedded::open(Settings::new(path, 1)).await?;
     let mut confirmed = std::io::stdout();
