@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness makes its test fail by panicking")]
 
+use std::collections::BTreeMap;
 use std::io;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::mesh::PATIENCE;
+
+/// What a client says first (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Types of frames.
 const DATA: u8 = 0;
@@ -17,15 +21,24 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// `SETTINGS_MAX_CONCURRENT_STREAMS`.
-const MAX_STREAMS: u16 = 3;
+pub const MAX_STREAMS: u16 = 3;
+/// `SETTINGS_INITIAL_WINDOW_SIZE`, of each stream.
+pub const INITIAL_WINDOW: u16 = 4;
+/// What a connection's window is before the peer says more (RFC 9113 section 6.9.2).
+pub const FIRST_WINDOW: u32 = 65_535;
+/// The highest number of a stream: what a GOAWAY names that does not yet know the last one (RFC 9113 section 6.8).
+pub const ANY_STREAM: u32 = (1 << 31) - 1;
 
 /// Codes of errors (RFC 9113 section 7).
+pub const NO_ERROR: u32 = 0;
+/// A rule of the protocol is broken.
 pub const PROTOCOL_ERROR: u32 = 1;
 /// The stream was not touched.
 pub const REFUSED_STREAM: u32 = 7;
@@ -36,10 +49,12 @@ pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// A client's connection.
 #[derive(Debug)]
-pub struct Frames {
-    stream: TcpStream,
-    /// The streams that the server allows at once.
-    pub most_streams: Option<u32>,
+pub struct Frames<S = TcpStream> {
+    stream: S,
+    /// What the server's SETTINGS have said.
+    pub settings: BTreeMap<u16, u32>,
+    /// How much may be sent on the connection before the server says more.
+    pub window: u32,
 }
 
 /// What the server says.
@@ -49,17 +64,17 @@ pub enum Said {
     Head(u32, u16),
     /// A stream is reset, with this code.
     Reset(u32, u32),
-    /// The connection ends, with this code.
-    GoAway(u32),
+    /// The connection ends: the last stream that is served, and the code.
+    GoAway(u32, u32),
     /// It has ended.
     End,
 }
 
-impl Frames {
+impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// Begins a connection: the preface, and SETTINGS that ask for nothing.
-    pub async fn begin(stream: TcpStream) -> Self {
-        let mut frames = Self { stream, most_streams: None };
-        frames.stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    pub async fn begin(stream: S) -> Self {
+        let mut frames = Self { stream, settings: BTreeMap::new(), window: FIRST_WINDOW };
+        frames.stream.write_all(PREFACE).await.unwrap();
         frames.send(SETTINGS, 0, 0, &[]).await.unwrap();
         frames
     }
@@ -115,11 +130,10 @@ impl Frames {
         match kind {
             HEADERS => return Some(Said::Head(stream, status(&payload))),
             RST_STREAM => return Some(Said::Reset(stream, number(0))),
-            GOAWAY => return Some(Said::GoAway(number(4))),
+            GOAWAY => return Some(Said::GoAway(number(0), number(4))),
+            WINDOW_UPDATE if stream == 0 => self.window += number(0),
             SETTINGS if flags & ACK == 0 => {
-                let settings = payload.chunks_exact(6);
-                let most = settings.rev().find(|s| s[..2] == MAX_STREAMS.to_be_bytes());
-                self.most_streams = most.map(|s| u32::from_be_bytes(s[2..].try_into().unwrap()));
+                self.settings.extend(settings(&payload));
                 self.send(SETTINGS, ACK, 0, &[]).await.ok();
             }
             PING if flags & ACK == 0 => {
@@ -137,6 +151,47 @@ impl Frames {
         frame.extend_from_slice(payload);
         self.stream.write_all(&frame).await
     }
+}
+
+/// What SETTINGS say (RFC 9113 section 6.5.1).
+fn settings(payload: &[u8]) -> impl Iterator<Item = (u16, u32)> {
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u32::from(*byte));
+    payload.chunks_exact(6).map(move |s| (u16::from_be_bytes([s[0], s[1]]), number(&s[2..])))
+}
+
+/// What a client says of itself at the beginning of a connection: its SETTINGS, and its window for the connection.
+#[must_use]
+pub fn opening(sent: &[u8]) -> (BTreeMap<u16, u32>, u32) {
+    let (mut said, mut window) = (BTreeMap::new(), FIRST_WINDOW);
+    let mut rest = sent.strip_prefix(PREFACE).expect("a client begins with the preface");
+    while let [a, b, c, kind, flags, _, _, _, stream, after @ ..] = rest {
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let Some((payload, next)) = after.split_at_checked(length) else { break };
+        match *kind {
+            SETTINGS if flags & ACK == 0 => said.extend(settings(payload)),
+            WINDOW_UPDATE if *stream == 0 => window += u32::from_be_bytes(payload.try_into().unwrap()),
+            _ => {}
+        }
+        rest = next;
+    }
+    (said, window)
+}
+
+/// Whether a request's head is among the bytes: HTTP/1's empty line, or HEADERS after the preface of HTTP/2.
+#[must_use]
+pub fn has_request(bytes: &[u8]) -> bool {
+    let Some(mut frames) = bytes.strip_prefix(PREFACE) else {
+        return !bytes.starts_with(b"PRI") && bytes.windows(4).any(|w| w == b"\r\n\r\n");
+    };
+    while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = frames {
+        if *kind == HEADERS {
+            return true;
+        }
+        let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+        let Some(next) = rest.get(length..) else { return false };
+        frames = next;
+    }
+    false
 }
 
 /// The status at the beginning of a header block: from the static table, or three digits as a literal with or without

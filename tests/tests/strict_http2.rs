@@ -69,7 +69,7 @@ async fn fate(mesh: &Mesh, fields: &[(&str, &str)], body: &[u8]) -> Said {
 
 fn refused(refusal: Refusal, said: Said) -> bool {
     match refusal {
-        Refusal::Reset => matches!(said, Said::Reset(1, PROTOCOL_ERROR) | Said::GoAway(PROTOCOL_ERROR)),
+        Refusal::Reset => matches!(said, Said::Reset(1, PROTOCOL_ERROR) | Said::GoAway(_, PROTOCOL_ERROR)),
         Refusal::Answer => said == Said::Head(1, 400),
     }
 }
