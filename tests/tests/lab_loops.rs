@@ -59,6 +59,9 @@ async fn nobody_reaches_a_sidecars_own_ports_by_way_of_itself() {
             assert_eq!(knock(storefront, orders.at(port)).await, "", "{port}");
         }
         refusals(orders, 2).await;
+        let entries = orders.log();
+        let loops = entries.iter().filter(|e| e["reason"] == "loop_detected").map(|e| &e["direction"]);
+        assert_eq!(loops.collect::<Vec<_>>(), ["outbound", "inbound", "inbound"], "{entries:#?}");
     }
 }
 

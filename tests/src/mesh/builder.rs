@@ -36,6 +36,8 @@ pub enum Certificate {
     Expired,
     /// Signed by another authority.
     Foreign,
+    /// It has none.
+    None,
 }
 
 /// A pod, as a test wants it.
@@ -265,7 +267,7 @@ fn net(lab: Option<&Lab>, spec: &PodSpec, ipv6: bool) -> Net {
 
 fn issue([own, foreign]: &[Authority; 2], spec: &PodSpec) -> Issued {
     let issued = match spec.certificate {
-        Certificate::Good => own.issue(&spec.identity),
+        Certificate::Good | Certificate::None => own.issue(&spec.identity),
         Certificate::Expired => own.issue_expired(&spec.identity),
         Certificate::Foreign => foreign.issue(&spec.identity),
     };
@@ -298,12 +300,16 @@ fn configuration(own: &Path, spec: &PodSpec, net: &Net) -> String {
     let mut text = format!(
         "node: {{ name: {name}, namespace: shop, service: {service}, region: \"{region}\" }}\n\
          workers: {workers}\n\
-         identity: {{ certificate: {own}/identity.pem, key: {own}/identity.key, bundle: {own}/../ca.pem }}\n\
          telemetry: {{ accessLog: {own}/access.log{spans} }}\n",
         name = spec.name,
         region = spec.region,
         workers = spec.workers,
     );
+    if spec.certificate != Certificate::None {
+        text.push_str(&format!(
+            "identity: {{ certificate: {own}/identity.pem, key: {own}/identity.key, bundle: {own}/../ca.pem }}\n"
+        ));
+    }
     if let Net::Loopback(_) = net {
         let ways = "capture: { outbound: false, inbound: false }";
         text.push_str(&format!("bindAddress: {ip}\nadmin: {{ address: {ip} }}\n{ways}\nlisteners:\n"));
