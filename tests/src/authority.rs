@@ -1,5 +1,7 @@
 //! A certificate authority for one run: identities of workloads, and what is wrong with some of them.
 
+use std::time::{Duration, SystemTime};
+
 use rcgen::{BasicConstraints, CertificateParams, Error, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 
 /// A trust domain's authority.
@@ -42,6 +44,14 @@ impl Authority {
     /// The same, but its time is over.
     pub fn issue_expired(&self, identity: &str) -> Result<Issued, Error> {
         self.sign(expired(workload(identity)?))
+    }
+
+    /// A certificate that carries a SPIFFE id for so long, in whole seconds.
+    pub fn issue_for(&self, identity: &str, time: Duration) -> Result<Issued, Error> {
+        let mut parameters = workload(identity)?;
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        parameters.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs((now + time).as_secs());
+        self.sign(parameters)
     }
 
     /// A certificate for a host's name.

@@ -36,7 +36,7 @@ pub use self::builder::{Certificate, MeshBuilder, PodSpec, Where};
 pub use self::client::{Answer, Client, SharedClient, Speaks};
 pub use self::pod::{PATIENCE, Pod, until};
 pub use self::policy::Policy;
-use crate::authority::Authority;
+use crate::authority::{Authority, Issued};
 
 /// Where applications listen.
 pub const APPLICATION: u16 = 8080;
@@ -143,10 +143,13 @@ impl Mesh {
         self.pod_mut(name).start_process();
     }
 
+    /// Gives a pod this certificate.
+    pub fn give(&self, name: &str, issued: &Issued) {
+        builder::put_identity(self.pod(name).folder(), issued, self.place);
+    }
+
     /// Gives a pod a fresh certificate.
     pub fn renew(&self, name: &str) {
-        let pod = self.pod(name);
-        let issued = self.authority.issue(pod.identity()).unwrap();
-        builder::put_identity(pod.folder(), &issued, self.place);
+        self.give(name, &self.authority.issue(self.pod(name).identity()).unwrap());
     }
 }

@@ -50,6 +50,12 @@ impl Policy {
         self.services.entry(service.to_owned()).or_default().tls = Some(fields.to_owned());
     }
 
+    /// The identity that the records of a service's endpoints name.
+    pub fn identity(&mut self, service: &str, identity: &str) {
+        let own = self.endpoints.iter_mut().filter(|endpoint| endpoint.service == service);
+        own.filter_map(|endpoint| endpoint.mesh.as_mut()).for_each(|(named, _)| *named = identity.to_owned());
+    }
+
     /// A route with one rule for everything, named `all`, of these lines. It replaces the one before it.
     pub fn route(&mut self, service: &str, rule: &str) {
         self.routes.insert(service.to_owned(), rule.to_owned());
