@@ -75,9 +75,19 @@ impl Partner {
 
     /// A TLS listener with its certificate `listener`.
     fn listener(&self) -> String {
+        self.listener_with("")
+    }
+
+    /// The same, only for who shows a certificate of the partner's authority.
+    fn listener_for_clients(&self) -> String {
+        self.listener_with(&format!(", clientBundle: {}", self.at("authorities.pem").display()))
+    }
+
+    fn listener_with(&self, more: &str) -> String {
         self.put_certificate("listener", &self.issued());
         let (certificate, key) = (self.at("listener.pem"), self.at("listener.key"));
-        format!("protocol: HTTP, tls: {{ certificate: {}, key: {} }}", certificate.display(), key.display())
+        let (certificate, key) = (certificate.display(), key.display());
+        format!("protocol: HTTP, tls: {{ certificate: {certificate}, key: {key}{more} }}")
     }
 }
 
@@ -423,6 +433,54 @@ async fn a_listeners_certificate_is_read_again() {
     assert_eq!(shown().await, second, "a key that does not fit was taken");
     let accepted = [("kind", "listener"), ("result", "accepted")];
     pod.metric_reaches("trama_certificate_updates_total", &accepted, 1.0).await;
+}
+
+#[tokio::test]
+async fn a_listener_that_wants_client_certificates_serves_nobody_without_a_good_one() {
+    let partner = Partner::new();
+    let (application, seen) = Application::recording("orders");
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves(ORDERS).application(&application))
+        .pod("storefront", |p| p.listener("tls", &partner.listener_for_clients()));
+    let mesh = mesh.start().await;
+    let pod = mesh.pod("storefront");
+    let ends = |result, reason| [("peer", "downstream"), ("result", result), ("reason", reason)];
+    // Whoever the authority vouches for may call: a listener asks for no name.
+    for good in [partner.issued(), partner.authority.issue("spiffe://partner.test/anyone").unwrap()] {
+        for speaks in VERSIONS {
+            assert!(called(pod, Some(&good), speaks).await, "{speaks:?}");
+        }
+    }
+    pod.metric_reaches("trama_tls_handshakes_total", &ends("ok", ""), 4.0).await;
+    let known = seen.all().len();
+    let (host, stranger) = ("client.partner.test", Authority::new().unwrap());
+    for (certificate, reason) in [
+        (None, "missing"),
+        (Some(partner.authority.issue_expired_for_host(host).unwrap()), "expired"),
+        (Some(stranger.issue_for_host(host).unwrap()), "unknown_issuer"),
+        // The mesh's own authority is not the listener's.
+        (Some(mesh.authority().issue("spiffe://mesh.test/ns/shop/sa/orders").unwrap()), "unknown_issuer"),
+    ] {
+        let before = pod.metric("trama_tls_handshakes_total", &ends("failed", reason)).await;
+        for (speaks, count) in VERSIONS.into_iter().zip([1.0, 2.0]) {
+            assert!(!called(pod, certificate.as_ref(), speaks).await, "{reason}, {speaks:?}: it was served");
+            pod.metric_reaches("trama_tls_handshakes_total", &ends("failed", reason), before + count).await;
+        }
+    }
+    assert_eq!(seen.all().len(), known, "something got through");
+}
+
+/// Whether a client with this certificate is served by the TLS listener.
+async fn called(pod: &Pod, certificate: Option<&Issued>, speaks: Speaks) -> bool {
+    let alpn: &[u8] = if speaks == Speaks::Http2 { b"h2" } else { b"http/1.1" };
+    let stream = pod.dial(pod.at(EXPLICIT + 1)).await.unwrap();
+    let Ok(stream) = tls::connect(stream, tls::client(certificate, &[alpn]), HOST).await else {
+        return false;
+    };
+    // TLS 1.3 refuses a client's certificate after the client thinks that all is well.
+    let Ok(mut client) = Client::begin(stream, speaks, "orders.shop").await else { return false };
+    let request = client.request("GET", "/called").body(Payload::empty()).unwrap();
+    client.call(request).await.is_ok_and(|answer| answer.status == 200)
 }
 
 #[tokio::test]
