@@ -7,4 +7,5 @@ pub mod mesh;
 pub mod peers;
 pub mod process;
 pub mod programs;
+pub mod smuggling;
 pub mod tls;

@@ -6,139 +6,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::Response;
 use http_body_util::BodyExt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Pod, Record, until};
-
-/// The rule that a request breaks, and the request.
-type Specimen = (&'static str, String);
-
-/// Limits of the sidecar, so that each can be reached by itself. A field line may have 32 KiB.
-const LIMITS: &str = "limits: { headerBytes: 40000, headerCount: 20, requestLineBytes: 1024 }";
-
-/// A request whose head says more than where it goes.
-fn with_fields(fields: &str, body: &str) -> String {
-    format!("POST /smuggled HTTP/1.1\r\nHost: orders.shop\r\n{fields}\r\n{body}")
-}
-
-fn chunked(body: &str) -> String {
-    with_fields("Transfer-Encoding: chunked\r\n", body)
-}
-
-fn lengths() -> Vec<Specimen> {
-    let inner = "GET /smuggled HTTP/1.1\r\nHost: orders.shop\r\n\r\n";
-    let length = |fields: &str| with_fields(fields, inner);
-    vec![
-        ("duplicate_content_length", length("Content-Length: 0\r\nContent-Length: 47\r\n")),
-        ("duplicate_content_length", length("Content-Length: 47\r\ncontent-length: 47\r\n")),
-        ("malformed_content_length", length("Content-Length: 0, 47\r\n")),
-        ("malformed_content_length", length("Content-Length: +47\r\n")),
-        ("malformed_content_length", length("Content-Length: -1\r\n")),
-        ("malformed_content_length", length("Content-Length: 0x2f\r\n")),
-        ("malformed_content_length", length("Content-Length: 4 7\r\n")),
-        ("malformed_content_length", length("Content-Length:\r\n")),
-        ("malformed_content_length", length("Content-Length: 18446744073709551663\r\n")),
-    ]
-}
-
-fn encodings() -> Vec<Specimen> {
-    let encoding = |fields: &str| with_fields(fields, "0\r\n\r\n");
-    vec![
-        ("transfer_encoding_with_length", encoding("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n")),
-        ("transfer_encoding_with_length", encoding("Transfer-Encoding: chunked\r\nContent-Length: 50\r\n")),
-        ("malformed_transfer_encoding", encoding("Transfer-Encoding: xchunked\r\n")),
-        ("malformed_transfer_encoding", encoding("Transfer-Encoding: identity\r\n")),
-        ("malformed_transfer_encoding", encoding("Transfer-Encoding: gzip, chunked\r\n")),
-        ("malformed_transfer_encoding", encoding("Transfer-Encoding: chunked, identity\r\n")),
-        ("malformed_transfer_encoding", encoding("Transfer-Encoding: \"chunked\"\r\n")),
-        ("malformed_transfer_encoding", encoding("Transfer-Encoding:\tchunked\r\n")),
-        ("malformed_transfer_encoding", encoding("Transfer-Encoding:\r\n chunked\r\n")),
-        (
-            "duplicate_transfer_encoding",
-            encoding("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n"),
-        ),
-        ("space_before_colon", encoding("Transfer-Encoding : chunked\r\n")),
-        ("control_byte", encoding("Transfer-Encoding: \x0bchunked\r\n")),
-        ("bare_lf", encoding("X: y\nTransfer-Encoding: chunked\r\n")),
-        (
-            "transfer_encoding_in_http10",
-            encoding("Transfer-Encoding: chunked\r\n").replace("HTTP/1.1", "HTTP/1.0"),
-        ),
-    ]
-}
-
-fn lines() -> Vec<Specimen> {
-    let head = |text: &str| format!("{text}\r\n\r\n");
-    vec![
-        ("bare_lf", "GET /smuggled HTTP/1.1\nHost: orders.shop\n\n".to_owned()),
-        ("bare_lf", with_fields("", "").replace("shop\r\n\r\n", "shop\r\n\n")),
-        ("bare_cr", with_fields("X: y\rTransfer-Encoding: chunked\r\n", "")),
-        ("bare_cr", "GET /smuggled HTTP/1.1\rHost: orders.shop\r\n\r\n".to_owned()),
-        ("obs_fold", with_fields("X: y\r\n z\r\n", "")),
-        ("obs_fold", with_fields("X: y\r\n\tz\r\n", "")),
-        ("control_byte", with_fields("X: y\0z\r\n", "")),
-        ("control_byte", with_fields("X\0: y\r\n", "")),
-        ("control_byte", head("GET /smuggled\0 HTTP/1.1\r\nHost: orders.shop")),
-        ("space_before_colon", with_fields("Content-Length : 5\r\n", "abcde")),
-        ("empty_field_name", with_fields(": y\r\n", "")),
-        ("malformed_field_name", with_fields("nocolon\r\n", "")),
-        ("malformed_version", head("GET /smuggled HTTP/1.2\r\nHost: orders.shop")),
-        ("malformed_version", head("GET /smuggled HTTP/1.1 \r\nHost: orders.shop")),
-        ("malformed_target", head("GET  /smuggled HTTP/1.1\r\nHost: orders.shop")),
-        ("missing_host", head("GET /smuggled HTTP/1.1")),
-        ("duplicate_host", with_fields("Host: orders.shop\r\n", "")),
-        ("malformed_host", head("GET /smuggled HTTP/1.1\r\nHost: orders.shop, other.shop")),
-    ]
-}
-
-fn chunks() -> Vec<Specimen> {
-    vec![
-        ("malformed_chunk_size", chunked("x\r\n")),
-        ("malformed_chunk_size", chunked("0x3\r\nabc\r\n0\r\n\r\n")),
-        ("malformed_chunk_size", chunked("-3\r\nabc\r\n0\r\n\r\n")),
-        ("malformed_chunk_size", chunked("3 \r\nabc\r\n0\r\n\r\n")),
-        ("malformed_chunk_size", chunked("00000000000000003\r\nabc\r\n0\r\n\r\n")),
-        ("chunk_size_overflow", chunked("ffffffffffffffff\r\nabc")),
-        ("malformed_chunk_end", chunked("3\r\nabcd\r\n0\r\n\r\n")),
-        ("bare_lf", chunked("3\nabc\r\n0\r\n\r\n")),
-        ("bare_lf", chunked("0\r\n\n")),
-        ("control_byte", chunked("3;a\0\r\nabc\r\n0\r\n\r\n")),
-        ("forbidden_trailer", chunked("0\r\nContent-Length: 5\r\n\r\n")),
-    ]
-}
-
-fn sizes() -> Vec<Specimen> {
-    let many = |count: usize, length: usize| -> String {
-        (0..count).map(|n| format!("X-{n}: {}\r\n", "v".repeat(length))).collect()
-    };
-    vec![
-        ("request_line_too_long", format!("GET /{} HTTP/1.1\r\nHost: orders.shop\r\n\r\n", "p".repeat(1024))),
-        // Without an end that would show how long it is.
-        ("request_line_too_long", format!("GET /{}", "p".repeat(2000))),
-        ("field_line_too_long", with_fields(&format!("X: {}\r\n", "v".repeat(33_000)), "")),
-        ("head_too_large", with_fields(&many(10, 5000), "")),
-        ("too_many_fields", with_fields(&many(20, 1), "")),
-        ("too_many_trailers", chunked(&format!("0\r\n{}\r\n", many(60, 1)))),
-    ]
-}
-
-fn specimens() -> Vec<Specimen> {
-    [lengths(), encodings(), lines(), chunks(), sizes()].concat()
-}
-
-fn status(rule: &str) -> &'static str {
-    if rule.contains("too_long") || rule.contains("too_many") || rule.contains("too_large") {
-        "431"
-    } else {
-        "400"
-    }
-}
+use trama_tests::authority::Authority;
+use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Pod, Record};
+use trama_tests::smuggling::{
+    LIMITS, are_refused, assert_refused, chunked, chunks, encodings, exchange, lengths, rest,
+};
+use trama_tests::tls;
 
 /// A mesh with one application without a sidecar, behind one sidecar, and what arrives at it.
 async fn mesh() -> (Mesh, Record) {
@@ -153,64 +34,40 @@ async fn mesh_of(application: &Application) -> Mesh {
     builder.start().await
 }
 
-/// Sends the bytes and hears the connection out, without closing its own side: the sidecar has to.
-async fn exchange(client: &Pod, bytes: &str) -> String {
-    let mut stream = client.dial(client.at(EXPLICIT)).await.unwrap();
-    stream.write_all(bytes.as_bytes()).await.unwrap();
-    rest(&mut stream, bytes).await
-}
-
-async fn rest(stream: &mut TcpStream, sent: &str) -> String {
-    let mut heard = Vec::new();
-    let hearing = timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
-    let hearing = hearing.unwrap_or_else(|_| panic!("the connection stays open after {sent:?}"));
-    hearing.unwrap_or_else(|error| panic!("{error} after {sent:?}"));
-    String::from_utf8(heard).unwrap()
-}
-
-fn assert_refused(rule: &str, sent: &str, answer: &str) {
-    let sent: String = sent.chars().take(500).collect();
-    let status = status(rule);
-    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{rule}: {answer:?} to {sent:?}");
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains("\r\nconnection: close"), "{rule}: {head}");
-    assert!(body.starts_with(&format!("{rule}: ")), "{rule}: {body:?} to {sent:?}");
-    assert!(
-        head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())),
-        "{rule}: more follows: {answer}"
-    );
+async fn dial(client: &Pod) -> TcpStream {
+    client.dial(client.at(EXPLICIT)).await.unwrap()
 }
 
 #[tokio::test]
 async fn what_could_be_read_in_two_ways_is_refused_counted_and_never_forwarded() {
     let (mesh, seen) = mesh().await;
     let client = mesh.pod("storefront");
-    let specimens = specimens();
-    let mut expected = BTreeMap::<&str, f64>::new();
-    for (rule, bytes) in &specimens {
-        assert_refused(rule, bytes, &exchange(client, bytes).await);
-        *expected.entry(rule).or_default() += 1.0;
-    }
-    assert!(specimens.len() >= 50, "{}", specimens.len());
-    for (rule, count) in expected {
-        client.metric_reaches("trama_guard_refusals_total", &[("kind", rule)], count).await;
-        assert_eq!(client.metric("trama_guard_refusals_total", &[("kind", rule)]).await, count, "{rule}");
-    }
-    // Each has left a line too.
-    for (reason, status) in [("malformed_request", 400), ("headers_too_large", 431)] {
-        let expected = specimens.iter().filter(|(rule, _)| self::status(rule) == status.to_string()).count();
-        let like = |e: &serde_json::Value| e["reason"] == reason && e["status"] == status;
-        let lines = || async { (client.log().into_iter().filter(like).count() == expected).then_some(()) };
-        until(&format!("{expected} lines say {reason}"), lines).await;
-    }
-    let entry = &client.log()[0];
-    let (detail, protocol) = ("duplicate_content_length".into(), "http/1.1".into());
-    assert_eq!((&entry["detail"], &entry["protocol"]), (&detail, &protocol), "{entry}");
-    // What is as it should be arrives: the silence above was not a broken way.
-    let honest = "GET /honest HTTP/1.1\r\nHost: orders.shop\r\nConnection: close\r\n\r\n";
-    assert!(exchange(client, honest).await.starts_with("HTTP/1.1 200 "));
-    let paths: Vec<String> = seen.all().iter().map(|seen| seen.uri.path().to_owned()).collect();
-    assert_eq!(paths, ["/honest"]);
+    are_refused(client, &seen, async || dial(client).await).await;
+}
+
+#[tokio::test]
+async fn tls_is_no_way_round_it() {
+    let (application, seen) = Application::recording("orders");
+    let folder = tempfile::tempdir().unwrap();
+    let issued = Authority::new().unwrap().issue_for_host("storefront.test").unwrap();
+    let put = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (certificate, key) = (put("listener.pem", &issued.certificate), put("listener.key", &issued.key));
+    let listener = format!("protocol: HTTP, tls: {{ certificate: {certificate}, key: {key} }}");
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves("shop/orders").plain().application(&application))
+        .pod("storefront", |p| p.config(LIMITS).listener("tls", &listener));
+    let mesh = mesh.start().await;
+    let client = mesh.pod("storefront");
+    let config = tls::client(None, &[b"http/1.1"]);
+    let connect = async || {
+        let stream = client.dial(client.at(EXPLICIT + 1)).await.unwrap();
+        tls::connect(stream, Arc::clone(&config), "storefront.test").await.unwrap()
+    };
+    are_refused(client, &seen, connect).await;
 }
 
 #[tokio::test]
@@ -221,7 +78,7 @@ async fn within_the_limits_a_request_arrives() {
     let fields: String = (0..17).map(|n| format!("X-{n}: {}\r\n", "v".repeat(300))).collect();
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: orders.shop\r\nConnection: close\r\n{fields}X-Last: 1\r\n\r\n");
-    let answer = exchange(client, &request).await;
+    let answer = exchange(dial(client).await, &request).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!(seen.of(&path).len(), 1);
 }
@@ -233,7 +90,7 @@ async fn a_request_that_hides_behind_an_honest_one_is_refused_after_its_answer()
     let honest = "POST /honest HTTP/1.1\r\nHost: orders.shop\r\nContent-Length: 7\r\n\r\nhonest!";
     for (rule, bytes) in [lengths(), encodings(), chunks()].concat() {
         let before = seen.all().len();
-        let answers = exchange(client, &format!("{honest}{bytes}")).await;
+        let answers = exchange(dial(client).await, &format!("{honest}{bytes}")).await;
         let (first, second) = answers.split_once("honest!").unwrap();
         assert!(first.starts_with("HTTP/1.1 200 "), "{rule}: {answers}");
         assert_refused(rule, &bytes, second);
@@ -256,7 +113,7 @@ async fn a_body_that_turns_bad_later_never_ends_well_for_the_application() {
     });
     let mesh = mesh_of(&application).await;
     let client = mesh.pod("storefront");
-    let mut stream = client.dial(client.at(EXPLICIT)).await.unwrap();
+    let mut stream = dial(client).await;
     stream.write_all(chunked("2\r\nab\r\n").as_bytes()).await.unwrap();
     assert!(timeout(PATIENCE, head_came.recv()).await.unwrap().is_some());
     stream.write_all(b"zz\r\n0\r\n\r\n").await.unwrap();
