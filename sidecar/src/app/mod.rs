@@ -5,6 +5,7 @@
 
 mod certificates;
 mod control;
+mod entropy;
 mod policy;
 mod settings;
 mod sockets;
@@ -108,6 +109,7 @@ impl Starting {
         let settings = settings::of(&config, &addresses);
         let workers = Workers::start(sockets, &settings, &shared, control.telemetry())?;
         control.serving();
+        entropy::gather(&config);
         let drain_deadline = config.timeouts.drain;
         Ok(App { addresses, drain, watch: shared.drain, drain_deadline, workers, control })
     }

@@ -69,6 +69,12 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// Has the library make its first random number, for which it gathers entropy.
+pub fn gather_entropy() {
+    // A failure is told to who needs one.
+    provider().secure_random.fill(&mut [0]).ok();
+}
+
 /// The one cryptography provider.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())

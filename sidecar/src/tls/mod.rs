@@ -16,7 +16,7 @@ mod verify;
 pub use self::{
     client::Carried,
     files::{IdentityError, IdentityFiles, ListenerFiles},
-    identity::Identity,
+    identity::{Identity, gather_entropy},
     server::{MeshPeer, MeshTarget},
     spiffe::spiffe_id_of,
     upstream::{Offer, UpstreamFiles, UpstreamTls, UpstreamTlsByName},
