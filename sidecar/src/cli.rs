@@ -40,7 +40,8 @@ pub(crate) struct Start {
     /// TRAMA_PORTS_MESH.
     #[arg(long, env = "TRAMA_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The policy, YAML; it is watched. Comes before the configuration's `policyFile`.
+    /// The policy, YAML; it is watched. Comes before the configuration's `policyFile`; excluded by its
+    /// `controlPlane`.
     #[arg(long, env = "TRAMA_POLICY", value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Checks configuration, policy and identity, says what is wrong, and starts nothing.

@@ -1,6 +1,7 @@
 //! The harness and the end-to-end suites.
 
 pub mod authority;
+pub mod control;
 pub mod frames;
 pub mod lab;
 pub mod mesh;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     Addresses, StartError,
     certificates::{self, ServerTls},
-    policy,
+    policy::{self, Source},
 };
 use crate::{
     accept::listener::bind,
@@ -32,7 +32,7 @@ use crate::{
     discovery::PolicyFile,
     drain::{Drain, Stage},
     telemetry::{LogOutput, TelemetryConfig, TelemetryHub},
-    worker::Shared,
+    worker::{Answers, Shared},
 };
 
 /// How long log and spans may take to get out at the end.
@@ -53,10 +53,11 @@ impl Control {
     /// Loads the certificates, and starts the thread that keeps them and the policy current.
     pub(super) fn start(
         config: &Config,
-        path: Option<PathBuf>,
-        shared: &Shared,
+        policy: Option<PathBuf>,
+        (shared, answers): (&Shared, Answers),
         drain: Drain,
     ) -> Result<Self, StartError> {
+        let source = Source::of(config, policy)?;
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().map_err(system("a runtime"))?;
         let _context = runtime.enter();
@@ -65,7 +66,7 @@ impl Control {
         certificates::keep_identity(config, shared, &telemetry)?;
         certificates::keep_upstream(config, shared, &telemetry)?;
         let listeners = certificates::keep_listeners(config, &telemetry)?;
-        let opened = policy::follow(config, path, shared, &telemetry);
+        let opened = policy::follow(config, source, (shared, answers), &telemetry);
 
         let state = Arc::new(State {
             configuration: serde_json::to_value(config).unwrap_or_default(),
@@ -128,10 +129,10 @@ impl Control {
 }
 
 /// Loads certificates and policy, and starts nothing.
-pub(super) fn check(config: &Config, policy: Option<&Path>) -> Result<(), StartError> {
+pub(super) fn check(config: &Config, policy: Option<PathBuf>) -> Result<(), StartError> {
     certificates::check(config)?;
-    let Some(path) = policy else { return Ok(()) };
-    PolicyFile::new(path.into(), policy::local(config), None).read().map(drop).map_err(StartError::Policy)
+    let Source::File(path) = Source::of(config, policy)? else { return Ok(()) };
+    PolicyFile::new(path, policy::local(config), None).read().map(drop).map_err(StartError::Policy)
 }
 
 /// What the admin side is shown and may ask.

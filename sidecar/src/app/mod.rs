@@ -51,6 +51,9 @@ pub enum StartError {
     /// The policy, when it is only checked.
     #[error("{0}")]
     Policy(trama_proto::Problems),
+    /// The command line names a policy file, and the configuration a control plane.
+    #[error("--policy: {}: excluded by `controlPlane` of the configuration; leave out one of the two: policy has one source", .0.display())]
+    TwoSources(PathBuf),
     /// A thread, a runtime, an output.
     #[error("{what}: {source}")]
     System {
@@ -63,7 +66,7 @@ pub enum StartError {
 
 /// Checks configuration, policy and certificates, and starts nothing.
 pub fn validate(config: &Config, policy: Option<PathBuf>) -> Result<(), StartError> {
-    control::check(config, policy.as_deref())
+    control::check(config, policy)
 }
 
 /// A sidecar that waits for its first policy: admin, metrics and health answer, and nothing carries traffic.
@@ -78,8 +81,7 @@ impl Starting {
     /// Loads the certificates and looks for a policy. One that is missing or bad is waited for.
     pub fn begin(config: Config, policy: Option<PathBuf>) -> Result<Self, StartError> {
         let (drain, watch) = Drain::new();
-        // A policy file is whole: nobody asks.
-        let (needs, _) = Needs::new();
+        let (needs, answers) = Needs::new();
         let shared = Shared {
             snapshot: Arc::new(ArcSwap::default()),
             certificates: certificates::none(&config),
@@ -87,7 +89,7 @@ impl Starting {
             drain: watch,
             started: Instant::now(),
         };
-        let control = Control::start(&config, policy, &shared, drain.clone())?;
+        let control = Control::start(&config, policy, (&shared, answers), drain.clone())?;
         Ok(Self { config, shared, drain, control })
     }
 

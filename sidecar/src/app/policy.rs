@@ -1,53 +1,134 @@
 //! Which policy holds: its source's, else the last good one of the disk, else none yet.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
-use trama_proto::Problems;
+use trama_proto::{Problems, discovery::v1::Node};
 
-use super::certificates;
+use super::{StartError, certificates};
 use crate::{
     config::{
-        bootstrap::{Config, Startup, WithoutPolicy},
+        bootstrap::{self, Config, Startup, WithoutPolicy},
         convert::Local,
-        snapshot::{Origin, Snapshot, UnknownDestination},
+        fnv1a,
+        snapshot::{Origin, Snapshot, SpiffeId, UnknownDestination},
     },
-    discovery::{self, Accepted, Kept, LastGood, PolicyFile},
+    discovery::{self, Accepted, Beginning, ControlPlane, Kept, LastGood, PolicyFile, PolicyStream},
     telemetry::{PolicyUpdate, TelemetryHub},
-    worker::Shared,
+    worker::{Answers, Shared},
 };
 
 /// How often it is said that there is no policy.
 const REMINDER: Duration = Duration::from_secs(10);
 
-/// Follows the policy file from now on, on the runtime that this is called on. What it gives turns true when the
+/// Where policy comes from.
+pub(super) enum Source {
+    Nowhere,
+    File(PathBuf),
+    ControlPlane(bootstrap::ControlPlane),
+}
+
+impl Source {
+    /// The one source. `file` is the command line's, or else the configuration's, which excludes a control plane itself.
+    pub(super) fn of(config: &Config, file: Option<PathBuf>) -> Result<Self, StartError> {
+        match (file, &config.control_plane) {
+            (Some(file), Some(_)) => Err(StartError::TwoSources(file)),
+            (Some(file), None) => Ok(Self::File(file)),
+            (None, Some(control_plane)) => Ok(Self::ControlPlane(control_plane.clone())),
+            (None, None) => Ok(Self::Nowhere),
+        }
+    }
+}
+
+/// Follows the source of policy from now on, on the runtime that this is called on. What it gives turns true when the
 /// listeners may open: with the first policy, or when it has been waited for long enough.
 pub(super) fn follow(
     config: &Config,
-    path: Option<PathBuf>,
-    shared: &Shared,
+    source: Source,
+    (shared, answers): (&Shared, Answers),
     telemetry: &TelemetryHub,
 ) -> watch::Receiver<bool> {
     let open = watch::Sender::new(false);
     let opened = open.subscribe();
-    let Some(path) = path else {
+    if let Source::Nowhere = source {
         shared.snapshot.store(Arc::new(without_policy(config, Origin::Nowhere)));
         open.send_replace(true);
         return opened;
-    };
+    }
     shared.snapshot.store(Arc::new(without_policy(config, Origin::Awaited)));
     let (keep, last_good) = keeper(config, telemetry);
-    let file = PolicyFile::new(path, local(config), last_good.clone());
-    let on_disk = last_good.map(|kept| kept.revision.digest);
-    let mut taker =
-        Taker { shared: shared.clone(), telemetry: telemetry.clone(), open: open.clone(), keep, on_disk };
+    let Answers { questions, changes } = answers;
+    let mut taker = Taker {
+        shared: shared.clone(),
+        changes,
+        telemetry: telemetry.clone(),
+        open: open.clone(),
+        keep,
+        on_disk: last_good.as_ref().map(|kept| checksum(&kept.content)),
+    };
     // In this order: the first reading comes before the first complaint that there is none.
-    tokio::spawn(file.watch(move |read| taker.take(read)));
+    match source {
+        Source::Nowhere => {}
+        Source::File(path) => {
+            let file = PolicyFile::new(path, local(config), last_good);
+            tokio::spawn(file.watch(move |read| taker.take(read)));
+        }
+        Source::ControlPlane(control_plane) => {
+            let beginning = Beginning {
+                control_plane: way_to(control_plane, shared),
+                node: node(config),
+                local: local(config),
+                last_good,
+                always: always(config),
+                questions,
+            };
+            let stream = PolicyStream::new(beginning, telemetry.clone());
+            tokio::spawn(stream.follow(move |pushed| taker.take(pushed)));
+        }
+    }
     tokio::spawn(wait(config.startup, shared.clone(), open));
     opened
+}
+
+fn way_to(control_plane: bootstrap::ControlPlane, shared: &Shared) -> ControlPlane {
+    let expected = control_plane.identity.as_deref().map(SpiffeId::parse);
+    ControlPlane {
+        address: control_plane.address,
+        authorities: control_plane.bundle,
+        // One that is ill-formed does not come so far.
+        expected: expected.and_then(Result::ok),
+        identity: Arc::clone(&shared.certificates.identity),
+    }
+}
+
+/// Who we are, to the control plane.
+fn node(config: &Config) -> Node {
+    let node = &config.node;
+    Node {
+        // Told by the identity in force.
+        identity: String::new(),
+        name: node.display_name(),
+        namespace: node.namespace.clone(),
+        region: node.region.clone(),
+        zone: node.zone.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// What is known to be needed before any request comes: our own service, whose filters stand before the application, and
+/// those that listeners are for.
+fn always(config: &Config) -> BTreeSet<Arc<str>> {
+    let listeners = config.listeners.iter().filter_map(|listener| listener.service.as_ref());
+    let listeners = listeners.map(|service| format!("{}/{}", service.namespace, service.name));
+    config.node.service_label().into_iter().chain(listeners).map(Arc::from).collect()
+}
+
+/// What tells one content from another.
+fn checksum(content: &[u8]) -> u64 {
+    fnv1a(content.iter().copied())
 }
 
 /// What a sidecar is to policy.
@@ -58,10 +139,12 @@ pub(super) fn local(config: &Config) -> Local {
 /// Puts what the source says in force, and has it kept.
 struct Taker {
     shared: Shared,
+    /// Told of each change: requests wait for it.
+    changes: watch::Sender<()>,
     telemetry: TelemetryHub,
     open: watch::Sender<bool>,
     keep: Option<watch::Sender<Option<Kept>>>,
-    /// The digest of what is kept, or is about to be.
+    /// The checksum of what is kept, or is about to be.
     on_disk: Option<u64>,
 }
 
@@ -74,14 +157,17 @@ impl Taker {
         certificates::named_by(&snapshot, &self.shared, &self.telemetry);
         let (revision, origin) = (snapshot.revision, snapshot.origin);
         self.shared.snapshot.store(Arc::new(snapshot));
+        self.changes.send_replace(());
         match origin {
             Origin::LastGood => process.policy_from_disk(revision),
             _ => process.policy_update(PolicyUpdate::Accepted, revision),
         }
         self.open.send_replace(true);
         // A start with the policy that is kept already writes nothing.
-        if let Some(keep) = self.keep.as_ref().filter(|_| self.on_disk != Some(revision.digest)) {
-            self.on_disk = Some(revision.digest);
+        let Some(keep) = &self.keep else { return };
+        let checksum = checksum(&content);
+        if self.on_disk != Some(checksum) {
+            self.on_disk = Some(checksum);
             keep.send_replace(Some(Kept { revision, content }));
         }
     }
@@ -127,7 +213,7 @@ fn without_policy(config: &Config, origin: Origin) -> Snapshot {
 /// What is kept on disk, and where policies are put that are to be kept.
 fn keeper(config: &Config, telemetry: &TelemetryHub) -> (Option<watch::Sender<Option<Kept>>>, Option<Kept>) {
     let Some(folder) = config.state_directory.clone() else {
-        tracing::info!("stateDirectory is not set: a start without a good policy file will have no policy");
+        tracing::info!("stateDirectory is not set: a start without its source of policy will have none");
         return (None, None);
     };
     let (store, last_good, torn) = LastGood::open(folder.clone());

@@ -12,7 +12,6 @@ use crate::{
 
 pub(super) fn of(config: &Config, addresses: &Addresses) -> Settings {
     let workers = config.worker_count();
-    let namespace = &config.node.namespace;
     Settings {
         http: http(config),
         upstream: upstream(config),
@@ -25,16 +24,7 @@ pub(super) fn of(config: &Config, addresses: &Addresses) -> Settings {
         own_ports: addresses.own_ports(),
         application_ports: config.application.allowed_ports.clone(),
         trust_domain: config.identity.as_ref().and_then(|i| i.trust_domain.as_deref()).map(Arc::from),
-        service: config.node.service.as_ref().map_or_else(
-            || Arc::from("unknown"),
-            |service| {
-                if service.contains('/') {
-                    service.as_str().into()
-                } else {
-                    format!("{namespace}/{service}").into()
-                }
-            },
-        ),
+        service: config.node.service_label().map_or_else(|| Arc::from("unknown"), Arc::from),
     }
 }
 

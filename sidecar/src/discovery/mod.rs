@@ -1,15 +1,20 @@
 //! Where policy and certificates come from, and how a new one is noticed. It runs beside the workers, on the runtime of admin and
 //! export; a request never waits for it.
 
+mod backoff;
+mod control_plane;
 mod file;
 mod files;
 mod fingerprint;
 mod keeper;
 mod last_good;
+mod stream;
 
 pub use self::{
+    control_plane::ControlPlane,
     file::{Accepted, PolicyFile},
     files::WatchedFiles,
     keeper::keep,
     last_good::{Kept, LastGood, Torn},
+    stream::{Beginning, PolicyStream},
 };

@@ -18,7 +18,7 @@ pub use self::{
     hub::{TelemetryConfig, TelemetryHub},
     metrics::{
         CATALOGUE, CertificateUse, ConnectionCount, Format, HandshakeFailure, Metric, OpenConnection, Peer,
-        PolicyUpdate, ProcessMetrics,
+        PolicyUpdate, ProcessMetrics, PushResult,
     },
     record::{Direction, Protocol, Record, Security, TraceContext, TraceId},
     worker::{External, Telemetry},

@@ -6,6 +6,7 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
 };
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{
     client,
@@ -46,6 +47,11 @@ impl Identity {
         let roots = Arc::new(roots);
         let server = server::config(&source, &roots).map_err(|e| content(&files.key, e.to_string()))?;
         Ok(Self { revision, id, not_after, server, source, roots, clients: Clients::default() })
+    }
+
+    /// Our certificate's chain and its key.
+    pub(super) fn certificate(&self) -> (&[CertificateDer<'static>], &PrivateKeyDer<'static>) {
+        (&self.source.chain, &self.source.key)
     }
 
     /// The client side towards a peer that must be `expected`. Called when a connection is made, never for a request.

@@ -6,6 +6,7 @@
 
 mod client;
 mod clients;
+mod control_plane;
 mod files;
 mod identity;
 mod server;
@@ -15,6 +16,7 @@ mod verify;
 
 pub use self::{
     client::Carried,
+    control_plane::to_control_plane,
     files::{IdentityError, IdentityFiles, ListenerFiles},
     identity::{Identity, gather_entropy},
     server::{MeshPeer, MeshTarget},

@@ -12,6 +12,7 @@ use super::pod::{self, Pod, Sidecar};
 use super::policy::{Endpoint, Policy, TRUST_DOMAIN};
 use super::{EXPLICIT, Mesh, Ports};
 use crate::authority::{Authority, Issued};
+use crate::control::Control;
 use crate::lab::Lab;
 
 /// Where a mesh runs.
@@ -170,6 +171,7 @@ pub struct MeshBuilder {
     ipv6: bool,
     pods: Vec<PodSpec>,
     policy: Policy,
+    control: Option<Control>,
 }
 
 impl MeshBuilder {
@@ -201,8 +203,15 @@ impl MeshBuilder {
         self
     }
 
+    /// A control plane tells the policy, instead of a file.
+    #[must_use]
+    pub fn control(mut self, control: Control) -> Self {
+        self.control = Some(control);
+        self
+    }
+
     /// Starts everything and waits until it serves.
-    pub async fn start(self) -> Mesh {
+    pub async fn start(mut self) -> Mesh {
         let folder = tempfile::Builder::new().prefix("trama-mesh-").tempdir().unwrap();
         open(folder.path(), 0o755);
         let lab = (self.place == Where::Namespaces).then(|| Lab::new().unwrap_or_else(|e| panic!("{e}")));
@@ -211,6 +220,11 @@ impl MeshBuilder {
         fs::write(folder.path().join("policy.yaml"), policy.text()).unwrap();
         let authorities = [Authority::new().unwrap(), Authority::new().unwrap()];
         fs::write(folder.path().join("ca.pem"), authorities[0].pem()).unwrap();
+        if let Some(control) = &mut self.control {
+            fs::remove_file(folder.path().join("policy.yaml")).unwrap();
+            control.publish(&policy.text());
+            control.start(&authorities[0]).await;
+        }
         let mut pods = BTreeMap::new();
         for (spec, net) in self.pods.into_iter().zip(nets) {
             let own = folder.path().join(&spec.name);
@@ -219,7 +233,8 @@ impl MeshBuilder {
             open(&own, 0o777);
             let issued = issue(&authorities, &spec);
             put_identity(&own, &issued, self.place);
-            fs::write(own.join("sidecar.yaml"), configuration(&own, &spec, &net)).unwrap();
+            fs::write(own.join("sidecar.yaml"), configuration(&own, &spec, &net, self.control.as_ref()))
+                .unwrap();
             let application = spec.application.as_ref().map(|a| pod::start_application(a, &net, &spec.name));
             let sidecar = match (spec.sidecar, self.place) {
                 (false, _) => None,
@@ -234,7 +249,7 @@ impl MeshBuilder {
             pod.ready().await;
         }
         let [authority, _] = authorities;
-        Mesh { pods, policy, authority, place: self.place, ipv6: self.ipv6, folder }
+        Mesh { pods, policy, authority, place: self.place, ipv6: self.ipv6, control: self.control, folder }
     }
 
     fn complete_policy(&self, nets: &[Net], lab: Option<&Lab>) -> Policy {
@@ -293,7 +308,7 @@ fn open(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-fn configuration(own: &Path, spec: &PodSpec, net: &Net) -> String {
+fn configuration(own: &Path, spec: &PodSpec, net: &Net, control: Option<&Control>) -> String {
     let (own, ip) = (own.display(), net.ip());
     let service = spec.service.as_deref().unwrap_or(&spec.name);
     let spans = spec.spans_to.map(|to| format!(", otlpEndpoint: \"http://{to}\"")).unwrap_or_default();
@@ -309,6 +324,10 @@ fn configuration(own: &Path, spec: &PodSpec, net: &Net) -> String {
         text.push_str(&format!(
             "identity: {{ certificate: {own}/identity.pem, key: {own}/identity.key, bundle: {own}/../ca.pem }}\n"
         ));
+    }
+    if let Some(control) = control {
+        let address = control.address();
+        text.push_str(&format!("controlPlane: {{ address: \"{address}\", bundle: {own}/../ca.pem }}\n"));
     }
     if let Net::Loopback(_) = net {
         let ways = "capture: { outbound: false, inbound: false }";

@@ -37,6 +37,7 @@ pub use self::client::{Answer, Client, SharedClient, Speaks};
 pub use self::pod::{PATIENCE, Pod, until};
 pub use self::policy::Policy;
 use crate::authority::{Authority, Issued};
+use crate::control::Control;
 
 /// Where applications listen.
 pub const APPLICATION: u16 = 8080;
@@ -68,6 +69,11 @@ impl Default for Ports {
     }
 }
 
+/// An address that no mesh of this machine has.
+pub(crate) fn loopback() -> std::net::IpAddr {
+    net::Net::loopback().ip()
+}
+
 /// A running mesh.
 #[derive(Debug)]
 pub struct Mesh {
@@ -77,6 +83,7 @@ pub struct Mesh {
     authority: Authority,
     place: Where,
     ipv6: bool,
+    control: Option<Control>,
     folder: TempDir,
 }
 
@@ -96,6 +103,11 @@ impl Mesh {
     /// A pod, to be changed.
     pub fn pod_mut(&mut self, name: &str) -> &mut Pod {
         self.pods.get_mut(name).unwrap_or_else(|| panic!("no pod {name}"))
+    }
+
+    /// Its control plane.
+    pub fn control(&mut self) -> &mut Control {
+        self.control.as_mut().expect("the mesh was built with one")
     }
 
     /// The authority of its trust domain.
@@ -119,6 +131,9 @@ impl Mesh {
 
     /// Publishes this text as the policy, whatever it is.
     pub fn publish_text(&self, text: &str) {
+        if let Some(control) = &self.control {
+            return control.publish(text);
+        }
         let next = self.folder.path().join("policy.next");
         fs::write(&next, text).unwrap();
         fs::rename(next, self.folder.path().join("policy.yaml")).unwrap();

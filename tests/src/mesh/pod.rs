@@ -101,10 +101,10 @@ impl Sidecar {
     pub(super) fn in_process(own: &Path) -> Self {
         let file = own.join("sidecar.yaml");
         let config = Config::load(Some(&file), []).unwrap_or_else(|e| panic!("{e}"));
-        let policy = own.with_file_name("policy.yaml");
+        let policy = policy_file(own);
         // Not on this thread: a runtime of its own may not end within another one.
         let start = || {
-            let starting = Starting::begin(config, Some(policy)).unwrap_or_else(|e| panic!("{e}"));
+            let starting = Starting::begin(config, policy).unwrap_or_else(|e| panic!("{e}"));
             let waiting = tokio::runtime::Builder::new_current_thread().build().unwrap();
             assert!(waiting.block_on(starting.opened()), "told to drain before it served");
             starting.open().unwrap_or_else(|e| panic!("{e}"))
@@ -124,7 +124,9 @@ impl Sidecar {
         }
         let mut command = Command::new(&program);
         command.arg("--config").arg(own.join("sidecar.yaml"));
-        command.arg("--policy").arg(own.with_file_name("policy.yaml"));
+        command.args(
+            policy_file(own).map(|file| ["--policy".into(), file.into_os_string()]).into_iter().flatten(),
+        );
         // It is ours: a sidecar refuses variables that it does not know.
         command.env_remove(PROGRAM);
         let Some(Net::Lab(pod, _)) = lab else {
@@ -136,6 +138,12 @@ impl Sidecar {
         assert!(output.status.success(), "redirect: {}", String::from_utf8_lossy(&output.stderr));
         Self::Process(pod.spawn(&command, SIDECAR_USER).unwrap())
     }
+}
+
+/// The policy of the mesh, unless a control plane tells it.
+fn policy_file(own: &Path) -> Option<PathBuf> {
+    let configuration = fs::read_to_string(own.join("sidecar.yaml")).unwrap();
+    (!configuration.contains("controlPlane:")).then(|| own.with_file_name("policy.yaml"))
 }
 
 /// The options of `redirect` for a sidecar with these ports.

@@ -3,6 +3,7 @@
 //! It is read from a YAML file, every leaf can be set by an environment variable, and what is wrong is told all at
 //! once. `docs/src/reference/config.schema.json` is its JSON Schema, generated from these types.
 
+mod control_plane;
 mod cpu;
 mod limits;
 mod listener;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use trama_proto::{Problems, settings::Form};
 
 pub use self::{
+    control_plane::ControlPlane,
     limits::{Limits, Pool, Timeouts},
     listener::{Listener, ListenerProtocol, ListenerTls, ServiceAddress},
     schema::schema,
@@ -60,6 +62,8 @@ pub struct Config {
     pub upstream_tls: Vec<UpstreamTls>,
     /// The policy file. It is watched. The command line's `--policy` comes first.
     pub policy_file: Option<PathBuf>,
+    /// The control plane, which gives policy instead of a file.
+    pub control_plane: Option<ControlPlane>,
     /// A folder of this sidecar's own, where the last good policy is kept for a start whose policy is missing or bad.
     /// Left out: such a start has none.
     pub state_directory: Option<PathBuf>,

@@ -45,6 +45,12 @@ impl Default for Node {
 }
 
 impl Node {
+    /// The service that its application belongs to, `namespace/name`.
+    pub fn service_label(&self) -> Option<String> {
+        let service = self.service.as_ref()?;
+        Some(if service.contains('/') { service.clone() } else { format!("{}/{service}", self.namespace) })
+    }
+
     /// Its name, or else the machine's.
     pub fn display_name(&self) -> String {
         let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -101,6 +101,21 @@ c.yaml:6:22: timeouts.connect: too short, got \"0s\"; write at least `1ms`; noth
 }
 
 #[test]
+fn policy_has_one_source_and_the_control_plane_wants_to_know_who_asks() {
+    let text = "controlPlane: { address: 'control:15010', bundle: ca.pem, identity: spiffe://mesh }\n\
+                policyFile: p.yaml\n";
+    let expected = "\
+c.yaml:2:13: policyFile: excluded by `controlPlane`, got \"p.yaml\"; remove one of the two: policy has one source
+c.yaml:1:1: identity: missing with `controlPlane`; name the files of an identity: the control plane tells policy to none without
+c.yaml:1:69: controlPlane.identity: a workload's SPIFFE id has a path after the trust domain, got \"spiffe://mesh\"; write `spiffe://<trust domain>/ns/<namespace>/sa/<account>`";
+    assert_eq!(refused(text, &[]), expected);
+    let refused = refused("controlPlane: { address: control, bundle: ca.pem }\n", &[]);
+    let wanted =
+        "c.yaml:1:26: controlPlane.address: malformed, got \"control\"; write a host and a port, such as";
+    assert!(refused.starts_with(wanted), "{refused}");
+}
+
+#[test]
 fn spans_go_to_no_receiver_that_wants_tls() {
     let refused = refused("telemetry: { otlpEndpoint: \"https://collector:4317\" }\n", &[]);
     assert!(refused.starts_with("c.yaml:1:28: telemetry.otlpEndpoint: malformed, got \"https://collector:4317\"; write an address of the form `http://host:port`"), "{refused}");

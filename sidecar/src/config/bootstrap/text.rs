@@ -2,6 +2,16 @@
 
 pub(super) use trama_proto::settings::text::{DurationText, LabelText, SocketAddressText, duration};
 
+/// A host name or an address, with a port.
+#[derive(schemars::JsonSchema)]
+#[schemars(
+    rename = "HostPort",
+    title = "a host and a port, such as `trama-control-plane.trama-system:15010` or `[fd00::7]:15010`",
+    extend("pattern" = r"^([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$")
+)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) struct HostPortText(String);
+
 /// Without path, query and user. Spans are sent without TLS.
 #[derive(schemars::JsonSchema)]
 #[schemars(

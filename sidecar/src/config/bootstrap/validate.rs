@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trama_proto::{Problem, located::Located};
 
-use super::{Config, ListenerProtocol};
+use super::{Config, ListenerProtocol, control_plane};
 
 /// All that is wrong with a configuration whose fields are well-formed each by itself.
 pub(super) fn problems(config: &Config, located: &Located) -> Vec<Problem> {
@@ -14,6 +14,7 @@ pub(super) fn problems(config: &Config, located: &Located) -> Vec<Problem> {
     listeners(config, located, &mut found);
     upstream_tls(config, located, &mut found);
     timeouts(config, located, &mut found);
+    control_plane::problems(config, located, &mut found);
     found
 }
 

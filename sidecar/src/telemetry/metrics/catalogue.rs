@@ -98,6 +98,12 @@ catalogue! {
         "1 while the policy in force is the last good one from disk, not its source's";
     POLICY_STORE_FAILURES = "trama_policy_store_failures_total", "counter", "", &[],
         "Policies that could not be kept on disk, and kept ones that could not be read";
+    CONTROL_PLANE_CONNECTED = "trama_control_plane_connected", "gauge", "", &[],
+        "1 while there is a policy stream with the control plane";
+    STREAM_FAILURES = "trama_control_plane_stream_failures_total", "counter", "", &[],
+        "Policy streams that could not be opened or that ended";
+    POLICY_PUSHES = "trama_policy_pushes_total", "counter", "", &["result"],
+        "Pushes of the control plane: acknowledged, refused (told which resource and field), or fault (old or nonsense: the stream was ended)";
     CERTIFICATE_UPDATES = "trama_certificate_updates_total", "counter", "", &["kind", "result"],
         "Certificate files that changed and were read again, by what they are for: accepted or refused";
     LOG_DROPPED = "trama_access_log_dropped_total", "counter", "", &[],

@@ -18,7 +18,7 @@ use super::{
     Families,
     catalogue::{self, Metric},
     family::{Family, Labels, OVERFLOW},
-    process::{CertificateUse, PolicyUpdate, ProcessMetrics, Usage},
+    process::{CertificateUse, PolicyUpdate, ProcessMetrics, PushResult, Usage},
     series::{BOUNDS, ConnectionSeries, Counter, Histogram, HistogramTotal, RequestSeries},
 };
 
@@ -161,6 +161,7 @@ fn encode_process(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> f
     let from_disk = f64::from(u8::from(process.is_policy_from_disk()));
     gauges(to, &catalogue::POLICY_LAST_GOOD, [(&none, from_disk)].into_iter())?;
     counters(to, &catalogue::POLICY_STORE_FAILURES, one(process.policy_store_failures()))?;
+    encode_stream(to, process)?;
     let certificates = CertificateUse::ALL.into_iter().flat_map(|of| {
         [(true, "accepted"), (false, "refused")].map(|(accepted, result)| {
             (
@@ -184,6 +185,15 @@ fn encode_process(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> f
         .encode_counter::<NoLabels, _, u64>(&usage.cpu.as_secs_f64(), None)?;
     gauges(to, &catalogue::RESIDENT, [(&none, usage.resident as f64)].into_iter())?;
     gauges(to, &catalogue::DESCRIPTORS, [(&none, usage.descriptors as f64)].into_iter())
+}
+
+fn encode_stream(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> fmt::Result {
+    let none = Vec::new();
+    let connected = f64::from(u8::from(process.is_control_plane_connected()));
+    gauges(to, &catalogue::CONTROL_PLANE_CONNECTED, [(&none, connected)].into_iter())?;
+    counters(to, &catalogue::STREAM_FAILURES, std::iter::once((&none, process.stream_failures())))?;
+    let pushes = PushResult::ALL.map(|r| (vec![("result", r.name().into())], process.policy_pushes(r)));
+    counters(to, &catalogue::POLICY_PUSHES, pushes.iter().map(|(l, n)| (l, *n)))
 }
 
 /// Names and values of labels.

@@ -19,7 +19,7 @@ pub use self::{
     exposition::{ConnectionCount, Format},
     handshake::HandshakeFailure,
     labels::Peer,
-    process::{CertificateUse, PolicyUpdate, ProcessMetrics},
+    process::{CertificateUse, PolicyUpdate, ProcessMetrics, PushResult},
     worker::OpenConnection,
 };
 pub(crate) use self::{

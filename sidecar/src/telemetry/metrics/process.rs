@@ -19,6 +19,17 @@ pub enum PolicyUpdate {
     Refused,
 }
 
+/// What became of a push of the control plane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PushResult {
+    /// It is in force, and acknowledged.
+    Acknowledged,
+    /// Something in it cannot be used; it was told so.
+    Refused,
+    /// It was older than what is held, or made no sense; the stream was ended.
+    Fault,
+}
+
 /// What certificates in files are for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CertificateUse {
@@ -39,6 +50,9 @@ pub struct ProcessMetrics {
     from_disk: AtomicBool,
     store_failures: AtomicU64,
     certificates: [[AtomicU64; 2]; CertificateUse::ALL.len()],
+    connected: AtomicBool,
+    stream_failures: AtomicU64,
+    pushes: [AtomicU64; PushResult::ALL.len()],
     pub(crate) log_dropped: AtomicU64,
     pub(crate) spans_exported: AtomicU64,
     pub(crate) spans_dropped: AtomicU64,
@@ -54,6 +68,20 @@ impl PolicyUpdate {
             Self::Accepted => "accepted",
             Self::Unchanged => "unchanged",
             Self::Refused => "refused",
+        }
+    }
+}
+
+impl PushResult {
+    /// Every outcome, in the order of the counters.
+    pub(crate) const ALL: [Self; 3] = [Self::Acknowledged, Self::Refused, Self::Fault];
+
+    /// The label's value.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Acknowledged => "acknowledged",
+            Self::Refused => "refused",
+            Self::Fault => "fault",
         }
     }
 }
@@ -81,6 +109,9 @@ impl ProcessMetrics {
             from_disk: AtomicBool::new(false),
             store_failures: AtomicU64::new(0),
             certificates: Default::default(),
+            connected: AtomicBool::new(false),
+            stream_failures: AtomicU64::new(0),
+            pushes: Default::default(),
             log_dropped: AtomicU64::new(0),
             spans_exported: AtomicU64::new(0),
             spans_dropped: AtomicU64::new(0),
@@ -105,6 +136,34 @@ impl ProcessMetrics {
     /// Counts a policy that could not be kept on disk, or a kept one that could not be read.
     pub fn policy_store_failed(&self) {
         self.store_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// There is a stream of policy.
+    pub fn control_plane_found(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+    }
+
+    /// There is none any more, or it could not be had.
+    pub fn control_plane_lost(&self) {
+        self.connected.store(false, Ordering::Relaxed);
+        self.stream_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a push of the control plane.
+    pub fn policy_push(&self, result: PushResult) {
+        self.pushes[result as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_control_plane_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stream_failures(&self) -> u64 {
+        self.stream_failures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn policy_pushes(&self, result: PushResult) -> u64 {
+        self.pushes[result as usize].load(Ordering::Relaxed)
     }
 
     pub(crate) fn policy_updates(&self, update: PolicyUpdate) -> u64 {

@@ -1,0 +1,183 @@
+//! The way to the control plane: one TCP connection, TLS 1.3 with both certificates, HTTP/2 for gRPC.
+
+use std::{
+    future::{Ready, ready},
+    io,
+    path::PathBuf,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint};
+use tower_service::Service;
+use trama_proto::spiffe::SpiffeId;
+
+use crate::tls::{self, Identity, IdentityError};
+
+/// How long a connection may take to be made, and what is said first to be taken.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// A control plane that is silent for so long is asked whether it lives, and gone if it does not say so in time.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const GONE: Duration = Duration::from_secs(20);
+/// A large push must not wait for the way back every 64 KiB.
+const WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Where the control plane is, who it must be, and who we are.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    /// Host and port.
+    pub address: String,
+    /// The authorities that its certificate must come from.
+    pub authorities: PathBuf,
+    /// Its identity; `None`: the usual one of our own trust domain.
+    pub expected: Option<SpiffeId>,
+    /// Our own identity in force.
+    pub identity: Arc<ArcSwapOption<Identity>>,
+}
+
+/// Why the control plane is not reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreachable {
+    #[error("there is no identity yet")]
+    NoIdentity,
+    #[error("controlPlane.bundle: {0}")]
+    Authorities(#[from] IdentityError),
+    #[error("controlPlane.address: {address:?}: {problem}")]
+    Address { address: String, problem: String },
+    #[error("{address}: {error}")]
+    Connect { address: String, error: io::Error },
+    #[error("{address}: not within {PATIENCE:?}")]
+    Late { address: String },
+    #[error("{address}: {error}")]
+    Http { address: String, error: tonic::transport::Error },
+}
+
+impl ControlPlane {
+    /// Who it must be, seen from an identity.
+    fn expected_by(&self, own: &Identity) -> Option<SpiffeId> {
+        let usual = || {
+            let domain = own.id.trust_domain();
+            SpiffeId::parse(&format!("spiffe://{domain}/ns/trama-system/sa/trama-control-plane")).ok()
+        };
+        self.expected.clone().or_else(usual)
+    }
+
+    /// Connects anew.
+    pub(super) async fn connect(&self) -> Result<Channel, Unreachable> {
+        let address = || self.address.clone();
+        let own = self.identity.load_full().ok_or(Unreachable::NoIdentity)?;
+        let expected = self.expected_by(&own).ok_or(Unreachable::NoIdentity)?;
+        let config = tls::to_control_plane(&self.authorities, &expected, &own)?;
+        let dialled = timeout(PATIENCE, self.dial(config)).await;
+        let stream = dialled.map_err(|_| Unreachable::Late { address: address() })??;
+        let endpoint =
+            Endpoint::from_shared(format!("http://{}", self.address)).map_err(|error| self.http(error))?;
+        let endpoint = endpoint
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(GONE)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW);
+        let connected = timeout(PATIENCE, endpoint.connect_with_connector(Once(Some(stream)))).await;
+        connected.map_err(|_| Unreachable::Late { address: address() })?.map_err(|error| self.http(error))
+    }
+
+    async fn dial(&self, config: rustls::ClientConfig) -> Result<TlsStream<TcpStream>, Unreachable> {
+        let failed = |error| Unreachable::Connect { address: self.address.clone(), error };
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name = ServerName::try_from(host).map_err(|error| Unreachable::Address {
+            address: self.address.clone(),
+            problem: error.to_string(),
+        })?;
+        let stream = TcpStream::connect(&self.address).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)
+    }
+
+    fn http(&self, error: tonic::transport::Error) -> Unreachable {
+        Unreachable::Http { address: self.address.clone(), error }
+    }
+}
+
+/// Gives the one connection that was made. Another one would be made by the channel, behind our back and without a pause.
+struct Once(Option<TlsStream<TcpStream>>);
+
+impl Service<Uri> for Once {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        ready(self.0.take().map(TokioIo::new).ok_or_else(|| io::ErrorKind::ConnectionAborted.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// The way to a listener, as a workload with an identity of its own.
+    async fn way(listener: &TcpListener, folder: &std::path::Path) -> ControlPlane {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::default();
+        let uri = "spiffe://mesh.test/ns/shop/sa/orders".try_into().unwrap();
+        parameters.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+        let certificate = parameters.self_signed(&key).unwrap().pem();
+        let file = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).unwrap();
+            folder.join(name)
+        };
+        let files = tls::IdentityFiles {
+            certificate: file("certificate", &certificate),
+            key: file("key", &key.serialize_pem()),
+            bundle: file("bundle", &certificate),
+        };
+        let identity = Identity::load(&files, 1).unwrap();
+        ControlPlane {
+            address: listener.local_addr().unwrap().to_string(),
+            authorities: files.bundle,
+            expected: None,
+            identity: Arc::new(ArcSwapOption::from_pointee(identity)),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_connections_and_says_nothing_is_given_up() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let way = way(&listener, folder.path()).await;
+        let began = tokio::time::Instant::now();
+        let refused = way.connect().await.unwrap_err();
+        assert!(matches!(refused, Unreachable::Late { .. }), "{refused}");
+        assert_eq!(began.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_named() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut way = way(&listener, folder.path()).await;
+        drop(listener);
+        let refused = way.connect().await.unwrap_err().to_string();
+        assert!(refused.contains(&way.address) && refused.contains("refused"), "{refused}");
+        way.authorities = folder.path().join("nothing");
+        let refused = way.connect().await.unwrap_err().to_string();
+        assert!(refused.starts_with("controlPlane.bundle: ") && refused.contains("nothing"), "{refused}");
+        way.identity = Arc::default();
+        assert!(matches!(way.connect().await.unwrap_err(), Unreachable::NoIdentity));
+    }
+}

@@ -1,0 +1,251 @@
+//! Policy from the control plane: one stream as long as both live, and again with growing pauses when it ends. What holds
+//! stays in force meanwhile.
+
+mod held;
+mod subscriber;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::stream::poll_fn;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::Streaming;
+use tracing::{error, info, warn};
+use trama_proto::{
+    Problems,
+    discovery::v1::{
+        ControlMessage, Node, Push, SidecarMessage, control_message::Message,
+        policy_service_client::PolicyServiceClient,
+    },
+    document::Document,
+};
+
+use self::{
+    held::State,
+    subscriber::{Answer, Fault, Subscriber},
+};
+use super::{
+    Accepted,
+    backoff::Backoff,
+    control_plane::{ControlPlane, PATIENCE, Unreachable},
+    last_good::Kept,
+};
+use crate::{
+    config::{
+        convert::{self, Extent, Local},
+        snapshot::{Origin, Snapshot, state::Registry},
+    },
+    telemetry::{PushResult, TelemetryHub},
+};
+
+/// The largest push: a mesh of 10,000 services has about 40 MB.
+const LARGEST: usize = 64 * 1024 * 1024;
+/// Answers that wait to be sent: there is one push on its way at a time.
+const ANSWERS: usize = 16;
+
+/// What a stream begins with.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The control plane.
+    pub control_plane: ControlPlane,
+    /// Who we are.
+    pub node: Node,
+    /// What we are to policy.
+    pub local: Local,
+    /// What was kept of an earlier stream.
+    pub last_good: Option<Kept>,
+    /// Services that are wanted before any request asks for them, `namespace/name`.
+    pub always: BTreeSet<Arc<str>>,
+    /// The services that requests ask for.
+    pub questions: mpsc::Receiver<Arc<str>>,
+}
+
+/// The policy stream of a sidecar.
+#[derive(Debug)]
+pub struct PolicyStream {
+    control_plane: ControlPlane,
+    node: Node,
+    subscriber: Subscriber,
+    compiler: Compiler,
+    /// Whether what is held is compiled and in force.
+    holds: bool,
+    questions: mpsc::Receiver<Arc<str>>,
+    telemetry: TelemetryHub,
+}
+
+#[derive(Debug)]
+struct Compiler {
+    local: Local,
+    registry: Registry,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    #[error("refused or broken off: {0}")]
+    Status(#[from] tonic::Status),
+    #[error("closed by the control plane")]
+    Closed,
+    #[error("the control plane takes nothing any more")]
+    Stalled,
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl PolicyStream {
+    /// A stream, not yet begun.
+    pub fn new(beginning: Beginning, telemetry: TelemetryHub) -> Self {
+        let Beginning { control_plane, node, local, last_good, always, questions } = beginning;
+        let kept = last_good.map(|kept| State::decode(&kept.content));
+        let (state, holds) = match kept {
+            Some(Ok(state)) => (state, true),
+            Some(Err(problem)) => {
+                error!("the last good policy, from disk, cannot be used: {problem}");
+                (State::default(), false)
+            }
+            None => (State::default(), false),
+        };
+        let subscriber = Subscriber::new(state, always);
+        let compiler = Compiler { local, registry: Registry::default() };
+        Self { control_plane, node, subscriber, compiler, holds, questions, telemetry }
+    }
+
+    /// Follows the control plane for ever. `sink` gets each new policy, and the problems of each push that is refused. What
+    /// was kept comes first, at once.
+    pub async fn follow(mut self, mut sink: impl FnMut(Result<Accepted, Problems>)) {
+        if self.holds {
+            self.restore(&mut sink);
+        }
+        let mut backoff = Backoff::default();
+        loop {
+            let Err(ended) = self.stream(&mut backoff, &mut sink).await;
+            let wait = backoff.failed(fastrand::u64(..));
+            self.telemetry.process().control_plane_lost();
+            warn!(%ended, again_in = ?wait, "no policy stream; what holds stays");
+            self.pause(wait).await;
+        }
+    }
+
+    /// This version, or this configuration, may have a problem with what was kept that its writer had not. Then nothing is
+    /// held, and everything is sent.
+    fn restore(&mut self, sink: &mut impl FnMut(Result<Accepted, Problems>)) {
+        let Self { subscriber, compiler, .. } = self;
+        match subscriber.compiled(|documents, extent, number| compiler.compile(documents, extent, number)) {
+            Ok(snapshot) => {
+                let snapshot = Snapshot { origin: Origin::LastGood, ..snapshot };
+                warn!(revision = %snapshot.revision, "the last good policy, from disk, is in use");
+                sink(Ok(Accepted { snapshot, content: subscriber.kept() }));
+            }
+            Err(problems) => {
+                error!("the last good policy, from disk, cannot be used:\n{problems}");
+                subscriber.forget();
+                sink(Err(problems));
+            }
+        }
+    }
+
+    /// One stream from its begin to its end, which is always an error.
+    async fn stream(
+        &mut self,
+        backoff: &mut Backoff,
+        sink: &mut impl FnMut(Result<Accepted, Problems>),
+    ) -> Result<std::convert::Infallible, Ended> {
+        let channel = self.control_plane.connect().await?;
+        let (out, mut messages) = mpsc::channel(ANSWERS);
+        while let Ok(label) = self.questions.try_recv() {
+            self.subscriber.want([label]);
+        }
+        let identity = self.control_plane.identity.load();
+        self.node.identity = identity.as_ref().map(|own| own.id.to_string()).unwrap_or_default();
+        for message in self.subscriber.begin(self.node.clone()) {
+            send(&out, message).await?;
+        }
+        let mut client = PolicyServiceClient::new(channel).max_decoding_message_size(LARGEST);
+        let opened =
+            timeout(PATIENCE, client.stream(poll_fn(move |context| messages.poll_recv(context)))).await;
+        let mut pushes: Streaming<ControlMessage> = opened.map_err(|_| Ended::Stalled)??.into_inner();
+        info!(address = %self.control_plane.address, "policy stream open");
+        self.telemetry.process().control_plane_found();
+        loop {
+            tokio::select! {
+                said = pushes.message() => {
+                    let Some(Message::Push(push)) = said?.ok_or(Ended::Closed)?.message else {
+                        return Err(Fault::Malformed("a message that this version does not know".to_owned()).into());
+                    };
+                    for message in self.take(push, sink)? {
+                        send(&out, message).await?;
+                    }
+                    backoff.succeeded();
+                }
+                Some(label) = self.questions.recv() => {
+                    let more = std::iter::from_fn(|| self.questions.try_recv().ok());
+                    let asked = self.subscriber.want(std::iter::once(label).chain(more));
+                    if let Some(message) = asked {
+                        send(&out, message).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a push, and gives what to answer.
+    fn take(
+        &mut self,
+        push: Push,
+        sink: &mut impl FnMut(Result<Accepted, Problems>),
+    ) -> Result<Vec<SidecarMessage>, Fault> {
+        let Self { subscriber, compiler, telemetry, .. } = self;
+        let (epoch, revision, nonce) = (push.epoch, push.revision, push.nonce);
+        let taken =
+            subscriber.push(push, |documents, extent, number| compiler.compile(documents, extent, number));
+        let Answer { messages, result } =
+            taken.inspect_err(|_| telemetry.process().policy_push(PushResult::Fault))?;
+        match result {
+            Ok(snapshot) => {
+                info!(epoch, nonce, revision = %snapshot.revision, "policy in use");
+                telemetry.process().policy_push(PushResult::Acknowledged);
+                sink(Ok(Accepted { snapshot, content: subscriber.kept() }));
+            }
+            Err(problems) => {
+                warn!(epoch, nonce, revision, "policy refused, what held before it stays:\n{problems}");
+                telemetry.process().policy_push(PushResult::Refused);
+                sink(Err(problems));
+            }
+        }
+        compiler.registry.sweep();
+        Ok(messages)
+    }
+
+    /// Waits, and remembers what requests ask for meanwhile.
+    async fn pause(&mut self, wait: std::time::Duration) {
+        let end = Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = sleep_until(end) => return,
+                Some(label) = self.questions.recv() => {
+                    self.subscriber.want([label]);
+                }
+            }
+        }
+    }
+}
+
+impl Compiler {
+    fn compile(
+        &mut self,
+        documents: &[&Document],
+        extent: Extent<'_>,
+        number: u64,
+    ) -> Result<Snapshot, Problems> {
+        convert::convert_part(documents, extent, &self.local, &mut self.registry, number)
+    }
+}
+
+async fn send(out: &mpsc::Sender<SidecarMessage>, message: SidecarMessage) -> Result<(), Ended> {
+    // Its other end is gone when the stream is: the reason is in what is read next.
+    timeout(PATIENCE, out.send(message)).await.map_err(|_| Ended::Stalled)?.map_err(|_| Ended::Closed)
+}
