@@ -127,14 +127,10 @@ async fn the_requests_body_breaks_off() {
 }
 
 /// What no test of this folder provokes, and who does.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 3] = [
     (
         "no_backend",
         "no file can say it: a rule without backends has its service's own, and one has to weigh something",
-    ),
-    (
-        "service_pending",
-        "only a control plane leaves a service for later; sidecar/src/outbound/tests.rs plays one",
     ),
     ("filter_response", "only plugins answer; sidecar/src/filter/tests.rs has such filters"),
     ("filter_failed", "only plugins fail; sidecar/src/filter/tests.rs has such filters"),
