@@ -138,16 +138,18 @@ fn json(outcomes: &[Outcome], about: &About) -> Value {
     })
 }
 
-/// A target, the words that follow its figure, and what was measured for it: median, least and most.
+/// A target, the words that follow its figure, and what was measured for it: median, least and most. Without a
+/// limit there is nothing to meet.
 struct Judged {
     of: &'static str,
-    limit: f64,
+    limit: Option<f64>,
     measured: Option<(f64, f64, f64)>,
 }
 
 impl Judged {
     fn met(&self) -> Option<bool> {
-        self.measured.map(|(middle, ..)| middle <= self.limit)
+        let (middle, ..) = self.measured?;
+        Some(middle <= self.limit?)
     }
 }
 
@@ -155,9 +157,12 @@ fn verdicts(outcome: &Outcome) -> Vec<String> {
     let judged = outcome.row.targets.iter().map(|target| judge(outcome, *target));
     let spelled = judged.filter_map(|judged| {
         let (middle, low, high) = judged.measured?;
-        let word = if middle <= judged.limit { "met" } else { "MISSED" };
-        let Judged { of, limit, .. } = judged;
-        Some(format!("{middle:.2} {of} ({low:.2} to {high:.2}), at most {limit:.2}: {word}"))
+        let mut text = format!("{middle:.2} {} ({low:.2} to {high:.2})", judged.of);
+        if let Some(limit) = judged.limit {
+            let word = if middle <= limit { "met" } else { "MISSED" };
+            let _ = write!(text, ", at most {limit:.2}: {word}");
+        }
+        Some(text)
     });
     spelled.collect()
 }
@@ -165,7 +170,7 @@ fn verdicts(outcome: &Outcome) -> Vec<String> {
 /// Ratios are taken within a round, whose peers met the same weather on the machine.
 fn judge(outcome: &Outcome, target: Target) -> Judged {
     let ours = rounds(outcome, OURS);
-    let to = |of: &'static str, limit: f64, others: Option<Vec<f64>>| {
+    let to = |of: &'static str, limit: Option<f64>, others: Option<Vec<f64>>| {
         let ratios = ours.zip(others).map(|(ours, others)| {
             let ratios: Vec<f64> = ours.iter().zip(others).map(|(ours, other)| ours / other).collect();
             let (low, high) = range(&ratios);
@@ -175,18 +180,19 @@ fn judge(outcome: &Outcome, target: Target) -> Judged {
     };
     let of = |name| rounds(outcome, name).map(<[f64]>::to_vec);
     match target {
-        Target::OfEnvoy(limit) => to("of envoy", limit, of("envoy")),
-        Target::OfHaproxy(limit) => to("of haproxy", limit, of("haproxy")),
+        Target::OfEnvoy(limit) => to("of envoy", Some(limit), of("envoy")),
+        Target::BesideEnvoy => to("of envoy", None, of("envoy")),
+        Target::OfHaproxy(limit) => to("of haproxy", Some(limit), of("haproxy")),
         Target::OfTheBetterOfNginxAndHaproxy(limit) => {
             let better = |name| of(name).map(|rounds| (median(&rounds), rounds));
             let both = [better("nginx"), better("haproxy")].into_iter().flatten();
             let best = both.min_by(|one, other| one.0.total_cmp(&other.0));
-            to("of the better of nginx and haproxy", limit, best.map(|(_, rounds)| rounds))
+            to("of the better of nginx and haproxy", Some(limit), best.map(|(_, rounds)| rounds))
         }
         Target::Absolute(limit) => {
             let unit = outcome.row.measure.unit();
             let measured = ours.map(|ours| (median(ours), range(ours).0, range(ours).1));
-            Judged { of: unit, limit, measured }
+            Judged { of: unit, limit: Some(limit), measured }
         }
     }
 }
@@ -256,6 +262,27 @@ mod tests {
         let outcome = outcome("start", &[("trama", [19.0, 20.0, 21.0])]);
         assert_eq!(verdicts(&outcome), ["20.00 ms (19.00 to 21.00), at most 18.00: MISSED"]);
         assert_eq!(judge(&outcome, Target::Absolute(18.0)).met(), Some(false));
+    }
+
+    #[test]
+    fn a_row_with_an_absolute_target_tells_its_ratio_to_envoy_too() {
+        let outcome = outcome("idle-memory", &[("trama", [9.0; 3]), ("envoy", [36.0; 3])]);
+        let ratio = "0.25 of envoy (0.25 to 0.25)";
+        assert_eq!(verdicts(&outcome), ["9.00 MB (9.00 to 9.00), at most 12.00: met", ratio]);
+        assert!(lines(&outcome).contains(ratio));
+
+        let about = About {
+            date: String::new(),
+            machine: String::new(),
+            busy: String::new(),
+            command: String::new(),
+            versions: vec![("trama", String::new()), ("envoy", String::new())],
+            load: String::new(),
+        };
+        assert!(markdown(std::slice::from_ref(&outcome), &about).contains(&format!("met; {ratio} |")));
+        let json = json(&[outcome], &about);
+        let of_envoy = json!({ "of": "of envoy", "at_most": null, "measured": 0.25, "met": null });
+        assert_eq!(json["rows"][0]["targets"][1], of_envoy);
     }
 
     #[test]

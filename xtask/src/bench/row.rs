@@ -45,10 +45,12 @@ pub(crate) enum Answer {
     Big,
 }
 
-/// The most that ours may be, as a ratio to another or in the row's own unit.
+/// What ours is told beside, and the most that it may be: as a ratio to another or in the row's own unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Target {
     OfEnvoy(f64),
+    /// The ratio alone, where the bound is an absolute one.
+    BesideEnvoy,
     OfHaproxy(f64),
     OfTheBetterOfNginxAndHaproxy(f64),
     Absolute(f64),
@@ -107,21 +109,21 @@ pub(crate) const ROWS: &[Row] = &[
         title: "resident memory per idle connection",
         scene: ONE_HOP_1,
         measure: Measure::IdleConnection,
-        targets: &[Target::Absolute(12.0)],
+        targets: &[Target::Absolute(12.0), Target::BesideEnvoy],
     },
     Row {
         name: "idle-memory",
         title: "resident memory, idle",
         scene: ONE_HOP_1,
         measure: Measure::IdleMemory,
-        targets: &[Target::Absolute(12.0)],
+        targets: &[Target::Absolute(12.0), Target::BesideEnvoy],
     },
     Row {
         name: "start",
         title: "start to the first accepted connection",
         scene: ONE_HOP_1,
         measure: Measure::Start,
-        targets: &[Target::Absolute(18.0)],
+        targets: &[Target::Absolute(18.0), Target::BesideEnvoy],
     },
 ];
 
@@ -172,5 +174,13 @@ mod tests {
         let chosen = ["start".to_owned(), "h1-100k".to_owned()];
         assert_eq!(select(&chosen).map(|row| row.name).collect::<Vec<_>>(), ["h1-100k", "start"]);
         assert_eq!(select(&[]).count(), ROWS.len());
+    }
+
+    #[test]
+    fn every_row_tells_its_ratio_to_envoy() {
+        let beside = |target: &Target| matches!(target, Target::OfEnvoy(_) | Target::BesideEnvoy);
+        for row in ROWS {
+            assert!(row.targets.iter().any(beside), "{} tells no ratio to Envoy", row.name);
+        }
     }
 }
