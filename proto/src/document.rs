@@ -91,6 +91,14 @@ impl Document {
         Ok(Self { id, resource, located })
     }
 
+    /// A resource that was judged before.
+    pub fn of_judged(source_name: &str, resource: Resource) -> Self {
+        let mut located = Located::empty(source_name);
+        let id = ResourceId::of(&resource);
+        located.set_resource(id.to_string());
+        Self { id, resource, located }
+    }
+
     /// Where a field was written, such as `spec.rules[1].backendRefs[0].service`.
     pub fn line_of(&self, field: &str) -> Option<Position> {
         self.located.line_of(field)

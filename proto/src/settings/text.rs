@@ -30,6 +30,16 @@ pub struct SocketAddressText(String);
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct LabelText(String);
 
+/// The schema of a SPIFFE id.
+#[derive(schemars::JsonSchema)]
+#[schemars(
+    rename = "SpiffeId",
+    title = "a SPIFFE id, such as `spiffe://mesh.local/ns/shop/sa/orders`",
+    extend("pattern" = "^spiffe://[a-z0-9._-]+(/[A-Za-z0-9._-]+)+$")
+)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct SpiffeIdText(String);
+
 /// Serde's form of a length of time.
 pub mod duration {
     use std::time::Duration;
