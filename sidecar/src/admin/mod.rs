@@ -12,15 +12,13 @@ mod health;
 mod metrics;
 mod operate;
 mod policy;
-mod server;
+pub mod server;
 
 use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{Request, StatusCode};
 
+use self::server::{Answer, Asked, answer, not_found, text};
 use crate::{config::snapshot::Snapshot, telemetry::TelemetryHub};
 
 /// What the admin side is shown of the sidecar, and may ask of it.
@@ -68,13 +66,6 @@ pub fn serve(sockets: Sockets, state: Arc<dyn State>, telemetry: TelemetryHub) -
     server::spawn(sockets.admin, Arc::new(move |request| operate::answer(&request, &*state, &telemetry)))
 }
 
-type Asked = Request<Incoming>;
-type Answer = Response<Full<Bytes>>;
-
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
-    answer(status, "text/plain; charset=utf-8", text.into())
-}
-
 fn json(value: &impl serde::Serialize) -> Answer {
     match serde_json::to_vec_pretty(value) {
         Ok(mut written) => {
@@ -85,13 +76,6 @@ fn json(value: &impl serde::Serialize) -> Answer {
     }
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
-}
-
 /// Paths that are asked for, not told to do something.
 fn is_question<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), http::Method::GET | http::Method::HEAD)
@@ -99,10 +83,6 @@ fn is_question<B>(request: &Request<B>) -> bool {
 
 fn wrong_method() -> Answer {
     text(StatusCode::METHOD_NOT_ALLOWED, "this is not how to ask for it: GET tells, POST does\n")
-}
-
-fn not_found(known: &str) -> Answer {
-    text(StatusCode::NOT_FOUND, format!("there is only: {known}\n"))
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
-//! A small HTTP/1 server whose answers are known at once. Everything about it is bounded: connections, the time for a
+//! A small HTTP/1 server whose answers are known at once; the control plane's ports for metrics and health are of it too. Everything about it is bounded: connections, the time for a
 //! request's head, the life of a connection.
 
 use std::{convert::Infallible, io, net::TcpListener as Bound, sync::Arc, time::Duration};
 
-use hyper::{server::conn::http1, service::service_fn};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -11,18 +14,39 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Answer, Asked};
-
 const CONNECTIONS: usize = 64;
 const HEAD: Duration = Duration::from_secs(10);
 /// Long enough for any scraper between two scrapes; one that comes later connects anew.
 const LIFE: Duration = Duration::from_secs(120);
 const HEAD_BYTES: usize = 16 * 1024;
 
-pub(super) type Handler = Arc<dyn Fn(Asked) -> Answer + Send + Sync>;
+/// What is asked.
+pub type Asked = Request<Incoming>;
+/// What is answered.
+pub type Answer = Response<Full<Bytes>>;
+/// Gives answers.
+pub type Handler = Arc<dyn Fn(Asked) -> Answer + Send + Sync>;
 
-/// Answers connections to this socket.
-pub(super) fn spawn(socket: Bound, handler: Handler) -> io::Result<()> {
+/// An answer in words.
+pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    answer(status, "text/plain; charset=utf-8", text.into())
+}
+
+/// An answer of any type.
+pub fn answer(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+/// The answer to a path that there is not.
+pub fn not_found(known: &str) -> Answer {
+    text(StatusCode::NOT_FOUND, format!("there is only: {known}\n"))
+}
+
+/// Answers connections to this socket, on the runtime that this is called on, until it ends.
+pub fn spawn(socket: Bound, handler: Handler) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let listener = TcpListener::from_std(socket)?;
     tokio::spawn(accept(listener, handler));
