@@ -2,6 +2,10 @@
 //!
 //! It is stateless over a [`store`]: what must outlive the process is there, and everything else is built from it.
 
+// Whether a policy is good; pure
+pub mod policy;
+// The world, kept as the store has it.
+pub mod mirror;
 // Certificates for workloads, and the tokens by which they join.
 pub mod identity;
 // What the store holds as sidecars see it: resources by name and by the service that they concern; pure

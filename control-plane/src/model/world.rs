@@ -76,12 +76,24 @@ pub struct World {
     of_namespace: HashMap<String, BTreeSet<ResourceId>>,
     everybody: BTreeSet<ResourceId>,
     changed: VecDeque<(u64, ResourceId)>,
+    /// Of changes before this revision nothing is known.
+    known_since: u64,
 }
 
 impl World {
     /// A world without resources.
     pub fn new(stamp: Stamp) -> Self {
         Self { stamp, ..Self::default() }
+    }
+
+    /// A world as it was found at `stamp`: resources, each with the revision that wrote it.
+    pub fn found(stamp: Stamp, resources: impl IntoIterator<Item = (u64, ResourceId, Resource)>) -> Self {
+        let mut world = Self::new(stamp);
+        for (revision, id, resource) in resources {
+            world.change(revision, id, Some(resource));
+        }
+        world.changed.clear();
+        Self { stamp, known_since: stamp.revision, ..world }
     }
 
     /// The last change.
@@ -121,7 +133,7 @@ impl World {
     pub fn changed_since(&self, revision: u64) -> Option<BTreeSet<&ResourceId>> {
         let forgotten = self.changed.len() == REMEMBERED
             && self.changed.front().is_some_and(|(oldest, _)| revision < *oldest);
-        if forgotten || revision > self.stamp.revision {
+        if forgotten || revision < self.known_since || revision > self.stamp.revision {
             return None;
         }
         Some(self.changed.iter().filter(|(at, _)| *at > revision).map(|(_, id)| id).collect())
