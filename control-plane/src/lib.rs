@@ -1,6 +1,22 @@
 //! The control plane: what people say about the mesh, given to every sidecar that it concerns.
 //!
 //! It is stateless over a [`store`]: what must outlive the process is there, and everything else is built from it.
+//!
+//! What a person changes comes in by `admin`, is judged by [`policy`] and written to the [`store`]. The [`mirror`] sees it
+//! there and changes the [`model`]'s world, which wakes every `stream`; [`distribute`] says to whom it is news. `serve`
+//! says who is at the other end of a connection, by the certificates that [`identity`] gives. [`app`] puts it together.
+
+// What the program was told.
+pub mod config;
+// The program: sockets, tasks, their end.
+pub mod app;
+// Sockets, TLS, who is at the other end.
+mod serve;
+// The three services: operators, sidecars' policy; identities are in `identity`.
+mod admin;
+mod stream;
+// What is counted.
+pub mod telemetry;
 
 // Whether a policy is good; pure
 pub mod policy;

@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod control;
+pub mod control_plane;
 pub mod frames;
 pub mod lab;
 pub mod mesh;

@@ -15,9 +15,18 @@ use tokio_rustls::client::TlsStream;
 
 use crate::authority::{Authority, Issued};
 
+/// A certificate with its key.
+pub type Certified = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
 /// A client that shows this certificate, or none, and takes any server: it is the server's refusals that are tested.
 #[must_use]
 pub fn client(certificate: Option<&Issued>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    client_with(certificate.map(parsed), alpn)
+}
+
+/// The same with what is no PEM.
+#[must_use]
+pub fn client_with(certificate: Option<Certified>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -26,8 +35,7 @@ pub fn client(certificate: Option<&Issued>, alpn: &[&[u8]]) -> Arc<ClientConfig>
         .with_custom_certificate_verifier(Arc::new(TakeAny(provider)));
     let mut config = match certificate {
         None => builder.with_no_client_auth(),
-        Some(issued) => {
-            let (chain, key) = parsed(issued);
+        Some((chain, key)) => {
             builder.with_client_auth_cert(chain, key).expect("certificate and key belong together")
         }
     };
@@ -58,7 +66,7 @@ pub fn server(certificate: &Issued, alpn: &[&[u8]], clients: Option<&Authority>)
     Arc::new(config)
 }
 
-fn parsed(issued: &Issued) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+fn parsed(issued: &Issued) -> Certified {
     let chain = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).expect("our own PEM");
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("our own PEM");
     (vec![chain], key)

@@ -10,11 +10,13 @@ mod join;
 mod records;
 mod roots;
 mod seal;
+mod service;
 mod token;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::service::Identities;
 pub use self::{
     authority::{Authority, Issued, Settings},
     error::IdentityError,

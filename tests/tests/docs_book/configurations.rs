@@ -1,44 +1,62 @@
-//! Every configuration in the documentation is one that the sidecar would take, and the table of defaults is true.
+//! Every configuration in the documentation is one that its program would take, and the tables of defaults are true.
 
 use serde_json::{Map, Value};
+use trama_control_plane::config as control;
 use trama_sidecar::config::bootstrap::{self, Config};
 
 use crate::pages::{self, Block};
 
 /// They are told from policies by their first line.
 const MARK: &str = "# sidecar.yaml\n";
+const CONTROL: &str = "# control-plane.yaml\n";
 
 fn parsed(block: &Block) -> Config {
     Config::parse(&block.place, &block.text, []).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
+fn parsed_control(block: &Block) -> control::Config {
+    control::Config::parse(&block.place, &block.text, []).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn marked(mark: &str) -> Vec<Block> {
+    let blocks = pages::all().into_iter().flat_map(|page| pages::blocks(&page, "yaml"));
+    let marked: Vec<Block> = blocks.filter(|block| block.text.starts_with(mark)).collect();
+    assert!(!marked.is_empty(), "the blocks must begin with {mark:?}");
+    marked
+}
+
 #[test]
 fn every_configuration_is_valid() {
-    let blocks = pages::all().into_iter().flat_map(|page| pages::blocks(&page, "yaml"));
-    let configurations: Vec<Block> = blocks.filter(|block| block.text.starts_with(MARK)).collect();
-    assert!(!configurations.is_empty(), "the blocks must begin with {MARK:?}");
-    for configuration in configurations {
+    for configuration in marked(MARK) {
         parsed(&configuration);
+    }
+    for configuration in marked(CONTROL) {
+        parsed_control(&configuration);
     }
 }
 
-fn reference() -> Vec<Block> {
-    let page = pages::all().into_iter().find(|page| page.path.ends_with("reference/config.md")).unwrap();
+/// The examples of a page.
+fn examples(page: &str) -> Vec<Block> {
+    let page = pages::all().into_iter().find(|known| known.path.ends_with(page)).unwrap();
     pages::blocks(&page, "yaml")
 }
 
 #[test]
 fn the_reference_shows_every_field_with_its_default() {
-    let all = &reference()[0];
+    let all = &examples("reference/config.md")[0];
     assert_eq!(parsed(all), Config::default());
-    // What is equal by default might also be missing: every field must be written.
-    let Value::Object(sections) = serde_json::to_value(Config::default()).unwrap() else {
-        panic!("a configuration is an object");
-    };
-    for (section, fields) in sections {
-        assert!(shows(&all.text, "", &section), "{section} is missing");
+    shows_every_field(&all.text, &serde_json::to_value(Config::default()).unwrap());
+    let all = &examples("reference/control-plane.md")[0];
+    assert_eq!(parsed_control(all), control::Config::default());
+    shows_every_field(&all.text, &serde_json::to_value(control::Config::default()).unwrap());
+}
+
+/// What is equal by default might also be missing: every field must be written.
+fn shows_every_field(text: &str, defaults: &Value) {
+    for (section, fields) in defaults.as_object().unwrap() {
+        assert!(shows(text, "", section), "{section} is missing");
         for field in fields.as_object().into_iter().flatten().map(|(field, _)| field) {
-            assert!(shows(&all.text, "  ", field), "{section}.{field} is missing");
+            assert!(shows(text, "  ", field), "{section}.{field} is missing");
         }
     }
 }
@@ -51,7 +69,7 @@ fn shows(text: &str, indent: &str, field: &str) -> bool {
 /// Those of lists and of sections without a default as well.
 #[test]
 fn the_reference_shows_every_field_of_the_schema() {
-    let blocks = reference();
+    let blocks = examples("reference/config.md");
     // `  name: x`, `{ name: x }`, `- name: x` and `# name: x`, but not `hostname: x`.
     let shown = |field: &str| {
         let field = format!(" {field}:");
@@ -72,7 +90,8 @@ fn the_reference_shows_every_field_of_the_schema() {
 fn every_yaml_block_is_a_configuration_or_a_policy() {
     for page in pages::all() {
         for block in pages::blocks(&page, "yaml") {
-            let known = block.text.starts_with(MARK) || block.text.contains("apiVersion: trama.dev/");
+            let known = [MARK, CONTROL].iter().any(|mark| block.text.starts_with(mark))
+                || block.text.contains("apiVersion: trama.dev/");
             assert!(known, "{}: begin it with `{}` if it is a configuration", block.place, MARK.trim());
         }
     }

@@ -148,6 +148,12 @@ pub(crate) const SUITES: &[Suite] = &[
         steps: &[Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "store_*"])],
     },
     Suite {
+        name: "control",
+        about: "the control plane over real sockets: policy stream, Admin API, identities",
+        needs: &[],
+        steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "control_*"])],
+    },
+    Suite {
         name: "docs",
         about: "links lead somewhere; the configurations and policies in the book are valid",
         needs: &[],
@@ -176,7 +182,7 @@ mod tests {
     /// Whoever has written a name down must find it: names are added here, and none is changed or taken away.
     #[test]
     fn names_stay_as_the_project_grows() {
-        let names = "format lints deny unused-deps dependencies unit golden strict fuzz telemetry mesh lab store docs demo";
+        let names = "format lints deny unused-deps dependencies unit golden strict fuzz telemetry mesh lab store control docs demo";
         assert_eq!(SUITES.iter().map(|suite| suite.name).collect::<Vec<_>>().join(" "), names);
     }
 

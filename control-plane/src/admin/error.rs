@@ -1,0 +1,119 @@
+//! Errors of the Admin API, with google.rpc details.
+
+use std::collections::HashMap;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use trama_proto::{admin::v1::PolicyProblem, discovery::v1::ResourceName, document::ResourceId};
+
+use crate::{identity::IdentityError, store::StoreError};
+
+/// Whose reasons these are.
+const DOMAIN: &str = "trama.dev";
+
+/// A policy that is not good: a violation for each problem.
+pub(super) fn refused(problems: &[PolicyProblem]) -> Status {
+    let violations: Vec<_> = problems.iter().map(violation).collect();
+    let first = problems.first().map(sentence).unwrap_or_default();
+    let message = match problems.len() {
+        1 => format!("the policy is refused, nothing is changed: {first}"),
+        many => {
+            format!("the policy is refused, nothing is changed: {first} (and {} more problems)", many - 1)
+        }
+    };
+    let mut details = ErrorDetails::with_bad_request(violations);
+    details.set_error_info("POLICY_REFUSED", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn violation(problem: &PolicyProblem) -> FieldViolation {
+    let mut field = problem.name.as_ref().map(told).unwrap_or_default();
+    if !problem.field.is_empty() {
+        field = format!("{field} {}", problem.field);
+    }
+    FieldViolation::new(field.trim(), what(problem))
+}
+
+fn sentence(problem: &PolicyProblem) -> String {
+    let FieldViolation { field, description, .. } = violation(problem);
+    format!("{field}: {description}")
+}
+
+fn what(PolicyProblem { value, problem, remedy, .. }: &PolicyProblem) -> String {
+    let got = if value.is_empty() { String::new() } else { format!(", got {value}") };
+    format!("{problem}{got}; {remedy}")
+}
+
+/// A field of a request that cannot be used. `problem` names the remedy too.
+pub(super) fn field(field: &str, value: &str, problem: &str) -> Status {
+    let description = format!("{problem}, got `{value}`");
+    let message = format!("{field}: {description}");
+    let mut details = ErrorDetails::with_bad_request_violation(field, description);
+    details.set_error_info("BAD_REQUEST", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// There is no such resource.
+pub(super) fn not_found(name: &ResourceName) -> Status {
+    let message = format!("there is no {}", told(name));
+    of_resource(Code::NotFound, "NOT_FOUND", name, message)
+}
+
+/// It is not at the version that was expected.
+pub(super) fn changed(id: &ResourceId, expected: u64, found: u64) -> Status {
+    let is = |version| if version == 0 { "absent".to_owned() } else { format!("at version {version}") };
+    let message = format!(
+        "{id} is {}, expected was that it is {}; nothing is changed: read it again",
+        is(found),
+        is(expected)
+    );
+    of_resource(Code::Aborted, "VERSION_CHANGED", &name(id), message)
+}
+
+/// A watch that begins where nobody remembers.
+pub(super) fn out_of_range(message: impl Into<String>) -> Status {
+    let details = ErrorDetails::with_error_info("REVISION_OUT_OF_RANGE", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::OutOfRange, message, details)
+}
+
+/// Too much of something.
+pub(super) fn too_much(message: impl Into<String>) -> Status {
+    let details = ErrorDetails::with_error_info("TOO_MUCH", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
+pub(super) fn of_store(error: StoreError) -> Status {
+    let message = error.to_string();
+    match error {
+        StoreError::TooLarge { .. } | StoreError::TooManyChanges { .. } | StoreError::Full(_) => {
+            too_much(message)
+        }
+        StoreError::Compacted { .. } => out_of_range(message),
+        StoreError::Conflict { .. } => Status::aborted(message),
+        StoreError::BadKey { .. } | StoreError::TwiceInOne { .. } => Status::invalid_argument(message),
+        StoreError::Damaged(_) => Status::data_loss(message),
+        StoreError::Unavailable(_) => Status::unavailable(message),
+    }
+}
+
+pub(super) fn of_identity(error: IdentityError) -> Status {
+    match error {
+        IdentityError::Store(error) => of_store(error),
+        IdentityError::BadIdentity { id, rule } => field("identity", &id, &rule),
+        other => Status::internal(other.to_string()),
+    }
+}
+
+pub(super) fn name(id: &ResourceId) -> ResourceName {
+    ResourceName { kind: id.kind.to_owned(), namespace: id.namespace.clone(), name: id.name.clone() }
+}
+
+fn of_resource(code: Code, reason: &str, name: &ResourceName, message: String) -> Status {
+    let mut details = ErrorDetails::with_resource_info(&name.kind, told(name), "", &message);
+    details.set_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
+}
+
+fn told(ResourceName { kind, namespace, name }: &ResourceName) -> String {
+    format!("{kind} {namespace}/{name}")
+}

@@ -1,0 +1,175 @@
+//! The Admin API over the store: what operators and tools read and change.
+
+mod apply;
+mod error;
+mod read;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::Stream;
+use tokio::sync::{Mutex, watch};
+use tonic::{Code, Request, Response, Status};
+use trama_proto::{
+    admin::v1::{
+        ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteRequest,
+        DeleteResponse, GetRequest, ListRequest, ListResponse, StatusRequest, StatusResponse, StoredResource,
+        ValidateRequest, ValidateResponse, WatchEvent, WatchRequest, admin_service_server::AdminService,
+    },
+    spiffe::SpiffeId,
+};
+
+use crate::{
+    app::clock, identity::Authority, mirror::Mirror, serve::Peer, store::Store, stream::Seats,
+    telemetry::Metrics,
+};
+
+/// The longest that a join token may hold, in seconds.
+const LONGEST_TOKEN: u32 = 86_400;
+
+/// What the service needs.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) mirror: Arc<Mirror>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Who may use it over TLS.
+    pub(crate) admins: Vec<SpiffeId>,
+    pub(crate) token_lifetime: Duration,
+    pub(crate) ending: watch::Receiver<bool>,
+    /// Held from a change's judgement until the mirror shows it: what is judged is what is there.
+    pub(crate) changing: Mutex<()>,
+}
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Admin(pub(crate) Arc<Shared>);
+
+impl Admin {
+    /// Lets admins in, and counts.
+    fn let_in<T>(&self, method: &'static str, request: Request<T>) -> Result<T, Status> {
+        let allowed = self.allowed(&request);
+        if let Err(status) = &allowed {
+            self.0.metrics.admin(method, code(status.code()));
+        }
+        allowed.map(|()| request.into_inner())
+    }
+
+    fn allowed<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let peer = Peer::of_request(request)?;
+        if matches!(peer, Peer::Socket) {
+            return Ok(());
+        }
+        let id = peer.identity(clock::seconds())?;
+        if self.0.admins.contains(id) {
+            return Ok(());
+        }
+        tracing::warn!(%peer, "the Admin API is refused to one who is no admin");
+        let problem = format!("{id} is no admin; add it to `admin.identities`, or use the Unix socket");
+        Err(Status::permission_denied(problem))
+    }
+
+    fn answer<T>(&self, method: &'static str, answer: Result<T, Status>) -> Result<Response<T>, Status> {
+        let code = code(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        self.0.metrics.admin(method, code);
+        answer.map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
+        let request = self.let_in("apply", request)?;
+        let answer = self.0.apply(request).await;
+        self.answer("apply", answer)
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<StoredResource>, Status> {
+        let request = self.let_in("get", request)?;
+        let answer = self.0.get(&request);
+        self.answer("get", answer)
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let request = self.let_in("list", request)?;
+        let answer = self.0.list(&request);
+        self.answer("list", answer)
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        let request = self.let_in("delete", request)?;
+        let answer = self.0.delete(request).await;
+        self.answer("delete", answer)
+    }
+
+    async fn validate(
+        &self,
+        request: Request<ValidateRequest>,
+    ) -> Result<Response<ValidateResponse>, Status> {
+        let request = self.let_in("validate", request)?;
+        let answer = self.0.validate(request);
+        self.answer("validate", answer)
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let request = self.let_in("watch", request)?;
+        let answer = self.0.watch(request);
+        self.answer("watch", answer)
+    }
+
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let request = self.let_in("status", request)?;
+        let answer = self.0.status(&request);
+        self.answer("status", answer)
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<CreateJoinTokenRequest>,
+    ) -> Result<Response<CreateJoinTokenResponse>, Status> {
+        let request = self.let_in("create_join_token", request)?;
+        let answer = self.0.create_join_token(&request).await;
+        self.answer("create_join_token", answer)
+    }
+}
+
+impl Shared {
+    async fn create_join_token(
+        &self,
+        request: &CreateJoinTokenRequest,
+    ) -> Result<CreateJoinTokenResponse, Status> {
+        let CreateJoinTokenRequest { identity, lifetime } = request;
+        let id = SpiffeId::parse(identity).map_err(|rule| error::field("identity", identity, rule))?;
+        if *lifetime > LONGEST_TOKEN {
+            let problem = format!("more than {LONGEST_TOKEN} seconds");
+            return Err(error::field("lifetime", &lifetime.to_string(), &problem));
+        }
+        let lifetime = match lifetime {
+            0 => self.token_lifetime,
+            seconds => Duration::from_secs(u64::from(*seconds)),
+        };
+        let now = clock::seconds();
+        let made = self.authority.invite(&id, lifetime, now).await.map_err(error::of_identity)?;
+        let bundle = self.authority.bundle(now).await.map_err(error::of_identity)?;
+        tracing::info!(identity = %id, expires = made.expires, "a join token is made");
+        Ok(CreateJoinTokenResponse { token: made.token.to_string(), expires: made.expires, bundle })
+    }
+}
+
+/// A code's name, for the count.
+fn code(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::InvalidArgument => "invalid_argument",
+        Code::NotFound => "not_found",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::PermissionDenied => "permission_denied",
+        Code::Unauthenticated => "unauthenticated",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::Unavailable => "unavailable",
+        _ => "other",
+    }
+}

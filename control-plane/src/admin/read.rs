@@ -1,0 +1,210 @@
+//! What there is, what changes, and what became of it.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, stream};
+use tonic::Status;
+use trama_proto::{
+    admin::v1::{
+        Change, GetRequest, ListRequest, ListResponse, SidecarStatus, Stamp, StatusRequest, StatusResponse,
+        StoredResource, WatchEvent, WatchRequest, change,
+    },
+    discovery::v1::{Refusal, ResourceName, ServiceName},
+    document::ResourceId,
+    policy::v1,
+};
+
+use super::{Shared, error};
+use crate::{
+    mirror,
+    model::Held,
+    store::{self, Batch},
+    stream::Seat,
+};
+
+const PAGE: u32 = 100;
+const LARGEST_PAGE: u32 = 1000;
+
+impl Shared {
+    /// Refuses what would be answered from an empty world.
+    pub(super) fn ready(&self) -> Result<(), Status> {
+        if self.mirror.is_synced() {
+            return Ok(());
+        }
+        Err(Status::unavailable("the control plane does not know the policy yet; try again"))
+    }
+
+    pub(super) fn get(&self, request: &GetRequest) -> Result<StoredResource, Status> {
+        self.ready()?;
+        let name = request.name.clone().unwrap_or_default();
+        let id = id("name", &name)?;
+        let found = self.mirror.look(|world| world.get(&id).map(stored));
+        found.ok_or_else(|| error::not_found(&name))
+    }
+
+    pub(super) fn list(&self, request: &ListRequest) -> Result<ListResponse, Status> {
+        self.ready()?;
+        let filter = Filter::new(&request.kind, &request.namespace)?;
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => Some(mirror::resource_of(token).ok_or_else(|| {
+                error::field(
+                    "page_token",
+                    token,
+                    "not one of ours; give back the `next_page_token` of a page",
+                )
+            })?),
+        };
+        let size = match request.page_size {
+            0 => PAGE,
+            size if size > LARGEST_PAGE => {
+                let problem =
+                    format!("more than {LARGEST_PAGE}; ask for less and go on with `next_page_token`");
+                return Err(error::field("page_size", &size.to_string(), &problem));
+            }
+            size => size,
+        };
+        Ok(self.mirror.look(|world| {
+            let mut found = world
+                .resources()
+                .filter(|(id, _)| after.as_ref().is_none_or(|after| *id > after) && filter.takes(id));
+            let page: Vec<_> = found.by_ref().take(size as usize).collect();
+            let last = page.last().filter(|_| found.next().is_some());
+            ListResponse {
+                next_page_token: last.map(|(id, _)| mirror::key(id)).unwrap_or_default(),
+                resources: page.iter().map(|(_, held)| stored(held)).collect(),
+                stamp: Some(stamp(world.stamp())),
+            }
+        }))
+    }
+
+    pub(super) fn watch(&self, request: WatchRequest) -> Result<Watching, Status> {
+        self.ready()?;
+        let filter = Filter::new(&request.kind, &request.namespace)?;
+        let now = self.mirror.look(|world| world.stamp());
+        let after = match request.after {
+            None => now.revision,
+            Some(after) if after.epoch != now.epoch => {
+                let problem =
+                    format!("the epoch is {}, not {}; list, and watch from there", now.epoch, after.epoch);
+                return Err(error::out_of_range(problem));
+            }
+            Some(after) => after.revision,
+        };
+        let watch = mirror::watch(&*self.store, after);
+        let ending = self.ending.clone();
+        let state = (watch, ending, Arc::new(filter), now.epoch);
+        Ok(Box::pin(stream::unfold(Some(state), |state| async {
+            let (mut watch, mut ending, filter, epoch) = state?;
+            let batch = tokio::select! {
+                batch = watch.next() => batch,
+                _ = ending.wait_for(|ending| *ending) => {
+                    return Some((Err(Status::unavailable("the control plane ends; come back")), None));
+                }
+            };
+            match batch {
+                Ok(batch) => Some((Ok(event(epoch, batch, &filter)), Some((watch, ending, filter, epoch)))),
+                Err(problem) => Some((Err(error::of_store(problem)), None)),
+            }
+        })))
+    }
+
+    pub(super) fn status(&self, request: &StatusRequest) -> Result<StatusResponse, Status> {
+        self.ready()?;
+        let wanted = |seat: &Seat| request.namespace.is_empty() || seat.node.namespace == request.namespace;
+        let mut sidecars = self.seats.look(|seat| wanted(seat).then(|| sidecar(seat)));
+        let place = |status: &SidecarStatus| {
+            status.node.as_ref().map(|node| (node.namespace.clone(), node.name.clone()))
+        };
+        sidecars.sort_by_key(place);
+        Ok(StatusResponse { stamp: Some(stamp(self.mirror.look(|world| world.stamp()))), sidecars })
+    }
+}
+
+pub(super) type Watching = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
+
+/// Of which kind and namespace.
+struct Filter {
+    kind: String,
+    namespace: String,
+}
+
+impl Filter {
+    fn new(kind: &str, namespace: &str) -> Result<Self, Status> {
+        if !kind.is_empty() && ResourceId::new(kind, "", "").is_none() {
+            return Err(error::field(
+                "kind",
+                kind,
+                "no such kind; write it as in a policy file, such as `Route`",
+            ));
+        }
+        Ok(Self { kind: kind.to_owned(), namespace: namespace.to_owned() })
+    }
+
+    fn takes(&self, id: &ResourceId) -> bool {
+        let Self { kind, namespace } = self;
+        (kind.is_empty() || id.kind == kind) && (namespace.is_empty() || id.namespace == *namespace)
+    }
+}
+
+fn event(epoch: u64, Batch { revision, changes }: Batch, filter: &Filter) -> WatchEvent {
+    let wanted = changes.into_iter().filter_map(|(key, value)| {
+        let id = mirror::resource_of(&key).filter(|id| filter.takes(id))?;
+        let change = match value {
+            Some(value) => {
+                let (_, resource) = mirror::read(&key, value)?;
+                let resource = Some(v1::Resource { kind: Some(resource) });
+                change::Change::Written(StoredResource { resource, version: revision })
+            }
+            None => change::Change::Deleted(error::name(&id)),
+        };
+        Some(Change { change: Some(change) })
+    });
+    WatchEvent { stamp: Some(Stamp { epoch, revision }), changes: wanted.collect() }
+}
+
+fn stored(held: &Held) -> StoredResource {
+    let resource = Some(v1::Resource { kind: Some(held.resource.clone()) });
+    StoredResource { resource, version: held.version.number }
+}
+
+fn sidecar(seat: &Seat) -> SidecarStatus {
+    let refusals = seat.session.refused().iter().map(|(id, refusal)| Refusal {
+        name: Some(error::name(id)),
+        version: refusal.version.number,
+        path: refusal.path.clone(),
+        problem: refusal.problem.clone(),
+        hash: refusal.version.hash.to_vec(),
+    });
+    let services = seat.session.services().iter();
+    let services = services
+        .map(|service| ServiceName { namespace: service.namespace.clone(), name: service.name.clone() });
+    SidecarStatus {
+        node: Some(seat.node.clone()),
+        connected_at: seat.since,
+        acknowledged: seat.session.acknowledged(),
+        acknowledged_in: u64::try_from(seat.answered_in.as_micros()).unwrap_or(u64::MAX),
+        refusals: refusals.collect(),
+        services: services.collect(),
+    }
+}
+
+pub(super) fn stamp(stamp: store::Stamp) -> Stamp {
+    Stamp { epoch: stamp.epoch, revision: stamp.revision }
+}
+
+/// A resource's name out of a request. No part of it can hold what separates them in the store.
+pub(super) fn id(field: &str, name: &ResourceName) -> Result<ResourceId, Status> {
+    let ResourceName { kind, namespace, name } = name;
+    let namespace = if namespace.is_empty() { "default" } else { namespace };
+    for (part, text) in [("namespace", namespace), ("name", name)] {
+        if text.is_empty() || text.contains('/') || text.len() > 253 {
+            let problem = "write 1 to 253 characters without a slash";
+            return Err(error::field(&format!("{field}.{part}"), text, problem));
+        }
+    }
+    ResourceId::new(kind, namespace, name).ok_or_else(|| {
+        let problem = "no such kind; write it as in a policy file, such as `Route`";
+        error::field(&format!("{field}.kind"), kind, problem)
+    })
+}

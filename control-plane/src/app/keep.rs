@@ -1,0 +1,52 @@
+//! What is done now and then, for as long as the control plane lives.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time;
+
+use super::clock;
+use crate::{identity::Authority, mirror::Mirror, serve::Credentials, store::Embedded, telemetry::Metrics};
+
+/// Keeps roots, our own certificate and the join tokens in order.
+pub(super) async fn identities(
+    authority: Arc<Authority>,
+    mut credentials: Credentials,
+    metrics: Arc<Metrics>,
+    lifetime: Duration,
+) {
+    loop {
+        time::sleep(Credentials::look_every(lifetime)).await;
+        let now = clock::seconds();
+        if let Err(error) = authority.maintain(now).await {
+            tracing::error!(%error, "the roots cannot be kept");
+        }
+        if let Err(error) = credentials.keep(&authority, now).await {
+            tracing::error!(%error, "our own certificate cannot be renewed");
+        }
+        metrics.own_certificate(credentials.expires());
+        if let Err(error) = authority.forget_expired(now).await {
+            tracing::warn!(%error, "join tokens that have ended cannot be forgotten");
+        }
+    }
+}
+
+/// Renews the copy beside the store.
+pub(super) async fn copy(store: Arc<Embedded>, every: Duration) {
+    loop {
+        time::sleep(every).await;
+        match store.copy().await {
+            Ok(stamp) => tracing::debug!(revision = stamp.revision, "the store's copy is renewed"),
+            Err(error) => tracing::error!(%error, "the store's copy cannot be renewed"),
+        }
+    }
+}
+
+/// Shows the revision in force.
+pub(super) async fn revision(mirror: Arc<Mirror>, metrics: Arc<Metrics>) {
+    let mut stamps = mirror.stamps();
+    while stamps.changed().await.is_ok() {
+        if let Some(stamp) = *stamps.borrow_and_update() {
+            metrics.revision(stamp.revision);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+use std::{fs, path::PathBuf};
+
+use super::*;
+
+const NONE: [(String, String); 0] = [];
+
+fn refused(text: &str) -> String {
+    match Config::parse("c.yaml", text, NONE) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+#[test]
+fn an_empty_file_is_the_default_and_a_variable_comes_before_the_file() {
+    assert_eq!(Config::parse("c.yaml", "", NONE).unwrap(), Config::default());
+    let variables = [("TRAMA_STORE_PATH".to_owned(), "/tmp/store".to_owned())];
+    let config = Config::parse("c.yaml", "store: { path: /elsewhere }", variables).unwrap();
+    assert_eq!(config.store.path, PathBuf::from("/tmp/store"));
+    let written = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&written).unwrap(), config);
+    assert_eq!(
+        config.identity().unwrap().as_str(),
+        "spiffe://trama.local/ns/trama-system/sa/trama-control-plane"
+    );
+}
+
+#[test]
+fn every_problem_is_told_with_field_value_and_remedy() {
+    let text = "trustDomain: UPPER\nports: { sidecar: 1 }\nadmin: { identities: [orders] }\nlimits: { streams: 0 }\n";
+    let told = refused(text);
+    for part in [
+        "c.yaml:1:14: trustDomain: ",
+        "got \"UPPER\"",
+        "c.yaml:2:19: ports.sidecar: unknown field",
+        "did you mean `sidecars`?",
+        "admin.identities[0]: ",
+        "limits.streams: ",
+    ] {
+        assert!(told.contains(part), "{part}\nin\n{told}");
+    }
+    let text = "ports: { metrics: 15010 }\nadmin: { identities: ['spiffe://other/ns/a/sa/b'] }\n\
+                certificates: { rootLifetime: 1h }\nworkload: { account: '' }\n";
+    let told = refused(text);
+    for part in [
+        "ports.metrics: the same port as `ports.sidecars`, got 15010; give each its own port",
+        "admin.identities[0]: not of the trust domain `trama.local`, got \"spiffe://other/ns/a/sa/b\"",
+        "certificates.rootLifetime: shorter than 172800s, got \"3600s\"",
+        "workload.account: empty",
+    ] {
+        assert!(told.contains(part), "{part}\nin\n{told}");
+    }
+}
+
+#[test]
+fn the_published_schema_is_the_present_one() {
+    let published =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/control-plane.schema.json");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&published, serde_json::to_string_pretty(schema()).unwrap() + "\n").unwrap();
+    }
+    let text = fs::read_to_string(&published).unwrap_or_default();
+    let present: Value = serde_json::from_str(&text).unwrap_or_default();
+    assert!(&present == schema(), "{} is out of date: run with UPDATE_GOLDEN=1", published.display());
+}

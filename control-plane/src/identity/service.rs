@@ -1,0 +1,80 @@
+//! Identities over the wire.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use trama_proto::identity::v1::{
+    IdentityResponse, JoinRequest, RenewRequest, identity_service_server::IdentityService,
+};
+
+use super::{Authority, IdentityError, Issued, JoinToken};
+use crate::{app::clock, serve::Peer, telemetry::Metrics};
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Identities {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+#[tonic::async_trait]
+impl IdentityService for Identities {
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<IdentityResponse>, Status> {
+        let peer = Peer::of_request(&request)?.clone();
+        let JoinRequest { token, certificate_signing_request } = request.into_inner();
+        let joined = match JoinToken::parse(&token) {
+            Ok(token) => self.authority.join(&token, &certificate_signing_request, clock::seconds()).await,
+            Err(error) => Err(error),
+        };
+        self.answer("join", &peer, joined)
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<IdentityResponse>, Status> {
+        let peer = Peer::of_request(&request)?.clone();
+        let now = clock::seconds();
+        let id = peer.identity(now).inspect_err(|status| {
+            self.metrics.refused_as("no_certificate");
+            tracing::warn!(%peer, "a renewal is refused: {}", status.message());
+        })?;
+        let request = request.into_inner().certificate_signing_request;
+        let renewed = self.authority.renew(id, &request, now).await;
+        self.answer("renew", &peer, renewed)
+    }
+}
+
+impl Identities {
+    fn answer(
+        &self,
+        how: &'static str,
+        peer: &Peer,
+        issued: Result<Issued, IdentityError>,
+    ) -> Result<Response<IdentityResponse>, Status> {
+        match issued {
+            Ok(Issued { id, certificate, expires, bundle }) => {
+                self.metrics.issued(how);
+                tracing::info!(%peer, identity = %id, how, "a certificate is issued");
+                let identity = id.as_str().to_owned();
+                Ok(Response::new(IdentityResponse { identity, certificate, expires, bundle }))
+            }
+            Err(error) => {
+                self.metrics.refused(&error);
+                tracing::warn!(%peer, how, reason = error.name(), "an identity is refused: {error}");
+                Err(status(&error))
+            }
+        }
+    }
+}
+
+/// What whoever asks over the network may know: all tokens that do not fit are alike, or it could find out which exist.
+fn status(error: &IdentityError) -> Status {
+    use IdentityError as E;
+    match error {
+        E::MalformedToken | E::UnknownToken | E::ExpiredToken | E::UsedToken => Status::unauthenticated(
+            "this join token is not known, has ended or was used; make a new one with `tramactl join-token`",
+        ),
+        E::BadIdentity { .. } | E::ForeignRequest { .. } => Status::permission_denied(error.to_string()),
+        E::BadRequest(_) => Status::invalid_argument(error.to_string()),
+        E::Store(_) => Status::unavailable("the store cannot be used at the moment; try again"),
+        E::Sealed(_) | E::Signing(_) => Status::internal("the authority cannot sign; its log says why"),
+    }
+}

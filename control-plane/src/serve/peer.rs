@@ -1,0 +1,99 @@
+//! Who is at the other end of a connection.
+
+use std::net::SocketAddr;
+
+use rustls_pki_types::CertificateDer;
+use tonic::{Request, Status};
+use trama_proto::spiffe::SpiffeId;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub(crate) enum Peer {
+    /// Whoever may open the Unix socket.
+    Socket,
+    /// Somebody on the network.
+    Network {
+        /// Where.
+        address: SocketAddr,
+        /// What its client certificate proves, if it has one.
+        proof: Option<Proof>,
+    },
+}
+
+/// An identity with its end: a connection may outlive the certificate by which it began.
+#[derive(Clone, Debug)]
+pub(crate) struct Proof {
+    id: SpiffeId,
+    expires: u64,
+}
+
+impl Peer {
+    /// What a finished handshake says.
+    pub(super) fn of(address: SocketAddr, connection: &rustls::ServerConnection) -> Self {
+        let certificate = connection.peer_certificates().and_then(<[_]>::first);
+        Self::Network { address, proof: certificate.and_then(Proof::of) }
+    }
+
+    /// Somebody whose certificate ends at `expires`.
+    #[cfg(test)]
+    pub(crate) fn proved(id: &str, expires: u64) -> Self {
+        let id = SpiffeId::parse(id).unwrap();
+        Self::Network { address: ([127, 0, 0, 1], 1).into(), proof: Some(Proof { id, expires }) }
+    }
+
+    /// Who sent a request.
+    pub(crate) fn of_request<T>(request: &Request<T>) -> Result<&Self, Status> {
+        request.extensions().get().ok_or_else(|| Status::internal("a connection without a peer"))
+    }
+
+    /// The identity that it proves at `now`, in seconds since 1970.
+    pub(crate) fn identity(&self, now: u64) -> Result<&SpiffeId, Status> {
+        let proof = match self {
+            Self::Network { proof, .. } => proof.as_ref(),
+            Self::Socket => None,
+        };
+        let missing = "a client certificate of this mesh is needed; join by a token to get one";
+        let Proof { id, expires } = proof.ok_or_else(|| Status::unauthenticated(missing))?;
+        if now >= *expires {
+            return Err(Status::unauthenticated(
+                "the client certificate has expired; connect with the next one",
+            ));
+        }
+        Ok(id)
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket => f.write_str("the Unix socket"),
+            Self::Network { address, proof: None } => write!(f, "{address}"),
+            Self::Network { address, proof: Some(proof) } => write!(f, "{} at {address}", proof.id),
+        }
+    }
+}
+
+impl Proof {
+    /// `None`: the authority vouches for it, but it names no workload.
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let id = trama_sidecar::tls::spiffe_id_of(certificate).ok()?;
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let expires = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+        Some(Self { id, expires })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_ends_with_its_certificate() {
+        let id = "spiffe://mesh.test/ns/shop/sa/orders";
+        let peer = Peer::proved(id, 100);
+        assert_eq!(peer.identity(99).unwrap().as_str(), id);
+        assert_eq!(peer.identity(100).unwrap_err().code(), tonic::Code::Unauthenticated);
+        assert_eq!(Peer::Socket.identity(1).unwrap_err().code(), tonic::Code::Unauthenticated);
+    }
+}

@@ -1,0 +1,119 @@
+//! The policy stream: [`crate::distribute::Session`] over the wire.
+//!
+//! A stream has one task. It holds at most one push, so that a slow sidecar costs no memory, and ends with a named reason
+//! whoever does not keep to the limits. The world wakes it when something has changed.
+
+mod flood;
+mod seats;
+mod task;
+
+use std::{pin::Pin, sync::Arc};
+
+use futures_util::{Stream, stream};
+use tokio::sync::{mpsc, watch};
+use tonic::{Request, Response, Status, Streaming};
+use trama_proto::discovery::v1::{ControlMessage, SidecarMessage, policy_service_server::PolicyService};
+
+pub(crate) use self::seats::{Seat, Seats};
+use self::task::{Ended, Task};
+use crate::{
+    app::clock,
+    config::{Limits, Timeouts},
+    mirror::Mirror,
+    serve::Peer,
+    telemetry::{Metrics, StreamEnd},
+};
+
+/// What every stream needs.
+pub(crate) struct Shared {
+    pub(crate) mirror: Arc<Mirror>,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    /// Turns true when the control plane is about to end.
+    pub(crate) ending: watch::Receiver<bool>,
+}
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Policy(pub(crate) Arc<Shared>);
+
+type Pushes = Pin<Box<dyn Stream<Item = Result<ControlMessage, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl PolicyService for Policy {
+    type StreamStream = Pushes;
+
+    async fn stream(&self, request: Request<Streaming<SidecarMessage>>) -> Result<Response<Pushes>, Status> {
+        let shared = Arc::clone(&self.0);
+        let refused = |ended: Ended| {
+            shared.metrics.stream_ended(ended.why);
+            tracing::warn!(reason = ?ended.why, "a policy stream was refused: {}", ended.status.message());
+            ended.status
+        };
+        let peer = Peer::of_request(&request)?.clone();
+        let identity = peer.identity(clock::seconds()).cloned();
+        let identity =
+            identity.map_err(|status| refused(Ended { why: StreamEnd::Unauthenticated, status }))?;
+        if !shared.mirror.is_synced() {
+            let status = Status::unavailable("the control plane does not know the policy yet; come back");
+            return Err(refused(Ended { why: StreamEnd::NotReady, status }));
+        }
+        let place = shared.seats.place().ok_or_else(|| {
+            let most = shared.limits.streams;
+            let problem = format!("there are {most} policy streams already (`limits.streams`)");
+            refused(Ended { why: StreamEnd::Limit, status: Status::resource_exhausted(problem) })
+        })?;
+
+        let (sender, receiver) = mpsc::channel(1);
+        let task = Task::new(Arc::clone(&shared), identity, request.into_inner(), sender);
+        tokio::spawn(async move {
+            task.run().await;
+            drop(place);
+        });
+        Ok(Response::new(told(receiver)))
+    }
+}
+
+fn told(mut receiver: mpsc::Receiver<Result<ControlMessage, Status>>) -> Pushes {
+    Box::pin(stream::poll_fn(move |context| receiver.poll_recv(context)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_prost::ProstDecoder;
+
+    use super::*;
+    use crate::store::{Memory, Store};
+
+    fn request() -> Request<Streaming<SidecarMessage>> {
+        let body = tonic::body::Body::empty();
+        let mut request = Request::new(Streaming::new_empty(ProstDecoder::default(), body));
+        request.extensions_mut().insert(Peer::proved("spiffe://mesh.test/ns/shop/sa/orders", u64::MAX));
+        request
+    }
+
+    /// Who were served an empty world would drop all that it has.
+    #[tokio::test]
+    async fn streams_are_refused_until_the_policy_is_known() {
+        let mirror = Arc::new(Mirror::default());
+        let (_ending, ending) = watch::channel(false);
+        let policy = Policy(Arc::new(Shared {
+            mirror: Arc::clone(&mirror),
+            seats: Arc::new(Seats::new(1)),
+            metrics: Arc::default(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            ending,
+        }));
+        let refused = policy.stream(request()).await.err().unwrap();
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+
+        let store: Arc<dyn Store> = Arc::new(Memory::new(1));
+        let following = tokio::spawn(Arc::clone(&mirror).follow(store));
+        mirror.reach(0).await;
+        assert!(policy.stream(request()).await.is_ok());
+        following.abort();
+    }
+}

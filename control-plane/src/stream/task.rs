@@ -1,0 +1,277 @@
+//! One stream, from its Hello to its end.
+
+use std::{future, sync::Arc};
+
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
+use tonic::{Status, Streaming};
+use trama_proto::{
+    discovery::v1::{
+        ControlMessage, Hello, Node, ServiceName, SidecarMessage, control_message, sidecar_message::Message,
+    },
+    spiffe::SpiffeId,
+};
+
+use super::{
+    Shared,
+    flood::Flood,
+    seats::{Seat, Taken},
+};
+use crate::{
+    app::clock,
+    distribute::{Session, SessionError},
+    model::Service,
+    telemetry::StreamEnd,
+};
+
+/// Why a stream ends: for the count, and for the sidecar.
+pub(super) struct Ended {
+    pub(super) why: StreamEnd,
+    pub(super) status: Status,
+}
+
+/// One stream.
+pub(super) struct Task {
+    shared: Arc<Shared>,
+    identity: SpiffeId,
+    incoming: Streaming<SidecarMessage>,
+    outgoing: mpsc::Sender<Result<ControlMessage, Status>>,
+    began: Instant,
+    flood: Flood,
+    /// When the push on its way was sent.
+    pushed: Option<Instant>,
+}
+
+/// Nobody is at the other end any more.
+struct Gone;
+
+impl Task {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        identity: SpiffeId,
+        incoming: Streaming<SidecarMessage>,
+        outgoing: mpsc::Sender<Result<ControlMessage, Status>>,
+    ) -> Self {
+        let flood = Flood::new(shared.limits.messages_per_second);
+        Self { shared, identity, incoming, outgoing, began: Instant::now(), flood, pushed: None }
+    }
+
+    pub(super) async fn run(mut self) {
+        self.shared.metrics.stream_begun();
+        let ended = self.serve().await;
+        self.shared.metrics.stream_gone();
+        match ended {
+            Ok(Gone) => tracing::debug!(identity = %self.identity, "a policy stream ended"),
+            Err(Ended { why, status }) => {
+                self.shared.metrics.stream_ended(why);
+                let (identity, code) = (&self.identity, status.code());
+                tracing::warn!(%identity, reason = ?why, ?code, "a policy stream was ended: {}", status.message());
+                self.outgoing.send(Err(status)).await.ok();
+            }
+        }
+    }
+
+    async fn serve(&mut self) -> Result<Gone, Ended> {
+        let hello = time::timeout(self.shared.timeouts.hello, self.hello()).await.unwrap_or_else(|_| {
+            let status = Status::deadline_exceeded("no Hello in time (`timeouts.hello`)");
+            Err(Ended { why: StreamEnd::NoHello, status })
+        });
+        let Some((node, hello)) = hello? else { return Ok(Gone) };
+        let session = Session::new(&hello).map_err(refused)?;
+        tracing::debug!(identity = %self.identity, node = node.name, held = hello.held.len(), "a policy stream begins");
+        let since = clock::milliseconds();
+        let seat = Seat { node, since, session, answered_in: time::Duration::ZERO };
+        let taken = self.shared.seats.take(seat);
+        self.follow(&taken).await
+    }
+
+    /// The first message, which must be the Hello of whom the certificate names. `None`: the sidecar is gone.
+    async fn hello(&mut self) -> Result<Option<(Node, Hello)>, Ended> {
+        let message = match self.incoming.message().await {
+            Ok(Some(SidecarMessage { message: Some(message) })) => message,
+            Ok(None) => return Ok(None),
+            Ok(Some(_)) => return Err(no_hello()),
+            Err(status) => return broken(status).map(|Gone| None),
+        };
+        let Message::Hello(mut hello) = message else { return Err(no_hello()) };
+        let node = hello.node.take().unwrap_or_default();
+        check(&node, &self.identity).map_err(|problem| Ended {
+            why: StreamEnd::ForeignHello,
+            status: Status::permission_denied(problem),
+        })?;
+        Ok(Some((node, hello)))
+    }
+
+    async fn follow(&mut self, taken: &Taken) -> Result<Gone, Ended> {
+        let mut stamps = self.shared.mirror.stamps();
+        let mut ending = self.shared.ending.clone();
+        loop {
+            stamps.mark_unchanged();
+            if let Some(gone) = self.push(taken).await? {
+                return Ok(gone);
+            }
+            let slowest = self.pushed.map(|pushed| pushed + self.shared.timeouts.acknowledge);
+            tokio::select! {
+                message = self.incoming.message() => match message {
+                    Ok(Some(message)) => self.hear(taken, message)?,
+                    Ok(None) => return Ok(Gone),
+                    Err(status) => return broken(status),
+                },
+                // The sender is the mirror's, which outlives every stream.
+                _ = stamps.changed() => {}
+                () = at(slowest) => return Err(self.slow()),
+                _ = ending.wait_for(|ending| *ending) => {
+                    let status = Status::unavailable("the control plane ends; come back");
+                    return Err(Ended { why: StreamEnd::NotReady, status });
+                }
+            }
+        }
+    }
+
+    /// Sends what there is to say.
+    async fn push(&mut self, taken: &Taken) -> Result<Option<Gone>, Ended> {
+        let push = self.shared.mirror.look(|world| taken.seat().session.next(world));
+        let Some(push) = push else { return Ok(None) };
+        self.pushed = Some(Instant::now());
+        self.shared.metrics.pushed();
+        let message = ControlMessage { message: Some(control_message::Message::Push(push)) };
+        match time::timeout(self.shared.timeouts.acknowledge, self.outgoing.send(Ok(message))).await {
+            Ok(Ok(())) => Ok(None),
+            Ok(Err(_)) => Ok(Some(Gone)),
+            Err(_) => Err(self.slow()),
+        }
+    }
+
+    fn hear(&mut self, taken: &Taken, message: SidecarMessage) -> Result<(), Ended> {
+        if !self.flood.take(self.began.elapsed()) {
+            let most = self.shared.limits.messages_per_second;
+            let problem = format!("more than {most} messages a second (`limits.messagesPerSecond`)");
+            return Err(Ended { why: StreamEnd::Flood, status: Status::resource_exhausted(problem) });
+        }
+        let mut seat = taken.seat();
+        match message.message {
+            Some(Message::Subscribe(wanted)) => {
+                seat.session.subscribe(wanted.services.into_iter().map(service)).map_err(refused)
+            }
+            Some(Message::Unsubscribe(unwanted)) => {
+                let services: Vec<_> = unwanted.services.into_iter().map(service).collect();
+                seat.session.unsubscribe(&services);
+                Ok(())
+            }
+            Some(Message::Ack(ack)) => {
+                seat.session.ack(ack.nonce).map_err(refused)?;
+                self.answered(&mut seat, "ack");
+                Ok(())
+            }
+            Some(Message::Nack(nack)) => {
+                let refusals = nack
+                    .refusals
+                    .into_iter()
+                    .map(|refusal| (refusal.name.unwrap_or_default(), refusal.path, refusal.problem));
+                let refusals: Vec<_> = refusals.collect();
+                for (name, path, problem) in &refusals {
+                    let (identity, kind, namespace, name) =
+                        (&self.identity, &name.kind, &name.namespace, &name.name);
+                    tracing::warn!(%identity, "a sidecar refuses {kind} {namespace}/{name}: {path}: {problem}");
+                }
+                seat.session.nack(nack.nonce, refusals).map_err(refused)?;
+                self.answered(&mut seat, "nack");
+                Ok(())
+            }
+            Some(Message::Hello(_)) => Err(protocol("a second Hello; a stream has one")),
+            None => Err(protocol("a message without content, or of a later version")),
+        }
+    }
+
+    fn answered(&mut self, seat: &mut Seat, result: &'static str) {
+        if let Some(pushed) = self.pushed.take() {
+            seat.answered_in = pushed.elapsed();
+            self.shared.metrics.answered(result, seat.answered_in);
+        }
+    }
+
+    fn slow(&self) -> Ended {
+        let status =
+            Status::deadline_exceeded("a push was not acknowledged in time (`timeouts.acknowledge`)");
+        Ended { why: StreamEnd::Slow, status }
+    }
+}
+
+/// Nobody says who he is not, and nobody shows up in another namespace than his identity's.
+fn check(node: &Node, identity: &SpiffeId) -> Result<(), String> {
+    if node.identity != identity.as_str() {
+        return Err(format!("the Hello is of `{}`, the certificate of `{identity}`", node.identity));
+    }
+    let path = identity.as_str().trim_start_matches("spiffe://").split('/').skip(1).collect::<Vec<_>>();
+    match path[..] {
+        ["ns", namespace, ..] if node.namespace != namespace => Err(format!(
+            "the Hello is of the namespace `{}`, the certificate of `{namespace}`; mend `node.namespace`",
+            node.namespace
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn service(name: ServiceName) -> Service {
+    Service::new(name.namespace, name.name)
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline).await,
+        None => future::pending().await,
+    }
+}
+
+/// A message that is too large is the sidecar's fault; anything else is a broken connection.
+fn broken(status: Status) -> Result<Gone, Ended> {
+    match status.code() {
+        tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
+            Err(Ended { why: StreamEnd::Limit, status })
+        }
+        tonic::Code::Internal if status.message().contains("decode") => {
+            Err(Ended { why: StreamEnd::Protocol, status })
+        }
+        _ => Ok(Gone),
+    }
+}
+
+fn refused(error: SessionError) -> Ended {
+    match error {
+        SessionError::TooMany { .. } | SessionError::TooMuchHeld { .. } => {
+            Ended { why: StreamEnd::Limit, status: Status::resource_exhausted(error.to_string()) }
+        }
+        SessionError::Nonce { .. } | SessionError::EmptyNack => protocol(&error.to_string()),
+    }
+}
+
+fn protocol(problem: &str) -> Ended {
+    Ended { why: StreamEnd::Protocol, status: Status::invalid_argument(problem) }
+}
+
+fn no_hello() -> Ended {
+    Ended { why: StreamEnd::NoHello, status: Status::invalid_argument("the first message must be a Hello") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hello_is_believed_as_far_as_the_certificate_goes() {
+        let identity = SpiffeId::parse("spiffe://mesh.test/ns/shop/sa/orders").unwrap();
+        let node = |identity: &str, namespace: &str| Node {
+            identity: identity.to_owned(),
+            namespace: namespace.to_owned(),
+            ..Node::default()
+        };
+        check(&node(identity.as_str(), "shop"), &identity).unwrap();
+        assert!(check(&node("spiffe://mesh.test/ns/shop/sa/prices", "shop"), &identity).is_err());
+        assert!(check(&node("", "shop"), &identity).is_err());
+        assert!(check(&node(identity.as_str(), "bank"), &identity).unwrap_err().contains("`bank`"));
+        let other = SpiffeId::parse("spiffe://mesh.test/machine/7").unwrap();
+        check(&node(other.as_str(), "anything"), &other).unwrap();
+    }
+}

@@ -1,0 +1,262 @@
+//! A control plane for one test, in this process or as a process of its own, and those who speak with it.
+//!
+//! ```text
+//! let control = ControlPlane::start().await;
+//! control.admin().await.apply(…).await.unwrap();
+//! let orders = control.joined("shop", "orders").await;
+//! let mut stream = control.stream(&orders).await;
+//! ```
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness makes its test fail by panicking")]
+
+mod channel;
+mod sidecar;
+mod workload;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+use tonic::transport::{Channel, Error};
+use trama_control_plane::app::App;
+use trama_control_plane::config::Config;
+use trama_proto::admin::v1::admin_service_client::AdminServiceClient;
+use trama_proto::admin::v1::{
+    ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, ResourceChange,
+    SidecarStatus, StatusRequest,
+};
+use trama_proto::document::Document;
+use trama_proto::identity::v1::identity_service_client::IdentityServiceClient;
+use trama_proto::identity::v1::{IdentityResponse, JoinRequest};
+use trama_proto::policy::v1::Resource;
+
+use crate::mesh::{PATIENCE, until};
+use crate::process::Process;
+use crate::programs;
+
+pub use self::sidecar::{Opened, Stream, held, names};
+pub use self::workload::{Workload, request};
+
+/// The trust domain of tests.
+pub const TRUST_DOMAIN: &str = "mesh.test";
+
+/// A running control plane. Its folder goes with the value.
+pub struct ControlPlane {
+    running: Running,
+    ports: Ports,
+    text: String,
+    folder: TempDir,
+}
+
+enum Running {
+    Here(App),
+    Process(Process),
+    Stopped,
+}
+
+#[derive(Clone, Copy)]
+struct Ports {
+    sidecars: u16,
+    metrics: u16,
+    health: u16,
+}
+
+impl ControlPlane {
+    /// A control plane in this process.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with more configuration.
+    pub async fn start_with(more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("{}{more}", configuration(&folder, Ports { sidecars: 0, metrics: 0, health: 0 }));
+        let mut control = Self {
+            running: Running::Stopped,
+            ports: Ports { sidecars: 0, metrics: 0, health: 0 },
+            text,
+            folder,
+        };
+        control.begin().await;
+        control
+    }
+
+    /// A control plane as a process, at ports that were free a moment ago.
+    pub async fn spawn() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ports = Ports { sidecars: free_port(), metrics: free_port(), health: free_port() };
+        let text = configuration(&folder, ports);
+        fs::write(folder.path().join("control.yaml"), &text).unwrap();
+        let mut control = Self { running: Running::Stopped, ports, text, folder };
+        control.respawn().await;
+        control
+    }
+
+    /// Starts it as a process, in the same folder.
+    pub async fn respawn(&mut self) {
+        let mut command = Command::new(programs::built("trama-control-plane").unwrap());
+        command.arg("--config").arg(self.folder.path().join("control.yaml"));
+        let log = self.folder.path().join("log");
+        self.running = Running::Process(Process::start("control plane", &mut command, &log).unwrap());
+        let ready = || async { (self.get(self.ports.health, "/readyz").await?.0 == 200).then_some(()) };
+        until("the control plane is ready", ready).await;
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        match &mut self.running {
+            Running::Process(process) => process.kill_hard(),
+            _ => panic!("it is no process"),
+        }
+        self.running = Running::Stopped;
+    }
+
+    /// Starts it in this process, in the same folder.
+    pub async fn begin(&mut self) {
+        let config = Config::parse("test", &self.text, []).unwrap_or_else(|problems| panic!("{problems}"));
+        let app = App::start(config).await.unwrap_or_else(|error| panic!("{error}"));
+        let addresses = app.addresses();
+        self.ports = Ports {
+            sidecars: addresses.sidecars.port(),
+            metrics: addresses.metrics.port(),
+            health: addresses.health.port(),
+        };
+        self.running = Running::Here(app);
+        until("the control plane is ready", || async {
+            (self.get(self.ports.health, "/readyz").await?.0 == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends it as SIGTERM would.
+    pub async fn stop(&mut self) {
+        match std::mem::replace(&mut self.running, Running::Stopped) {
+            Running::Here(app) => app.stop().await,
+            _ => panic!("it does not run here"),
+        }
+    }
+
+    /// The Admin API by the Unix socket.
+    pub async fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(channel::unix(&self.socket()).await.unwrap())
+    }
+
+    /// The Admin API's socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
+    /// A connection over TLS, with a workload's certificate or none.
+    pub async fn channel(&self, workload: Option<&Workload>) -> Result<Channel, Error> {
+        channel::tls(self.ports.sidecars, workload).await
+    }
+
+    /// Applies a policy text.
+    pub async fn apply(&self, text: &str) -> Result<ApplyResponse, tonic::Status> {
+        let changes = resources(text).into_iter();
+        let changes =
+            changes.map(|resource| ResourceChange { resource: Some(resource), expected_version: None });
+        let request = ApplyRequest { changes: changes.collect() };
+        self.admin().await.apply(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// A token for a workload.
+    pub async fn token(&self, identity: &str, lifetime: u32) -> CreateJoinTokenResponse {
+        let request = CreateJoinTokenRequest { identity: identity.to_owned(), lifetime };
+        self.admin().await.create_join_token(request).await.unwrap().into_inner()
+    }
+
+    /// Joins with a token and a signing request.
+    pub async fn join(&self, token: &str, request: Vec<u8>) -> Result<IdentityResponse, tonic::Status> {
+        let mut client = IdentityServiceClient::new(self.channel(None).await.unwrap());
+        let request = JoinRequest { token: token.to_owned(), certificate_signing_request: request };
+        client.join(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// A workload that has joined.
+    pub async fn joined(&self, namespace: &str, account: &str) -> Workload {
+        let identity = identity(namespace, account);
+        let made = self.token(&identity, 0).await;
+        let key = rcgen::KeyPair::generate().unwrap();
+        let given = self.join(&made.token, request(&key, &[])).await.unwrap();
+        assert_eq!((&given.identity, &given.bundle), (&identity, &made.bundle));
+        Workload::new(namespace, account, &key, &given)
+    }
+
+    /// Opens a policy stream.
+    pub async fn stream(&self, workload: &Workload) -> Stream {
+        Stream::open(self.channel(Some(workload)).await.unwrap(), workload.node()).await.unwrap()
+    }
+
+    /// What the control plane knows of the sidecars.
+    pub async fn sidecars(&self) -> Vec<SidecarStatus> {
+        self.admin().await.status(StatusRequest::default()).await.unwrap().into_inner().sidecars
+    }
+
+    /// The sidecar of this name, once it looks as it should.
+    pub async fn sidecar(&self, what: &str, right: impl Fn(&SidecarStatus) -> bool) -> SidecarStatus {
+        until(what, || async { self.sidecars().await.into_iter().find(|sidecar| right(sidecar)) }).await
+    }
+
+    /// Waits until no sidecar has a stream.
+    pub async fn sidecar_gone(&self) {
+        until("no stream", || async { self.sidecars().await.is_empty().then_some(()) }).await;
+    }
+
+    /// A sample of the metrics, such as `trama_control_identity_refusals_total{reason="used_token"}`.
+    pub async fn metric(&self, sample: &str) -> f64 {
+        let (_, text) = self.get(self.ports.metrics, "/metrics").await.unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// The log of the process.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Status and body; `None`: nobody answers.
+    async fn get(&self, port: u16, path: &str) -> Option<(u16, String)> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let talk = async {
+            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+            let asked = format!("GET {path} HTTP/1.1\r\nhost: control\r\nconnection: close\r\n\r\n");
+            stream.write_all(asked.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.map(|_| answer)
+        };
+        let answer = tokio::time::timeout(PATIENCE, talk).await.ok()?.ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+}
+
+/// `spiffe://mesh.test/ns/<namespace>/sa/<account>`.
+#[must_use]
+pub fn identity(namespace: &str, account: &str) -> String {
+    format!("spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{account}")
+}
+
+/// The resources of a policy text.
+#[must_use]
+pub fn resources(text: &str) -> Vec<Resource> {
+    let documents = Document::parse("test", text).unwrap_or_else(|problems| panic!("{problems:?}"));
+    documents.into_iter().map(|document| Resource { kind: Some(document.resource) }).collect()
+}
+
+fn configuration(folder: &TempDir, Ports { sidecars, metrics, health }: Ports) -> String {
+    let path = folder.path().display();
+    format!(
+        "trustDomain: {TRUST_DOMAIN}\nbindAddress: 127.0.0.1\n\
+         ports: {{ sidecars: {sidecars}, metrics: {metrics}, health: {health} }}\n\
+         store: {{ path: {path}/store, sealingKey: {path}/sealing.key }}\n\
+         admin: {{ socket: {path}/admin.sock, identities: ['spiffe://{TRUST_DOMAIN}/ns/ops/sa/admin'] }}\n"
+    )
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

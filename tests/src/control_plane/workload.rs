@@ -1,0 +1,54 @@
+//! A workload's identity.
+
+use rcgen::{CertificateParams, KeyPair, SanType};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use trama_proto::discovery::v1::Node;
+use trama_proto::identity::v1::IdentityResponse;
+
+use crate::tls::Certified;
+
+/// A workload with its certificate.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its account, which is also the name of its only sidecar.
+    pub account: String,
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Workload {
+    /// Of what an authority gave for a key.
+    #[must_use]
+    pub fn new(namespace: &str, account: &str, key: &KeyPair, given: &IdentityResponse) -> Self {
+        let (certificate, key) = (given.certificate.clone(), key.serialize_der());
+        Self { namespace: namespace.to_owned(), account: account.to_owned(), certificate, key }
+    }
+
+    /// Certificate and key, for TLS.
+    #[must_use]
+    pub fn certified(&self) -> Certified {
+        let key = PrivatePkcs8KeyDer::from(self.key.clone());
+        (vec![CertificateDer::from(self.certificate.clone())], key.into())
+    }
+
+    /// What its sidecar says of itself.
+    #[must_use]
+    pub fn node(&self) -> Node {
+        Node {
+            identity: super::identity(&self.namespace, &self.account),
+            name: self.account.clone(),
+            namespace: self.namespace.clone(),
+            ..Node::default()
+        }
+    }
+}
+
+/// A signing request that names these URIs.
+#[must_use]
+pub fn request(key: &KeyPair, names: &[&str]) -> Vec<u8> {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = names.iter().map(|name| SanType::URI((*name).try_into().unwrap())).collect();
+    params.serialize_request(key).unwrap().der().to_vec()
+}

@@ -1,0 +1,82 @@
+//! The control plane as a program: its command line, its log, and that it can be killed at any time.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::process::Command;
+
+use trama_proto::admin::v1::GetRequest;
+use trama_proto::discovery::v1::{Hello, ResourceName};
+use trama_tests::control_plane::{ControlPlane, Stream, held, names};
+use trama_tests::mesh::PATIENCE;
+use trama_tests::{process, programs};
+
+const ORDERS: &str =
+    "kind: Service\nmetadata: { name: orders, namespace: shop }\nspec: { ports: [{ port: 80 }] }\n";
+
+#[tokio::test]
+async fn kill_9_and_a_restart_lose_nothing() {
+    let mut control = ControlPlane::spawn().await;
+    let applied = control.apply(ORDERS).await.unwrap().stamp.unwrap();
+    let storefront = control.joined("shop", "storefront").await;
+    let token = control.token(&trama_tests::control_plane::identity("shop", "later"), 0).await.token;
+    let mut stream = control.stream(&storefront).await;
+    stream.subscribe(&[]);
+    let first = stream.take().await;
+    let refused = control.join("letmein", Vec::new()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+    assert!(control.log().contains("an identity is refused"), "{}", control.log());
+
+    control.kill();
+    stream.end().await;
+    control.respawn().await;
+
+    let name = ResourceName { kind: "Service".into(), namespace: "shop".into(), name: "orders".into() };
+    let got = control.admin().await.get(GetRequest { name: Some(name) }).await.unwrap().into_inner();
+    assert_eq!(got.version, applied.revision);
+    // The certificate of before is good, and what was held is not sent again.
+    let hello = Hello { node: Some(storefront.node()), held: held(&first), refused: Vec::new() };
+    let mut again =
+        Stream::open_with(control.channel(Some(&storefront)).await.unwrap(), hello).await.unwrap();
+    again.subscribe(&[]);
+    let push = again.take().await;
+    assert_eq!((names(&push), push.epoch, push.revision >= first.revision), (vec![], first.epoch, true));
+    let key = rcgen::KeyPair::generate().unwrap();
+    control.join(&token, trama_tests::control_plane::request(&key, &[])).await.unwrap();
+    control.apply(&ORDERS.replace("80", "81")).await.unwrap();
+    assert_eq!(names(&again.take().await), ["Service shop/orders"]);
+}
+
+fn run(arguments: &[&str], text: &str) -> (i32, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("c.yaml"), text).unwrap();
+    let mut command = Command::new(programs::built("trama-control-plane").unwrap());
+    command.args(arguments).current_dir(folder.path());
+    let output = process::run(&mut command, PATIENCE).unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn a_bad_configuration_is_told_and_nothing_is_started() {
+    let (code, said) = run(&["--config", "c.yaml"], "ports: { sidecars: 99999 }\n");
+    assert_eq!(code, 1);
+    assert!(said.contains("c.yaml:1:20: ports.sidecars: "), "{said}");
+    let (code, said) = run(&["--config", "c.yaml", "--validate"], "trustDomain: mesh.test\n");
+    assert_eq!((code, said.as_str()), (0, "valid\n"));
+    assert_eq!(run(&["--confg", "c.yaml"], "").0, 2);
+}
+
+#[test]
+fn what_cannot_be_opened_is_named() {
+    let base = "bindAddress: 127.0.0.1\nports: { sidecars: 0, metrics: 0, health: 0 }\nadmin: { socket: here/admin.sock }\n";
+    let (code, said) =
+        run(&["--config", "c.yaml"], &format!("{base}store: {{ path: /proc/none/store, sealingKey: k }}\n"));
+    assert_eq!((code, said.contains("store.path: ")), (1, true), "{said}");
+    let (code, said) = run(
+        &["--config", "c.yaml"],
+        &base
+            .replace("here/admin.sock", "c.yaml")
+            .replace("admin:", "store: { path: store, sealingKey: k }\nadmin:"),
+    );
+    assert_eq!((code, said.contains("admin.socket c.yaml: ")), (1, true), "{said}");
+}
