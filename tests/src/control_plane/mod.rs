@@ -137,6 +137,12 @@ impl ControlPlane {
         }
     }
 
+    /// Where sidecars reach it.
+    #[must_use]
+    pub fn address(&self) -> std::net::SocketAddr {
+        ([127, 0, 0, 1], self.ports.sidecars).into()
+    }
+
     /// The Admin API by the Unix socket.
     pub async fn admin(&self) -> AdminServiceClient<Channel> {
         AdminServiceClient::new(channel::unix(&self.socket()).await.unwrap())
@@ -257,6 +263,8 @@ fn configuration(folder: &TempDir, Ports { sidecars, metrics, health }: Ports) -
     )
 }
 
-fn free_port() -> u16 {
+/// A port that was free a moment ago.
+#[must_use]
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,5 +1,9 @@
 //! A workload's identity.
 
+use std::fs;
+use std::path::Path;
+
+use pem::Pem;
 use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use trama_proto::discovery::v1::Node;
@@ -16,6 +20,7 @@ pub struct Workload {
     pub account: String,
     certificate: Vec<u8>,
     key: Vec<u8>,
+    bundle: Vec<Vec<u8>>,
 }
 
 impl Workload {
@@ -23,7 +28,8 @@ impl Workload {
     #[must_use]
     pub fn new(namespace: &str, account: &str, key: &KeyPair, given: &IdentityResponse) -> Self {
         let (certificate, key) = (given.certificate.clone(), key.serialize_der());
-        Self { namespace: namespace.to_owned(), account: account.to_owned(), certificate, key }
+        let (namespace, account) = (namespace.to_owned(), account.to_owned());
+        Self { namespace, account, certificate, key, bundle: given.bundle.clone() }
     }
 
     /// Certificate and key, for TLS.
@@ -31,6 +37,16 @@ impl Workload {
     pub fn certified(&self) -> Certified {
         let key = PrivatePkcs8KeyDer::from(self.key.clone());
         (vec![CertificateDer::from(self.certificate.clone())], key.into())
+    }
+
+    /// Writes `identity.pem`, `identity.key` and `ca.pem`.
+    pub fn write_to(&self, folder: &Path) {
+        let certificate = |der: &Vec<u8>| pem::encode(&Pem::new("CERTIFICATE", der.clone()));
+        fs::write(folder.join("identity.pem"), certificate(&self.certificate)).unwrap();
+        let key = pem::encode(&Pem::new("PRIVATE KEY", self.key.clone()));
+        fs::write(folder.join("identity.key"), key).unwrap();
+        let bundle: String = self.bundle.iter().map(certificate).collect();
+        fs::write(folder.join("ca.pem"), bundle).unwrap();
     }
 
     /// What its sidecar says of itself.
