@@ -89,6 +89,11 @@ pub trait Served: Handler {
     /// The worker that it is on.
     fn worker(&self) -> &Rc<Worker>;
 
+    /// Whether the peer is a sidecar.
+    fn is_meshed(&self) -> bool {
+        false
+    }
+
     /// Counts and logs what never became a request, and was answered all the same.
     fn unserved(&self, failure: &Failure);
 }
@@ -212,9 +217,10 @@ impl Worker {
     ) {
         let worker = Rc::clone(connection.worker());
         let drain = worker.shared.drain.clone().reach(stage);
-        if let h2::ServeEnd::Failed(error) =
-            Box::pin(h2::serve(stream, &worker.settings.http, writes, connection, drain)).await
-        {
+        // A gRPC client would take it for abuse.
+        let liveness = connection.is_meshed().then_some(worker.settings.upstream.liveness);
+        let serving = h2::serve(stream, &worker.settings.http, writes, liveness, connection, drain);
+        if let h2::ServeEnd::Failed(error) = Box::pin(serving).await {
             tracing::debug!(%error, "an HTTP/2 connection broke off");
         }
     }

@@ -137,6 +137,10 @@ impl Served for Connection {
         &self.worker
     }
 
+    fn is_meshed(&self) -> bool {
+        self.peer.is_some()
+    }
+
     fn unserved(&self, failure: &Failure) {
         let snapshot = self.worker.snapshot();
         let mut exchange = Exchange::begin(&self.worker, Direction::Inbound, &snapshot, self.downstream);

@@ -154,7 +154,7 @@ async fn serve(protocol: &str, application: &Rc<Application>) -> u16 {
             let application = Rc::clone(&application);
             tokio::task::spawn_local(async move {
                 if http2 {
-                    h2::serve(stream, &limits, h2::Writes::Gathered, application, pending()).await;
+                    h2::serve(stream, &limits, h2::Writes::Gathered, None, application, pending()).await;
                 } else {
                     h1::serve(stream, &limits, application, pending()).await;
                 }

@@ -96,7 +96,7 @@ pub struct Timeouts {
     #[schemars(with = "DurationText")]
     pub tcp_idle: Duration,
     /// A peer that is silent for this long is asked whether it lives: by TCP keepalive, and a sidecar that owes an
-    /// answer by an HTTP/2 PING.
+    /// answer or waits for one by an HTTP/2 PING.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub keepalive: Duration,

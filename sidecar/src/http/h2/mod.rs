@@ -1,12 +1,14 @@
 //! HTTP/2 by the `h2` crate itself: interim answers, reset codes and GOAWAY are in our hands (hyper hides them).
 
 mod expect;
+mod ping;
 mod pump;
 mod server;
 mod stream;
 mod turn;
 
 pub use self::{
+    ping::lives,
     pump::{PumpEnd, pump},
     server::{ServeEnd, serve},
     stream::ServerStream,

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 use super::{
     PumpEnd, ServerStream, Writes, data_frame_budget,
     expect::Expectation,
+    ping::until_gone,
     pump,
     stream::{Streams, UnderWay},
     turn::Turn,
@@ -27,7 +28,7 @@ use crate::{
         Abort, Answer, Handler, HttpLimits,
         body::Body,
         interim::Interim,
-        io::{Quiet, Stream, Watched},
+        io::{Liveness, Quiet, Stream, Watched},
     },
 };
 
@@ -47,11 +48,12 @@ const PENDING_RESETS: usize = 64;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends. When `drain` is ready the peer gets GOAWAY, requests in flight are finished, and
-/// the connection closes.
+/// the connection closes. A peer with `liveness` is asked whether it lives.
 pub async fn serve<H: Handler>(
     io: impl Stream,
     limits: &HttpLimits,
     writes: Writes,
+    liveness: Option<Liveness>,
     handler: Rc<H>,
     drain: impl Future<Output = ()>,
 ) -> ServeEnd {
@@ -68,9 +70,14 @@ pub async fn serve<H: Handler>(
     let mut draining = false;
     let mut quiet = Quiet::new(moved, limits.idle_timeout);
     let (streams, resets) = (Rc::new(Streams::default()), Rc::new(Resets::default()));
+    let mut gone = pin!(until_gone(connection.ping_pong(), liveness, Rc::clone(&streams)));
     let mut sent_away: Option<Pin<Box<Sleep>>> = None;
     loop {
         let accepted = poll_fn(|cx| {
+            // Its streams break off with the connection, as when it closes.
+            if gone.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
             if !draining && drain.as_mut().poll(cx).is_ready() {
                 draining = true;
                 connection.graceful_shutdown();
@@ -264,12 +271,44 @@ mod tests {
         let began = Instant::now();
         let serving = async {
             peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-            serve(stream, &limits, Writes::AtOnce, Rc::new(Silent), pending()).await
+            serve(stream, &limits, Writes::AtOnce, None, Rc::new(Silent), pending()).await
         };
         let end = LocalSet::new().run_until(timeout(Duration::from_secs(3600), serving)).await;
         assert!(matches!(end, Ok(ServeEnd::Closed)), "{end:?}");
         assert_eq!(began.elapsed(), Duration::from_secs(50) + LINGER);
         drop(peer);
+    }
+
+    /// How long a connection lasts whose peer has asked for something, and after a second stops altogether if it does not
+    /// live; `None`: it is still there after half an hour.
+    async fn lasts(liveness: Option<Liveness>, lives: bool) -> Option<Duration> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let peer = async move {
+            let (mut sender, mut connection) = h2::client::handshake(near).await.unwrap();
+            let request = Request::get("http://x/").body(()).unwrap();
+            let _answer = sender.send_request(request, true).unwrap();
+            timeout(Duration::from_secs(1), &mut connection).await.ok();
+            if lives {
+                connection.await.ok();
+            }
+            pending::<()>().await;
+        };
+        let serving = async {
+            tokio::task::spawn_local(peer);
+            let limits = HttpLimits::default();
+            serve(far, &limits, Writes::AtOnce, liveness, Rc::new(Silent), pending()).await
+        };
+        let began = Instant::now();
+        let end = LocalSet::new().run_until(timeout(Duration::from_secs(1800), serving)).await;
+        end.ok().map(|_| began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sidecar_that_stopped_is_found_out_and_a_waiting_one_is_served() {
+        let asked = Liveness::default();
+        assert_eq!(lasts(None, false).await, None);
+        assert_eq!(lasts(Some(asked), true).await, None);
+        assert_eq!(lasts(Some(asked), false).await, Some(asked.ask_after + asked.gone_after));
     }
 
     /// Answers `/` at once and `/upload` after its whole body, and never anything else. Keeps why it cut a request.
@@ -300,7 +339,7 @@ mod tests {
         let serving = Rc::clone(&handler);
         let asking = async {
             tokio::task::spawn_local(async move {
-                serve(far, &limits, Writes::AtOnce, serving, pending()).await;
+                serve(far, &limits, Writes::AtOnce, None, serving, pending()).await;
             });
             let (mut sender, connection) = h2::client::handshake(near).await.unwrap();
             tokio::task::spawn_local(connection);

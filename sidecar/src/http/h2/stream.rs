@@ -80,6 +80,11 @@ impl Streams {
         UnderWay { streams: Rc::clone(self), stream }
     }
 
+    /// Whether there is any.
+    pub(super) fn are_under_way(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+
     /// A quarter of the idle time-out is over.
     pub(super) fn tick(&self) {
         self.0.borrow().iter().for_each(|stream| stream.tick());
