@@ -105,7 +105,7 @@ async fn a_sidecar_that_stops_is_left_although_its_kernel_goes_on() {
         .pod("first", |p| p.serves(ORDERS).region("sao-paulo").application(&Application::echo("first")))
         .pod("second", |p| p.serves(ORDERS).region("rio").application(&Application::echo("second")))
         .pod("storefront", |p| {
-            p.region("sao-paulo").config("timeouts: { keepalive: 200ms, deadPeer: 300ms, connect: 300ms }")
+            p.region("sao-paulo").config("timeouts: { keepalive: 200ms, deadPeer: 300ms, connect: 2s }")
         })
         .policy(|p| p.order(&["sao-paulo", "rio"]))
         .start()
