@@ -303,6 +303,7 @@ impl Exchange {
                 });
                 record.detail = Some(error.to_string().into_boxed_str());
             }
+            RelayEnd::Refused(failure) => self.failed(failure),
         }
         self.end();
     }

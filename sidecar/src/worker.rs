@@ -3,6 +3,7 @@
 //! What a request needs on its way lives here, on the thread that serves it. Shared with other workers are only the
 //! snapshot (replaced whole), the identity (replaced whole), and the atomics that the snapshot holds handles to.
 
+mod changes;
 mod needs;
 
 use std::{
@@ -15,11 +16,15 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Cache};
+use tokio::sync::watch;
 
-pub use self::needs::{Answers, Needs};
+pub use self::{
+    changes::Changes,
+    needs::{Answers, Needs},
+};
 use crate::{
     balance::Loads,
-    config::snapshot::{AppProtocol, ServicePort, Snapshot, SpiffeId},
+    config::snapshot::{AppProtocol, Revision, ServicePort, Snapshot, SpiffeId},
     drain::{DrainWatch, Stage},
     error::Failure,
     filter::{Chains, StreamId},
@@ -117,6 +122,8 @@ pub struct Worker {
     // Destinations whose server has spoken first: no client there is waited for again.
     server_first: RefCell<HashSet<SocketAddr>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+    // The policy that was in force at the last tick.
+    revision: watch::Sender<Revision>,
     random: Cell<u64>,
     streams: Cell<u64>,
 }
@@ -133,6 +140,7 @@ impl Worker {
             words: Words { unknown: "unknown".into(), external: "external".into() },
             server_first: RefCell::default(),
             snapshot: RefCell::new(Cache::new(Arc::clone(&shared.snapshot))),
+            revision: watch::Sender::new(shared.snapshot.load().revision),
             random: Cell::new(seed | 1),
             streams: Cell::new(0),
             settings,
@@ -143,6 +151,18 @@ impl Worker {
     /// The policy in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(self.snapshot.borrow_mut().load())
+    }
+
+    /// Tells of each policy that comes after this call, a tick later at most. To be called before the policy is looked at
+    /// that it is to tell the changes of.
+    pub fn changes(&self) -> Changes {
+        self.note_revision();
+        Changes(self.revision.subscribe())
+    }
+
+    fn note_revision(&self) {
+        let now = self.snapshot().revision;
+        self.revision.send_if_modified(|noted| std::mem::replace(noted, now) != now);
     }
 
     /// The policy in which all that concerns a service is known, once it is. Boxed: few requests ever wait for it.
@@ -173,9 +193,10 @@ impl Worker {
     }
 
     /// What falls due from time to time: idle connections are closed, filters told the time, state of endpoints and
-    /// rules that are gone is forgotten.
+    /// rules that are gone is forgotten, connections told of new policy.
     pub fn tick(&self) {
         self.telemetry.beat();
+        self.note_revision();
         self.upstream.sweep(tokio::time::Instant::now());
         self.loads.borrow_mut().sweep();
         self.chains.borrow_mut().tick(self.now());

@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     accept::{original_dst::original_dst, served::serves},
-    config::snapshot::{AppProtocol, Destination, SpiffeId},
+    config::snapshot::{AppProtocol, Destination, Snapshot, SpiffeId},
     drain::Stage,
     error::{Failure, Reason},
     exchange::Exchange,
@@ -110,9 +110,7 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
     };
     let _open = worker.telemetry.connection_opened(Direction::Inbound, Peer::Downstream, Security::Plain);
     let snapshot = worker.snapshot();
-    if snapshot.mesh.refuses_plain(original.port()) {
-        let reason = snapshot.refusal(Reason::PlainRefused);
-        let failure = Failure::before(reason).detail(format_args!("port {}", original.port()));
+    if let Err(failure) = plain_passes(&snapshot, original.port()) {
         return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
     }
     if !serves(original.ip(), local.ip().to_canonical()) {
@@ -130,6 +128,15 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
         Ok(connection) => plain(Rc::new(connection), stream).await,
         Err(failure) => Exchange::refuse(&worker, Direction::Inbound, downstream, &failure),
     }
+}
+
+/// Whether policy lets plain connections come to this port of the application.
+fn plain_passes(snapshot: &Snapshot, port: u16) -> Result<(), Failure> {
+    if snapshot.mesh.refuses_plain(port) {
+        let reason = snapshot.refusal(Reason::PlainRefused);
+        return Err(Failure::before(reason).detail(format_args!("port {port}")));
+    }
+    Ok(())
 }
 
 impl Served for Connection {
@@ -180,6 +187,11 @@ impl Connection {
             protocol,
             ending: Ending::default(),
         })
+    }
+
+    /// Whether policy still lets it be, which it did when the connection came.
+    fn may_be(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        if self.peer.is_some() { Ok(()) } else { plain_passes(snapshot, self.application.port()) }
     }
 }
 

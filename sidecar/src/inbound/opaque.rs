@@ -10,31 +10,35 @@ use crate::{
     http::io::{Prefixed, Stream},
     telemetry::{Direction, Protocol},
     upstream::{BoxStream, Leg, Target, Who, relay},
+    worker::Changes,
 };
 
 /// Carries a connection until both sides have closed.
 pub(super) async fn carry(connection: &Connection, stream: impl Stream) {
-    let mut exchange = begin(connection);
+    let (changes, mut exchange) = (connection.worker.changes(), begin(connection));
     let application = match admit(connection, &mut exchange).await {
         Ok(()) => dial(connection).await,
         Err(refused) => Err(refused),
     };
-    carry_on(connection, stream, ServerFirst { stream: application, exchange }).await;
+    carry_on(connection, stream, ServerFirst { stream: application, exchange, changes }).await;
 }
 
 /// The application's stream, or why the connection is closed.
 pub(super) struct ServerFirst {
     stream: Result<BoxStream, Failure>,
     exchange: Exchange,
+    /// Of the policy that has let the connection begin.
+    changes: Changes,
 }
 
 /// Carries a connection whose server has spoken already, or closes it.
 pub(super) async fn carry_on(connection: &Connection, stream: impl Stream, server: ServerFirst) {
-    let ServerFirst { stream: application, mut exchange } = server;
+    let ServerFirst { stream: application, mut exchange, changes } = server;
     match application {
         Ok(application) => {
             let idle = connection.worker.settings.tcp_idle_timeout;
-            exchange.relayed(&relay(stream, application, idle).await);
+            let refused = changes.refused(async || begins_anew(connection).await);
+            exchange.relayed(&relay(stream, application, idle, refused).await);
         }
         Err(failure) => {
             exchange.failed(&failure);
@@ -43,9 +47,15 @@ pub(super) async fn carry_on(connection: &Connection, stream: impl Stream, serve
     }
 }
 
-/// The application's filters see the connection begin.
+/// Whether a connection like this one may begin. To the filters it is one of its own, which ends at once.
+async fn begins_anew(connection: &Connection) -> Result<(), Failure> {
+    admit(connection, Tentative::new(begin(connection)).exchange()).await
+}
+
+/// Policy lets the connection be, and the application's filters see it begin.
 async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<(), Failure> {
     let snapshot = connection.worker.snapshot();
+    connection.may_be(&snapshot)?;
     exchange.admit(connection.chain(&snapshot), connection.peer.as_ref(), &connection.admitted).await
 }
 
@@ -54,16 +64,16 @@ async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<(), F
 pub(super) async fn server_first(connection: &Connection) -> ServerFirst {
     tokio::time::sleep(connection.worker.settings.server_first_after).await;
     // The client may still speak first, and then the connection is HTTP's.
-    let mut begun = Tentative::new(begin(connection));
+    let (changes, mut begun) = (connection.worker.changes(), Tentative::new(begin(connection)));
     if let Err(refused) = admit(connection, begun.exchange()).await {
-        return ServerFirst { stream: Err(refused), exchange: begun.happened() };
+        return ServerFirst { stream: Err(refused), exchange: begun.happened(), changes };
     }
     if let Ok(mut stream) = dial(connection).await {
         let mut read = BytesMut::new();
         if let Ok(1..) = stream.read_buf(&mut read).await {
             connection.worker.speaks_first(connection.application, &read);
             let stream: BoxStream = Box::new(Prefixed::new(read.freeze(), stream));
-            return ServerFirst { stream: Ok(stream), exchange: begun.happened() };
+            return ServerFirst { stream: Ok(stream), exchange: begun.happened(), changes };
         }
     }
     drop(begun);

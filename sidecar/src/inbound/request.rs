@@ -62,6 +62,9 @@ impl Connection {
         exchange.describe(&head);
         self.describe(exchange);
         shaped?;
+
+        // Caller: the policy of the moment, which may be younger than the connection, lets it come.
+        self.may_be(snapshot)?;
         fields::strip_hop_by_hop(&mut head.headers);
         let client_version = self.client_version(&mut head.headers, head.version);
         let body = exchange.watch_request(body);

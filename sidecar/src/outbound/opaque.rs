@@ -14,7 +14,7 @@ use crate::{
     http::io::{Prefixed, Stream},
     telemetry::{Direction, Protocol},
     upstream::{BoxStream, Circuit, Leg, Target, Who, relay},
-    worker::Worker,
+    worker::{Changes, Worker},
 };
 
 /// Connections tried before giving up. Nothing was sent yet, so that each may be tried.
@@ -25,6 +25,8 @@ const ATTEMPTS: u32 = 3;
 pub(super) struct ServerFirst {
     stream: Result<BoxStream, Failure>,
     exchange: Exchange,
+    /// Of the policy that has let the connection begin.
+    changes: Changes,
 }
 
 impl ServerFirst {
@@ -32,10 +34,10 @@ impl ServerFirst {
     pub(super) async fn listen(connection: &Connection) -> Self {
         tokio::time::sleep(connection.worker.settings.server_first_after).await;
         // The client may still speak first, and then the connection is HTTP's.
-        let mut begun = Tentative::new(begin(connection));
+        let (changes, mut begun) = (connection.worker.changes(), Tentative::new(begin(connection)));
         let destination = match admit(connection, begun.exchange()).await {
             Ok(destination) => destination,
-            Err(refused) => return Self { stream: Err(refused), exchange: begun.happened() },
+            Err(refused) => return Self { stream: Err(refused), exchange: begun.happened(), changes },
         };
         if let Ok(mut stream) = dial(connection, destination, begun.exchange()).await {
             let mut read = BytesMut::new();
@@ -44,7 +46,7 @@ impl ServerFirst {
                     connection.worker.speaks_first(address, &read);
                 }
                 let stream: BoxStream = Box::new(Prefixed::new(read.freeze(), stream));
-                return Self { stream: Ok(stream), exchange: begun.happened() };
+                return Self { stream: Ok(stream), exchange: begun.happened(), changes };
             }
         }
         drop(begun);
@@ -53,25 +55,26 @@ impl ServerFirst {
 
     /// The client has spoken, or is known not to be waited for.
     async fn at_once(connection: &Connection) -> Self {
-        let mut exchange = begin(connection);
+        let (changes, mut exchange) = (connection.worker.changes(), begin(connection));
         let stream = match admit(connection, &mut exchange).await {
             Ok(destination) => dial(connection, destination, &mut exchange).await,
             Err(refused) => Err(refused),
         };
-        Self { stream, exchange }
+        Self { stream, exchange, changes }
     }
 }
 
 /// Carries a connection until both sides have closed.
 pub(super) async fn carry(connection: &Connection, stream: impl Stream, server: Option<ServerFirst>) {
-    let ServerFirst { stream: upstream, mut exchange } = match server {
+    let ServerFirst { stream: upstream, mut exchange, changes } = match server {
         Some(server) => server,
         None => ServerFirst::at_once(connection).await,
     };
     match upstream {
         Ok(upstream) => {
             let idle = connection.worker.settings.tcp_idle_timeout;
-            exchange.relayed(&relay(stream, upstream, idle).await);
+            let refused = changes.refused(async || begins_anew(connection).await);
+            exchange.relayed(&relay(stream, upstream, idle, refused).await);
         }
         Err(failure) => {
             exchange.failed(&failure);
@@ -88,7 +91,16 @@ fn begin(connection: &Connection) -> Exchange {
     exchange
 }
 
-/// Who is meant, once its service's filters have seen the connection begin.
+/// Whether a connection like this one may begin. To the filters it is one of its own, which ends at once.
+async fn begins_anew(connection: &Connection) -> Result<(), Failure> {
+    match admit(connection, Tentative::new(begin(connection)).exchange()).await {
+        // Nobody has refused it.
+        Err(failure) if failure.reason == Reason::ServicePending => Ok(()),
+        admitted => admitted.map(drop),
+    }
+}
+
+/// Who is meant, once policy and its service's filters have let the connection begin.
 async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<Destination, Failure> {
     let worker = &connection.worker;
     let mut destination = destination(connection, &worker.snapshot());
@@ -100,6 +112,12 @@ async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<Desti
     exchange.to_service(service.map(|service| &service.service.label));
     let chain = service.and_then(|service| service.filters.as_ref());
     exchange.admit(chain, None, &connection.admitted).await?;
+    if let (Destination::External, Meant::Address(address)) = (&destination, &connection.meant) {
+        let snapshot = worker.snapshot();
+        if snapshot.mesh.unknown == UnknownDestination::Refuse {
+            return Err(Failure::before(snapshot.refusal(Reason::DestinationRefused)).detail(address));
+        }
+    }
     Ok(destination)
 }
 
@@ -124,10 +142,6 @@ async fn dial(
         (Destination::Service(service), _) => to_cluster(worker, &service.cluster, exchange).await,
         (Destination::Direct(direct), _) => to_endpoint(worker, None, &direct.endpoint, exchange).await,
         (Destination::External, Meant::Address(address)) => {
-            let snapshot = worker.snapshot();
-            if snapshot.mesh.unknown == UnknownDestination::Refuse {
-                return Err(Failure::before(snapshot.refusal(Reason::DestinationRefused)).detail(address));
-            }
             exchange.to_external(*address);
             let target = Target { who: Who::External(*address), address: *address, leg: Leg::Http1 };
             worker.upstream.tunnel(&target, None).await

@@ -1,13 +1,13 @@
 //! Opaque bytes between two streams, each direction until its own end.
 
-use std::{cell::Cell, io, time::Duration};
+use std::{cell::Cell, future::Future, io, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     time::Instant,
 };
 
-use crate::http::io::Stream;
+use crate::{error::Failure, http::io::Stream};
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub enum RelayEnd {
     Idle,
     /// A side broke off.
     Failed(Side, io::Error),
+    /// It may not be any more.
+    Refused(Failure),
 }
 
 /// Who broke off.
@@ -43,9 +45,14 @@ pub struct Relayed {
 /// The most that waits in one direction.
 const BUFFER: usize = 16 << 10;
 
-/// Relays both ways. The end of one direction is passed on (half-close), the other goes on. Where a side breaks off, the
-/// other one sees it break off too: a clean end would tell it that it has heard everything.
-pub async fn relay(downstream: impl Stream, upstream: impl Stream, idle: Duration) -> Relayed {
+/// Relays both ways, until it is refused. The end of one direction is passed on (half-close), the other goes on. Where a
+/// side breaks off, the other one sees it break off too: a clean end would tell it that it has heard everything.
+pub async fn relay(
+    downstream: impl Stream,
+    upstream: impl Stream,
+    idle: Duration,
+    refused: impl Future<Output = Failure>,
+) -> Relayed {
     let (mut from_down, mut to_down) = tokio::io::split(downstream);
     let (mut from_up, mut to_up) = tokio::io::split(upstream);
     let (forth, back) = (Cell::new(0), Cell::new(0));
@@ -59,10 +66,15 @@ pub async fn relay(downstream: impl Stream, upstream: impl Stream, idle: Duratio
     let end = tokio::select! {
         done = both => done.map_or_else(|(side, error)| RelayEnd::Failed(side, error), |_| RelayEnd::Closed),
         () = idles(&moved, idle) => RelayEnd::Idle,
+        failure = refused => RelayEnd::Refused(failure),
     };
     match end {
         RelayEnd::Failed(Side::Downstream, _) => from_up.unsplit(to_up).break_off(),
         RelayEnd::Failed(Side::Upstream, _) => from_down.unsplit(to_down).break_off(),
+        RelayEnd::Refused(_) => {
+            from_up.unsplit(to_up).break_off();
+            from_down.unsplit(to_down).break_off();
+        }
         RelayEnd::Closed | RelayEnd::Idle => {}
     }
     Relayed { forth: forth.get(), back: back.get(), end }
@@ -102,6 +114,8 @@ async fn idles(moved: &Cell<Instant>, idle: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use super::*;
 
     #[tokio::test]
@@ -109,7 +123,7 @@ mod tests {
         let (mut left, a) = tokio::io::duplex(64);
         let (b, mut right) = tokio::io::duplex(64);
         let local = tokio::task::LocalSet::new();
-        let relayed = local.spawn_local(relay(a, b, Duration::from_secs(60)));
+        let relayed = local.spawn_local(relay(a, b, Duration::from_secs(60), pending()));
         local
             .run_until(async {
                 left.write_all(b"question").await.unwrap();
@@ -133,7 +147,7 @@ mod tests {
     async fn silence_ends_it() {
         let (_left, a) = tokio::io::duplex(64);
         let (b, _right) = tokio::io::duplex(64);
-        let relayed = relay(a, b, Duration::from_secs(60)).await;
+        let relayed = relay(a, b, Duration::from_secs(60), pending()).await;
         assert!(matches!(relayed.end, RelayEnd::Idle));
     }
 
@@ -150,7 +164,7 @@ mod tests {
                 let speaker = if speaks == breaks { &mut broken } else { &mut kept };
                 speaker.as_mut().unwrap().write_all(b"x").await.unwrap();
                 drop(broken.take());
-                let relayed = relay(a, b, Duration::from_secs(60)).await;
+                let relayed = relay(a, b, Duration::from_secs(60), pending()).await;
                 assert!(
                     matches!(relayed.end, RelayEnd::Failed(side, _) if side == breaks),
                     "{breaks:?} breaks off, {speaks:?} speaks: {relayed:?}"
