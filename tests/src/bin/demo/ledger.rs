@@ -31,9 +31,9 @@ impl Ledger {
         }
     }
 
-    /// Requests since the last call of `take`.
-    pub(crate) fn so_far(&self) -> u64 {
-        self.act.total()
+    /// GETs and POSTs since the last call of `take`.
+    pub(crate) fn so_far(&self) -> (u64, u64) {
+        (self.act.gets, self.act.posts)
     }
 
     /// Everything since the last call.

@@ -38,16 +38,17 @@ impl Pace {
     };
 }
 
-/// What is asked for, less what may be under way when it is counted.
-const EXPECTED_PER_SECOND: f64 = (GETS_PER_SECOND + POSTS_PER_SECOND) as f64 * 0.9;
+/// The share of what is asked for that has ended when it is counted; the rest may be under way.
+const IN_TIME: f64 = 0.9;
 
 pub(crate) async fn tell(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Result<()> {
     stage.act("both regions live; sao-paulo is preferred");
     both_regions_live(stage, mesh, pace).await?;
 
     stage.act("sao-paulo is killed: the application, then its sidecar once nobody calls it");
+    let began = Instant::now();
     mesh.kill(PREFERRED).await?;
-    let outage = stage.watch(mesh, pace.outage).await?;
+    let outage = load_flows(stage, mesh, "while the preferred region dies", began, pace.outage).await?;
     no_get_fails(stage, "while the preferred region dies", &outage)?;
     only_posts_that_arrived_failed(stage, mesh, &outage)?;
     let (now, _) = stage.recent();
@@ -75,27 +76,38 @@ pub(crate) async fn tell(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Res
     the_hints_work(stage, mesh).await
 }
 
-/// The offered load does not wait for answers. So what a busy machine was late with is made up for, and the act goes on
-/// until it is, three times as long at most.
-async fn both_regions_live(stage: &mut Stage, mesh: &Mesh, pace: &Pace) -> Result<()> {
-    let began = Instant::now();
+/// Watches an act that began then, for at least so long. The offered load does not wait for answers: what a busy machine
+/// was late with is made up for, and the act goes on until it is, three times as long at most.
+async fn load_flows(
+    stage: &mut Stage,
+    mesh: &Mesh,
+    when: &str,
+    began: Instant,
+    at_least: Duration,
+) -> Result<Tally> {
     let keeps_up = |ledger: &Ledger| {
         let elapsed = began.elapsed();
-        elapsed >= pace.calm && ledger.so_far() as f64 >= elapsed.as_secs_f64() * EXPECTED_PER_SECOND
+        let due = |per_second: u32| elapsed.as_secs_f64() * f64::from(per_second) * IN_TIME;
+        let (gets, posts) = ledger.so_far();
+        elapsed >= at_least && gets as f64 >= due(GETS_PER_SECOND) && posts as f64 >= due(POSTS_PER_SECOND)
     };
-    let (calm, took) = stage.watch_until(mesh, pace.calm * 3, keeps_up).await?;
-    let (p50, p99) = (calm.latency(0.5), calm.latency(0.99));
-    let (requests, seconds) = (calm.total(), began.elapsed().as_secs_f64());
-    let first = stage.first_answer_after().as_secs_f64();
-    let fact = format!(
-        "{requests} requests in {seconds:.1} s, p50 {p50:.1} ms, p99 {p99:.1} ms; the first answer came {first:.1} s \
-         after the start"
-    );
-    let claim = format!("{GETS_PER_SECOND} GET/s and {POSTS_PER_SECOND} POST/s flow");
+    let (act, took) = stage.watch_until(mesh, at_least * 3, keeps_up).await?;
+    let (p50, p99) = (act.latency(0.5), act.latency(0.99));
+    let (gets, posts, seconds) = (act.gets, act.posts, began.elapsed().as_secs_f64());
+    let fact =
+        format!("{gets} GETs and {posts} POSTs ended in {seconds:.1} s, p50 {p50:.1} ms, p99 {p99:.1} ms");
+    let claim = format!("{GETS_PER_SECOND} GET/s and {POSTS_PER_SECOND} POST/s flow {when}");
     stage.check(&claim, took.is_some(), fact)?;
+    Ok(act)
+}
+
+async fn both_regions_live(stage: &mut Stage, mesh: &Mesh, pace: &Pace) -> Result<()> {
+    let calm = load_flows(stage, mesh, "while both regions live", Instant::now(), pace.calm).await?;
     no_request_fails(stage, "while both regions live", &calm)?;
     let share = calm.share(PREFERRED);
-    stage.check("the preferred region serves it all", share >= 100.0, format!("{share:.1} % {PREFERRED}"))?;
+    let first = stage.first_answer_after().as_secs_f64();
+    let fact = format!("{share:.1} % {PREFERRED}; the first answer came {first:.1} s after the start");
+    stage.check("the preferred region serves it all", share >= 100.0, fact)?;
     let answer = mesh.ask_mesh_port_plainly().await;
     let refused = !answer.contains("HTTP/") && !answer.contains("cannot connect");
     // Record type 21, then the version (RFC 8446 section 5.1).

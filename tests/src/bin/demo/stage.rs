@@ -79,11 +79,6 @@ impl Stage {
         Err(Failure(format!("the story stops at its first lie; expected: {claim}; seen: {fact}")))
     }
 
-    /// Lets the play run for a time; what happened in it.
-    pub(crate) async fn watch(&mut self, mesh: &Mesh, time: Duration) -> Result<Tally> {
-        Ok(self.watch_until(mesh, time, |_| false).await?.0)
-    }
-
     /// Lets the play run until the traffic is as wanted, and says after how long it was.
     pub(crate) async fn watch_until(
         &mut self,
