@@ -64,6 +64,8 @@ pub enum Said {
     Head(u32, u16),
     /// A stream is reset, with this code.
     Reset(u32, u32),
+    /// A PING is answered.
+    Pong,
     /// The connection ends: the last stream that is served, and the code.
     GoAway(u32, u32),
     /// It has ended.
@@ -103,6 +105,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         self.send(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()).await
     }
 
+    /// Asks whether the server lives (RFC 9113 section 6.7).
+    pub async fn ping(&mut self) -> io::Result<()> {
+        self.send(PING, 0, 0, &[0; 8]).await
+    }
+
     /// What the server says next; what is no news is answered and left out.
     pub async fn hear(&mut self) -> Said {
         let hearing = async {
@@ -136,7 +143,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
                 self.settings.extend(settings(&payload));
                 self.send(SETTINGS, ACK, 0, &[]).await.ok();
             }
-            PING if flags & ACK == 0 => {
+            PING if flags & ACK != 0 => return Some(Said::Pong),
+            PING => {
                 self.send(PING, ACK, 0, &payload).await.ok();
             }
             _ => {}

@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::time::{Duration, Instant};
+
 use http::Response;
-use trama_tests::frames::{Frames, PROTOCOL_ERROR, Said};
-use trama_tests::mesh::{Application, EXPLICIT, Mesh, Payload, Record, Speaks, until};
+use trama_tests::frames::{CANCEL, Frames, PROTOCOL_ERROR, Said};
+use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Record, Speaks, until};
 
 const INNER: &[u8] = b"0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: orders.shop\r\n\r\n";
 
@@ -202,4 +204,51 @@ async fn connect_is_refused_by_name() {
         (&"upgrade_refused".into(), &"orders.shop:80".into())
     );
     assert!(seen.all().is_empty());
+}
+
+#[tokio::test]
+async fn a_ping_keeps_its_connection_and_no_stream_on_which_nothing_moves() {
+    const IDLE: Duration = Duration::from_secs(2);
+    let application = Application::http(|request| async move {
+        if request.uri().path() == "/silent" {
+            std::future::pending::<()>().await;
+        }
+        Response::new(Payload::empty())
+    });
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves("shop/orders").plain().application(&application))
+        .pod("storefront", |p| p.config("timeouts: { streamIdle: 2s }"));
+    let mesh = mesh.start().await;
+    let mut frames = frames(&mesh).await;
+    let get =
+        |path| [(":method", "GET"), (":scheme", "http"), (":path", path), (":authority", "orders.shop")];
+    let began = Instant::now();
+    frames.head(1, &get("/silent"), true).await.unwrap();
+    // Nothing but PINGs, and each is answered: the stream ends in its time all the same.
+    let ended = loop {
+        frames.ping().await.unwrap();
+        match frames.hear().await {
+            Said::Pong => assert!(began.elapsed() < PATIENCE, "the stream is kept"),
+            said => break said,
+        }
+    };
+    assert_eq!(ended, Said::Reset(1, CANCEL));
+    assert!(began.elapsed() >= IDLE, "{:?}", began.elapsed());
+    let entry = mesh.pod("storefront").logged("/silent").await;
+    assert_eq!(entry["reason"], "stream_idle", "{entry}");
+    // The connection has no stream now, and is kept for longer than it would be in silence.
+    let alone = Instant::now();
+    while alone.elapsed() < 2 * IDLE {
+        frames.ping().await.unwrap();
+        while frames.hear().await != Said::Pong {}
+    }
+    frames.head(3, &get("/"), true).await.unwrap();
+    let answer = loop {
+        // One PING was still on its way when the stream ended.
+        match frames.hear().await {
+            Said::Pong => {}
+            said => break said,
+        }
+    };
+    assert_eq!(answer, Said::Head(3, 200));
 }
