@@ -13,7 +13,11 @@ use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{Request, Response};
 use http_body::Body as _;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     WaitsFor, Way,
@@ -64,6 +68,8 @@ pub(super) struct Life {
     written: Cell<u64>,
     /// Whether the connection has ended.
     pub(super) closed: Cell<bool>,
+    /// Its place in the pool, until then.
+    place: Cell<Option<Place>>,
 }
 
 impl Life {
@@ -73,6 +79,13 @@ impl Life {
 
     pub(super) fn write(&self) {
         self.written.set(self.written.get().wrapping_add(1));
+    }
+
+    /// Takes the connection's place, unless it has ended already.
+    fn hold(&self, place: &mut Option<Place>) {
+        if !self.closed.get() {
+            self.place.set(place.take());
+        }
     }
 
     /// What the connection's failure means to a request that was queued when so much had been written. If nothing has
@@ -353,8 +366,15 @@ async fn open(
     pinged: Option<Liveness>,
     place: &mut Option<Place>,
 ) -> Result<Connection, Failure> {
+    let deadline = Instant::now() + limits.connect_timeout;
     let (stream, open) = connect::dial(dial, limits.connect_timeout).await?;
-    let (sender, life) = handshake(stream, limits, pinged, (place.take(), open)).await?;
+    let (sender, life, beginning) = handshake(stream, limits, pinged, open).await?;
+    if pinged.is_some() {
+        let begun = timeout_at(deadline, beginning.spoken()).await;
+        let late = || Failure::before(Reason::ConnectTimeout).detail("the endpoint's sidecar says nothing");
+        begun.map_err(|_| late())??;
+    }
+    life.hold(place);
     let now = Instant::now();
     Ok(Connection {
         sender,
@@ -365,14 +385,38 @@ async fn open(
     })
 }
 
+/// What a peer has to say before anything is asked of it.
+struct Beginning {
+    first: oneshot::Receiver<()>,
+    end: Rc<Cell<Option<h2::Error>>>,
+}
+
+impl Beginning {
+    /// Waits until the peer has spoken. In TLS 1.3 our handshake is over before the peer has looked at our certificate (RFC
+    /// 8446 section 2): its SETTINGS, which a server sends unasked (RFC 9113 section 3.4), are its first word that it takes
+    /// it. What ends before that has failed, whatever it is that says so, and has been sent no request.
+    async fn spoken(self) -> Result<(), Failure> {
+        if self.first.await.is_ok() {
+            return Ok(());
+        }
+        let ended = || Failure::before(Reason::TlsFailed);
+        Err(match self.end.take().map(|error| (failure::http2(&error), error)) {
+            Some((refused, _)) if refused.reason == Reason::TlsFailed => refused,
+            Some((_, error)) => ended().detail(format_args!("the endpoint's sidecar broke off: {error}")),
+            None => ended().detail("the endpoint's sidecar closed before it spoke"),
+        })
+    }
+}
+
 /// `counted` says that the connection is open, as long as its socket is.
 async fn handshake(
     stream: BoxStream,
     limits: &UpstreamLimits,
     pinged: Option<Liveness>,
     counted: impl Sized + 'static,
-) -> Result<(SendRequest<Bytes>, Rc<Life>), Failure> {
+) -> Result<(SendRequest<Bytes>, Rc<Life>, Beginning), Failure> {
     let life = Rc::<Life>::default();
+    let (stream, first) = Written::new(stream, &life);
     let handshake = Builder::new()
         .initial_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
@@ -380,14 +424,18 @@ async fn handshake(
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(limits.send_buffer)
         .enable_push(false)
-        .handshake(Written::new(stream, &life))
+        .handshake(stream)
         .await;
-    let (sender, mut connection) = handshake.map_err(|e| Failure::before(Reason::ConnectFailed).detail(e))?;
+    // A sidecar that has refused us may have closed already: see `Beginning`.
+    let failed = if pinged.is_some() { Reason::TlsFailed } else { Reason::ConnectFailed };
+    let (sender, mut connection) = handshake.map_err(|e| Failure::before(failed).detail(e))?;
     let pings = connection.ping_pong();
     let driven = Driven { life: Rc::clone(&life), _counted: counted };
+    let beginning = Beginning { first, end: Rc::default() };
+    let end = Rc::clone(&beginning.end);
     let driver = tokio::task::spawn_local(async move {
-        // Its errors reach the requests that meet them.
-        connection.await.ok();
+        // Its errors reach the requests that meet them, or who waits for its beginning.
+        end.set(connection.await.err());
         drop(driven);
     });
     if let (Some(pings), Some(liveness)) = (pings, pinged) {
@@ -398,7 +446,7 @@ async fn handshake(
             driver.abort();
         });
     }
-    Ok((sender, life))
+    Ok((sender, life, beginning))
 }
 
 /// Says that the connection has ended, however it does.
@@ -410,6 +458,7 @@ struct Driven<C> {
 impl<C> Drop for Driven<C> {
     fn drop(&mut self) {
         self.life.closed.set(true);
+        drop(self.life.place.take());
     }
 }
 
@@ -438,7 +487,8 @@ mod tests {
         });
         let limits = UpstreamLimits::default();
         let pinged = pinged.then_some(limits.liveness);
-        handshake(Box::new(near), &limits, pinged, ()).await.unwrap()
+        let (sender, life, _) = handshake(Box::new(near), &limits, pinged, ()).await.unwrap();
+        (sender, life)
     }
 
     #[tokio::test(start_paused = true)]

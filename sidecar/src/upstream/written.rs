@@ -1,4 +1,5 @@
-//! Notes that a shared connection writes: a request that was queued since the last write has left nothing on the wire.
+//! Notes that a shared connection writes: a request that was queued since the last write has left nothing on the wire. And
+//! tells that its peer has begun to speak.
 
 use std::{
     io,
@@ -7,7 +8,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
 
 use super::http2::Life;
 
@@ -15,11 +19,14 @@ use super::http2::Life;
 pub(super) struct Written<S> {
     stream: S,
     life: Rc<Life>,
+    first: Option<oneshot::Sender<()>>,
 }
 
 impl<S> Written<S> {
-    pub(super) fn new(stream: S, life: &Rc<Life>) -> Self {
-        Self { stream, life: Rc::clone(life) }
+    /// The second value hears of the first bytes that are read, or fails when the stream ends before.
+    pub(super) fn new(stream: S, life: &Rc<Life>) -> (Self, oneshot::Receiver<()>) {
+        let (tell, told) = oneshot::channel();
+        (Self { stream, life: Rc::clone(life), first: Some(tell) }, told)
     }
 
     /// A write that failed counts too: under TLS a part of it may have left before.
@@ -37,7 +44,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Written<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before
+            && let Some(first) = self.first.take()
+        {
+            // Not everybody waits for it.
+            first.send(()).ok();
+        }
+        read
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTP/2 by the `h2` crate itself: interim answers, reset codes and GOAWAY are in our hands (hyper hides them).
 
 mod expect;
+mod leave;
 mod ping;
 mod pump;
 mod server;

@@ -17,6 +17,7 @@ use tokio::time::{Instant, Sleep};
 use super::{
     PumpEnd, ServerStream, Writes, data_frame_budget,
     expect::Expectation,
+    leave::Leave,
     ping::until_gone,
     pump,
     stream::{Streams, UnderWay},
@@ -48,7 +49,7 @@ const PENDING_RESETS: usize = 64;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves a connection until it ends. When `drain` is ready the peer gets GOAWAY, requests in flight are finished, and
-/// the connection closes. A peer with `liveness` is asked whether it lives.
+/// the connection closes; one that comes later may ask once. A peer with `liveness` is asked whether it lives.
 pub async fn serve<H: Handler>(
     io: impl Stream,
     limits: &HttpLimits,
@@ -66,8 +67,9 @@ pub async fn serve<H: Handler>(
         Ok(Err(error)) => return ServeEnd::Failed(error),
         Err(_) => return ServeEnd::Closed,
     };
-    let mut drain = pin!(drain);
-    let mut draining = false;
+    let drain = pin!(drain);
+    let mut leave = Leave::new(drain);
+    let mut asked = false;
     let mut quiet = Quiet::new(moved, limits.idle_timeout);
     let (streams, resets) = (Rc::new(Streams::default()), Rc::new(Resets::default()));
     let mut gone = pin!(until_gone(connection.ping_pong(), liveness, Rc::clone(&streams)));
@@ -78,8 +80,7 @@ pub async fn serve<H: Handler>(
             if gone.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            if !draining && drain.as_mut().poll(cx).is_ready() {
-                draining = true;
+            if leave.is_due(asked, cx) {
                 connection.graceful_shutdown();
             }
             if sent_away.is_none()
@@ -97,6 +98,7 @@ pub async fn serve<H: Handler>(
         });
         match turns.drive(accepted).await {
             Some(Ok((request, respond))) => {
+                asked = true;
                 let under_way = streams.begin(respond);
                 tokio::task::spawn_local(answer(Rc::clone(&handler), request, under_way, Rc::clone(&resets)));
             }
