@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod modules;
 #[cfg(test)]
+mod paths;
+#[cfg(test)]
 mod rules;
 mod sizes;
 

@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
-use proc_macro2::{TokenStream, TokenTree};
-use syn::visit::{self, Visit};
-
-use super::{Source, attributes, for_tests};
+use super::{Source, paths};
 
 /// `file` belongs to module `from` and names module `to`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,12 +21,11 @@ pub(super) fn imports(sources: &[Source], folder: &str, krate: &str) -> BTreeSet
     for source in sources {
         let module = module_path(&source.path, folder);
         let from = module.first().cloned().unwrap_or_else(|| "lib".to_owned());
-        let mut finder = Finder { krate, module, found: Vec::new() };
-        finder.visit_file(&source.syntax);
         let file = source.path.display().to_string();
-        for (to, line) in finder.found {
-            if to[0] != from {
-                found.insert(Import { from: from.clone(), to, file: file.clone(), line });
+        for named in paths::named(&source.syntax) {
+            let module = [&*module, &*named.within].concat();
+            if let Some(to) = leads_to(&named.path, krate, &module).filter(|to| to[0] != from) {
+                found.insert(Import { from: from.clone(), to, file: file.clone(), line: named.line });
             }
         }
     }
@@ -46,118 +42,25 @@ fn module_path(file: &Path, folder: &str) -> Vec<String> {
     segments.filter(|name| name != "mod" && name != "lib").collect()
 }
 
-struct Finder<'a> {
-    krate: &'a str,
-    module: Vec<String>,
-    found: Vec<(Vec<String>, usize)>,
-}
-
-impl Finder<'_> {
-    /// Notes a path if it leads out of our module: through `crate`, the crate's own name or `super`s.
-    fn note(&mut self, path: &[String], line: usize) {
-        let Some(first) = path.first() else { return };
-        let rest = if first == "crate" || first == self.krate {
-            path[1..].to_vec()
-        } else {
-            let ups = path.iter().take_while(|segment| *segment == "super").count();
-            if ups == 0 {
-                return;
-            }
-            let stay = self.module.len().saturating_sub(ups);
-            self.module[..stay].iter().chain(&path[ups..]).cloned().collect()
-        };
-        let lower = |segment: &String| segment.starts_with(|letter: char| letter.is_lowercase());
-        if rest.first().is_some_and(lower) {
-            let modules = rest.into_iter().take(2).enumerate();
-            self.found
-                .push((modules.filter(|(at, name)| *at == 0 || lower(name)).map(|(_, n)| n).collect(), line));
+/// The module that a path in `module` leads to, if it leads there by `crate`, the crate's own name or `super`s.
+fn leads_to(path: &[String], krate: &str, module: &[String]) -> Option<Vec<String>> {
+    let first = path.first()?;
+    let rest = if first == "crate" || first == krate {
+        path[1..].to_vec()
+    } else {
+        let ups = path.iter().take_while(|segment| *segment == "super").count();
+        if ups == 0 {
+            return None;
         }
+        let stay = module.len().saturating_sub(ups);
+        module[..stay].iter().chain(&path[ups..]).cloned().collect()
+    };
+    let lower = |segment: &String| segment.starts_with(|letter: char| letter.is_lowercase());
+    if !rest.first().is_some_and(lower) {
+        return None;
     }
-
-    fn note_tree(&mut self, tree: &syn::UseTree, path: &mut Vec<String>) {
-        match tree {
-            syn::UseTree::Path(inner) => {
-                path.push(inner.ident.to_string());
-                self.note_tree(&inner.tree, path);
-                path.pop();
-            }
-            syn::UseTree::Name(name) => self.note_leaf(&name.ident, path),
-            syn::UseTree::Rename(rename) => self.note_leaf(&rename.ident, path),
-            syn::UseTree::Glob(glob) => self.note(path, glob.star_token.spans[0].start().line),
-            syn::UseTree::Group(group) => group.items.iter().for_each(|item| self.note_tree(item, path)),
-        }
-    }
-
-    fn note_leaf(&mut self, ident: &syn::Ident, path: &mut Vec<String>) {
-        path.push(ident.to_string());
-        self.note(path, ident.span().start().line);
-        path.pop();
-    }
-
-    /// Paths within a macro's tokens, which are not parsed.
-    fn note_tokens(&mut self, tokens: TokenStream) {
-        let mut path: Vec<String> = Vec::new();
-        let mut line = 0;
-        for tree in tokens {
-            match tree {
-                TokenTree::Ident(ident) => {
-                    // Two words without `::` between them are two paths.
-                    if path.last().is_some_and(|last| last != "::") {
-                        self.note_spelled(&mut path, line);
-                    }
-                    line = ident.span().start().line;
-                    path.push(ident.to_string());
-                }
-                TokenTree::Punct(punct) if punct.as_char() == ':' => {
-                    if path.last().is_some_and(|last| last != "::") {
-                        path.push("::".to_owned());
-                    }
-                }
-                TokenTree::Group(group) => {
-                    self.note_spelled(&mut path, line);
-                    self.note_tokens(group.stream());
-                }
-                _ => self.note_spelled(&mut path, line),
-            }
-        }
-        self.note_spelled(&mut path, line);
-    }
-
-    fn note_spelled(&mut self, path: &mut Vec<String>, line: usize) {
-        path.retain(|segment| segment != "::");
-        self.note(path, line);
-        path.clear();
-    }
-}
-
-impl<'ast> Visit<'ast> for Finder<'_> {
-    fn visit_item(&mut self, item: &'ast syn::Item) {
-        if !for_tests(attributes(item)) {
-            visit::visit_item(self, item);
-        }
-    }
-
-    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
-        self.module.push(module.ident.to_string());
-        visit::visit_item_mod(self, module);
-        self.module.pop();
-    }
-
-    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        self.note_tree(&item.tree, &mut Vec::new());
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments: Vec<String> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
-        let line = path.segments.first().map_or(0, |segment| segment.ident.span().start().line);
-        self.note(&segments, line);
-        visit::visit_path(self, path);
-    }
-
-    fn visit_macro(&mut self, invocation: &'ast syn::Macro) {
-        self.note_tokens(invocation.tokens.clone());
-        visit::visit_macro(self, invocation);
-    }
+    let modules = rest.into_iter().take(2).enumerate();
+    Some(modules.filter(|(at, name)| *at == 0 || lower(name)).map(|(_, name)| name).collect())
 }
 
 #[cfg(test)]
