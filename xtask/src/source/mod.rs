@@ -2,6 +2,8 @@
 //! are tests here, so `cargo xtask test dependencies` judges them.
 
 #[cfg(test)]
+mod locks;
+#[cfg(test)]
 mod modules;
 #[cfg(test)]
 mod paths;
