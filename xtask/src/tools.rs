@@ -51,8 +51,12 @@ impl Tool {
 
 /// Makes sure that every tool is there, installing what can be installed, with its progress on the terminal.
 pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
-    let path = search_path()?;
-    let missing: Vec<Tool> = tools.iter().copied().filter(|tool| !is_there(*tool, &path)).collect();
+    let may_install_packages = may_install(is_root(), &std::env::var_os("PATH").unwrap_or_default());
+    provide(tools, &search_path()?, may_install_packages)
+}
+
+fn provide(tools: &[Tool], path: &OsString, may_install_packages: bool) -> Result<()> {
+    let missing: Vec<Tool> = tools.iter().copied().filter(|tool| !is_there(*tool, path)).collect();
     let mut packages = Vec::new();
     for tool in &missing {
         match tool.source {
@@ -60,7 +64,11 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
             Source::Debian { package } => packages.push(package),
         }
     }
-    if packages.is_empty() { Ok(()) } else { install_packages(&missing, &packages) }
+    match &*packages {
+        [] => Ok(()),
+        packages if may_install_packages => install_packages(packages),
+        packages => Err(how_to_install(&missing, packages)),
+    }
 }
 
 /// A tool with arguments, by its full path; `ensure` has seen to it that it is there.
@@ -87,17 +95,22 @@ fn install_crate(name: &str, version: &str) -> Result<()> {
     process::loud(&mut command)
 }
 
-fn install_packages(missing: &[Tool], packages: &[&str]) -> Result<()> {
-    let install = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
-    if !is_root() || find("apt-get", &std::env::var_os("PATH").unwrap_or_default()).is_none() {
-        let programs = missing.iter().map(|tool| tool.program).collect::<Vec<_>>().join(", ");
-        return Err(Error::Missing { programs, remedy: format!("sudo {install}") });
-    }
+fn install_packages(packages: &[&str]) -> Result<()> {
     eprintln!("installing {} by apt-get", packages.join(" "));
     apt_get(&["update", "-q"])?;
     let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
     arguments.extend(packages);
     apt_get(&arguments)
+}
+
+fn may_install(root: bool, path: &OsString) -> bool {
+    root && find("apt-get", path).is_some()
+}
+
+fn how_to_install(missing: &[Tool], packages: &[&str]) -> Error {
+    let programs = missing.iter().map(|tool| tool.program).collect::<Vec<_>>().join(", ");
+    let remedy = format!("sudo apt-get install -y --no-install-recommends {}", packages.join(" "));
+    Error::Missing { programs, remedy }
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {
@@ -173,6 +186,16 @@ mod tests {
         assert!(!is_there(Tool::from_crate("cargo-fake", "1.2.4"), &path));
         assert!(!is_there(Tool::from_crate("cargo-other", "1.2.3"), &path));
         std::fs::remove_dir_all(&bin).unwrap();
+    }
+
+    /// With an empty PATH nothing is there, apt-get neither: not even root may install, and is told what to type.
+    #[test]
+    fn what_is_missing_and_cannot_be_installed_is_an_error_that_says_how() {
+        let nowhere = OsString::new();
+        assert!(!may_install(true, &nowhere));
+        let error = provide(&[NFT, UNSHARE], &nowhere, false).unwrap_err().to_string();
+        let remedy = "sudo apt-get install -y --no-install-recommends nftables util-linux";
+        assert_eq!(error, format!("these programs are missing: nft, unshare. Install them with: {remedy}"));
     }
 
     #[test]
