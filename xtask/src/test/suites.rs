@@ -107,7 +107,7 @@ pub(crate) const SUITES: &[Suite] = &[
     },
     Suite {
         name: "golden",
-        about: "the wire's contract: ports, ALPN, SNI, span parents, labels",
+        about: "the contract: defaults, ports, ALPN, SNI, span parents, labels",
         needs: &[],
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "golden_*"])],
     },
