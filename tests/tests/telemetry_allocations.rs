@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, Method};
+use tokio::runtime::{self, Runtime};
 use trama_sidecar::{
     config::snapshot::{Revision, TelemetrySettings},
     telemetry::{Direction, LogOutput, Protocol, Record, Security, Telemetry, TelemetryConfig, TelemetryHub},
@@ -44,9 +45,27 @@ static ALLOCATOR: Counting = Counting;
 
 const SETTINGS: TelemetrySettings = TelemetrySettings { sampling: 1e-12, access_log: true };
 
+/// Every way in which a request comes: from the application, to it in plain text, from another sidecar.
+const HOPS: [(Direction, Security); 3] = [
+    (Direction::Outbound, Security::Plain),
+    (Direction::Inbound, Security::Plain),
+    (Direction::Inbound, Security::MutualTls),
+];
+
 fn worker() -> Telemetry {
     let config = TelemetryConfig { access_log: LogOutput::None, ..TelemetryConfig::default() };
     TelemetryHub::start(config).unwrap().worker()
+}
+
+/// One that has somebody to send spans to. Nothing is sent: the runtime is entered and never run.
+fn exporting() -> (Runtime, Telemetry) {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let otlp_endpoint = Some("http://127.0.0.1:1".to_owned());
+    let config = TelemetryConfig { access_log: LogOutput::None, otlp_endpoint, ..TelemetryConfig::default() };
+    let entered = runtime.enter();
+    let worker = TelemetryHub::start(config).unwrap().worker();
+    drop(entered);
+    (runtime, worker)
 }
 
 fn allocations(what: impl FnOnce()) -> u64 {
@@ -55,16 +74,26 @@ fn allocations(what: impl FnOnce()) -> u64 {
     ALLOCATIONS.get() - before
 }
 
-fn traced(worker: &Telemetry, flags: Option<&str>) -> u64 {
+fn headers(flags: Option<&str>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("accept", HeaderValue::from_static("*/*"));
     if let Some(flags) = flags {
         let value = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-{flags}");
         headers.insert("traceparent", value.try_into().unwrap());
     }
-    allocations(|| {
-        worker.trace(Direction::Outbound, Security::Plain, &mut headers, &SETTINGS);
-    })
+    headers
+}
+
+/// What is allocated for a request's trace: when it comes, when it is tried again, and at its end.
+fn traced(worker: &Telemetry, (direction, security): (Direction, Security), flags: Option<&str>) -> [u64; 3] {
+    let (mut headers, mut record) = (headers(flags), Record { direction, security, ..record() });
+    let came = allocations(|| {
+        record.trace = worker.trace(direction, security, &mut headers, &SETTINGS);
+    });
+    let again = allocations(|| {
+        record.trace = record.trace.map(|trace| worker.retrace(trace, &mut headers));
+    });
+    [came, again, allocations(|| worker.finish(record, &SETTINGS))]
 }
 
 fn record() -> Record {
@@ -101,10 +130,15 @@ fn record() -> Record {
 
 #[test]
 fn a_trace_that_is_not_kept_allocates_nothing() {
-    let worker = worker();
-    assert_eq!(traced(&worker, Some("00")), 0, "continued");
-    assert_eq!(traced(&worker, None), 0, "absent");
-    assert!(traced(&worker, Some("01")) > 0, "a kept one writes a header, or this test does not count");
+    let (_runtime, worker) = exporting();
+    for hop in HOPS {
+        // The first of its labels makes their series.
+        traced(&worker, hop, None);
+        assert_eq!(traced(&worker, hop, Some("00")), [0; 3], "continued: {hop:?}");
+        assert_eq!(traced(&worker, hop, None), [0; 3], "absent: {hop:?}");
+        let kept = traced(&worker, hop, Some("01"));
+        assert!(kept.iter().all(|&n| n > 0), "a kept one writes headers and a span: {kept:?} of {hop:?}");
+    }
 }
 
 #[test]
