@@ -44,7 +44,10 @@ pub(crate) const SUITES: &[Suite] = &[
         name: "format",
         about: "rustfmt has nothing to change",
         needs: &[],
-        steps: &[Step::Check(&["fmt", "--all", "--check"])],
+        steps: &[
+            Step::Check(&["fmt", "--all", "--check"]),
+            Step::Check(&["fmt", "--manifest-path", FUZZ, "--check"]),
+        ],
     },
     Suite {
         name: "lints",
