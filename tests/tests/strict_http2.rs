@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::Response;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use trama_tests::frames::{CANCEL, Frames, PROTOCOL_ERROR, Said};
 use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Record, Speaks, until};
 
@@ -191,6 +191,48 @@ async fn an_answer_of_more_fields_than_are_allowed_is_none() {
         let entry = mesh.pod("storefront").logged("/21").await;
         assert!(entry["detail"].as_str().unwrap().contains("limits.headerCount"), "{entry}");
     }
+}
+
+fn trailers(count: usize) -> Option<HeaderMap> {
+    // Of one name: each counts.
+    let field = (HeaderName::from_static("x-many"), HeaderValue::from_static("1"));
+    Some(std::iter::repeat_n(field, count).collect())
+}
+
+#[tokio::test]
+async fn trailers_of_more_fields_than_are_allowed_are_refused() {
+    let (mesh, seen) = limited(TWENTY_FIELDS).await;
+    let mut client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+    for (count, status) in [(20, 200), (21, 431)] {
+        let request = client.request("POST", &format!("/{count}"));
+        let request = request.body(Payload::with_trailers("an order", trailers(count))).unwrap();
+        assert_eq!(client.call(request).await.unwrap().status.as_u16(), status, "{count} trailers");
+    }
+    let entry = mesh.pod("storefront").logged("/21").await;
+    assert_eq!((&entry["reason"], &entry["status"]), (&"headers_too_large".into(), &431.into()), "{entry}");
+    assert_eq!((seen.of("/20").len(), seen.of("/21").len()), (1, 0));
+}
+
+/// Its head has been passed on by then, so the stream breaks off, and never looks whole.
+#[tokio::test]
+async fn an_answer_with_trailers_of_more_fields_than_are_allowed_breaks_off() {
+    let application = Application::http(|request| async move {
+        let count = request.uri().path()[1..].parse().unwrap();
+        Response::new(Payload::with_trailers("an answer", trailers(count)))
+    });
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves("shop/orders").plain().application(&application))
+        .pod("storefront", |p| p.config(TWENTY_FIELDS))
+        .policy(|p| p.protocol("shop/orders", "HTTP2"))
+        .start()
+        .await;
+    let mut client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+    let whole = client.get("/20").await;
+    assert_eq!(whole.trailers.map(|trailers| trailers.len()), Some(20));
+    let request = client.request("GET", "/21").body(Payload::empty()).unwrap();
+    assert!(client.call(request).await.is_err(), "an answer with 21 trailers is whole");
+    let entry = mesh.pod("storefront").logged("/21").await;
+    assert_eq!(entry["reason"], "upstream_malformed", "{entry}");
 }
 
 #[tokio::test]

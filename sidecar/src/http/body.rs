@@ -57,13 +57,23 @@ pub trait Observer {
     fn on_end(&mut self, end: End, error: Option<&BodyError>);
 }
 
+/// How many fields the trailers of an HTTP/2 message may have, and what it fails as if they have more. The codec limits
+/// their bytes alone; the trailers of HTTP/1 are limited where they are read.
+#[derive(Clone, Copy, Debug)]
+pub struct TrailerLimit {
+    /// So many are let through.
+    pub fields: usize,
+    /// The name of the failure.
+    pub exceeded: Reason,
+}
+
 type Dyn = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>;
 
 enum Kind {
     Empty,
     Full(Bytes),
     Http1(hyper::body::Incoming),
-    Http2(h2::RecvStream),
+    Http2(h2::RecvStream, TrailerLimit),
     Dyn(Dyn),
 }
 
@@ -97,8 +107,8 @@ impl Body {
     }
 
     /// A body that arrives on an HTTP/2 stream.
-    pub fn http2(stream: h2::RecvStream) -> Self {
-        let kind = if stream.is_end_stream() { Kind::Empty } else { Kind::Http2(stream) };
+    pub fn http2(stream: h2::RecvStream, trailers: TrailerLimit) -> Self {
+        let kind = if stream.is_end_stream() { Kind::Empty } else { Kind::Http2(stream, trailers) };
         Self { kind, observer: None, held: SmallVec::new() }
     }
 
@@ -140,7 +150,7 @@ impl Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Kind::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
-            Kind::Http2(stream) => poll_http2(stream, cx),
+            Kind::Http2(stream, trailers) => poll_http2(stream, *trailers, cx),
             Kind::Dyn(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -148,6 +158,7 @@ impl Body {
 
 fn poll_http2(
     stream: &mut h2::RecvStream,
+    limit: TrailerLimit,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
     match ready!(stream.poll_data(cx)) {
@@ -158,6 +169,9 @@ fn poll_http2(
         }
         Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
         None => match ready!(stream.poll_trailers(cx)) {
+            Ok(Some(trailers)) if trailers.len() > limit.fields => {
+                Poll::Ready(Some(Err(BodyError::Own(limit.exceeded))))
+            }
             Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
             Ok(None) => Poll::Ready(None),
             Err(error) => Poll::Ready(Some(Err(error.into()))),
@@ -197,7 +211,7 @@ impl HttpBody for Body {
             Kind::Empty => true,
             Kind::Full(_) => false,
             Kind::Http1(incoming) => incoming.is_end_stream(),
-            Kind::Http2(stream) => stream.is_end_stream(),
+            Kind::Http2(stream, _) => stream.is_end_stream(),
             Kind::Dyn(body) => body.is_end_stream(),
         }
     }
@@ -207,7 +221,7 @@ impl HttpBody for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Http1(incoming) => incoming.size_hint(),
-            Kind::Http2(_) => SizeHint::default(),
+            Kind::Http2(..) => SizeHint::default(),
             Kind::Dyn(body) => body.size_hint(),
         }
     }
@@ -226,7 +240,7 @@ impl fmt::Debug for Body {
             Kind::Empty => "empty",
             Kind::Full(_) => "full",
             Kind::Http1(_) => "http1",
-            Kind::Http2(_) => "http2",
+            Kind::Http2(..) => "http2",
             Kind::Dyn(_) => "dyn",
         };
         f.debug_tuple("Body").field(&kind).finish()

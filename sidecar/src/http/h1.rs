@@ -113,6 +113,7 @@ fn guard_limits(limits: &HttpLimits) -> guard::Limits {
         request_line: limits.request_line_bytes.min(limits.head_bytes),
         field_line: guard::Limits::default().field_line.min(limits.head_bytes),
         fields: limits.header_count,
+        trailer_fields: guard::Limits::default().trailer_fields.min(limits.header_count),
         ..guard::Limits::default()
     }
 }

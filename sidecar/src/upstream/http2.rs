@@ -32,7 +32,7 @@ use super::{
 use crate::{
     error::{Failure, Reached, Reason},
     http::{
-        body::{Body, BodyError, End, Held},
+        body::{Body, BodyError, End, Held, TrailerLimit},
         h2::{PumpEnd, data_frame_budget, pump},
         interim::Interim,
         io::Liveness,
@@ -230,7 +230,8 @@ pub(super) async fn send(
                     format_args!("the answer has {} fields (limits.headerCount)", response.headers().len());
                 return Err(Failure::after(Reason::UpstreamMalformed).detail(what));
             }
-            Ok(response.map(|stream| Body::http2(stream).holding(Rc::new(stream_held))))
+            let trailers = TrailerLimit { fields: most, exceeded: Reason::UpstreamMalformed };
+            Ok(response.map(|stream| Body::http2(stream, trailers).holding(Rc::new(stream_held))))
         }
         Err(error) => {
             let broken = stream_held.broken_body().await;

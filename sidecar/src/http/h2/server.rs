@@ -27,7 +27,7 @@ use crate::{
     error::Reason as Named,
     http::{
         Abort, Answer, Handler, HttpLimits,
-        body::Body,
+        body::{Body, TrailerLimit},
         interim::Interim,
         io::{Liveness, Quiet, Stream, Watched},
     },
@@ -74,6 +74,7 @@ pub async fn serve<H: Handler>(
     let (streams, resets) = (Rc::new(Streams::default()), Rc::new(Resets::default()));
     let mut gone = pin!(until_gone(connection.ping_pong(), liveness, Rc::clone(&streams)));
     let mut sent_away: Option<Pin<Box<Sleep>>> = None;
+    let trailers = TrailerLimit { fields: limits.header_count, exceeded: Named::HeadersTooLarge };
     loop {
         let accepted = poll_fn(|cx| {
             // Its streams break off with the connection, as when it closes.
@@ -100,7 +101,8 @@ pub async fn serve<H: Handler>(
             Some(Ok((request, respond))) => {
                 asked = true;
                 let under_way = streams.begin(respond);
-                tokio::task::spawn_local(answer(Rc::clone(&handler), request, under_way, Rc::clone(&resets)));
+                let answer = answer(Rc::clone(&handler), request, trailers, under_way, Rc::clone(&resets));
+                tokio::task::spawn_local(answer);
             }
             Some(Err(error)) => return ServeEnd::Failed(error),
             None => return ServeEnd::Closed,
@@ -140,11 +142,12 @@ fn builder(limits: &HttpLimits) -> Builder {
 async fn answer<H: Handler>(
     handler: Rc<H>,
     request: Request<h2::RecvStream>,
+    trailers: TrailerLimit,
     under_way: UnderWay,
     resets: Rc<Resets>,
 ) {
     let stream = &under_way.stream;
-    let mut answering = pin!(Some(respond(Rc::clone(&handler), request, stream, &resets)));
+    let mut answering = pin!(Some(respond(Rc::clone(&handler), request, trailers, stream, &resets)));
     let is_idle = poll_fn(|cx| match answering.as_mut().as_pin_mut() {
         Some(_) if stream.is_idle(cx) => Poll::Ready(true),
         Some(answering) => answering.poll(cx).map(|()| false),
@@ -160,12 +163,13 @@ async fn answer<H: Handler>(
 async fn respond<H: Handler>(
     handler: Rc<H>,
     request: Request<h2::RecvStream>,
+    trailers: TrailerLimit,
     stream: &Rc<ServerStream>,
     resets: &Resets,
 ) {
     let bodiless = request.method() == Method::HEAD;
     let expectation = Expectation::of(&request, stream);
-    let request = request.map(|body| watched(body, stream));
+    let request = request.map(|body| watched(body, stream, trailers));
     let request = match &expectation {
         Some(expectation) => request.map(|body| expectation.of_body(body)),
         None => request,
@@ -191,8 +195,8 @@ async fn respond<H: Handler>(
 }
 
 /// A request's body. What is read of it keeps its stream alive.
-fn watched(body: h2::RecvStream, stream: &Rc<ServerStream>) -> Body {
-    let body = Body::http2(body);
+fn watched(body: h2::RecvStream, stream: &Rc<ServerStream>, trailers: TrailerLimit) -> Body {
+    let body = Body::http2(body, trailers);
     if body.is_end_stream() { body } else { body.holding(Rc::clone(stream) as _) }
 }
 
