@@ -1,8 +1,10 @@
 //! How a sidecar that ends says so on the wire, whoever asked it to: GOAWAY on HTTP/2, `connection: close` on HTTP/1.1.
+//! And what it does where an application says GOAWAY.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::process::Command;
+use std::time::Instant;
 
 use http::Response;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -11,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use trama_tests::frames::{ANY_STREAM, Frames, NO_ERROR, Said};
-use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Pod, Where};
+use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Pod, Speaks, Where};
 use trama_tests::{process, programs, tls};
 
 /// A mesh of one pod as a process: its application, which answers `/slow` when it may and counts what has come.
@@ -138,4 +140,71 @@ async fn an_inbound_drain_sends_callers_away_and_nobody_else() {
     assert_eq!(inside.hear().await, Said::GoAway(5, NO_ERROR));
     assert_eq!(inside.hear().await, Said::End);
     assert_eq!(mesh.pod_mut("orders").process().wait(PATIENCE).unwrap().code(), Some(0));
+}
+
+/// An HTTP/2 application that answers `/held` when it may, and after `/leave` takes no more streams on that connection.
+/// Counts its connections and what is held.
+fn leaving() -> (Application, watch::Sender<bool>, watch::Receiver<(u32, u32)>) {
+    let ((go_on, may), (come, coming)) = (watch::channel(false), watch::channel((0, 0)));
+    let application = Application::raw(move |stream| {
+        let (may, come) = (may.clone(), come.clone());
+        async move {
+            come.send_modify(|(connections, _)| *connections += 1);
+            let mut server = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = server.accept().await {
+                let (path, mut may) = (request.uri().path().to_owned(), may.clone());
+                if path == "/leave" {
+                    server.graceful_shutdown();
+                }
+                if path == "/held" {
+                    come.send_modify(|(_, held)| *held += 1);
+                }
+                tokio::spawn(async move {
+                    if path == "/held" {
+                        may.wait_for(|may| *may).await.unwrap();
+                    }
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
+                    body.send_data("done".into(), true).unwrap();
+                });
+            }
+        }
+    });
+    (application, go_on, coming)
+}
+
+#[tokio::test]
+async fn an_application_that_says_goaway_keeps_its_streams_and_gets_the_next_on_another_connection() {
+    for meshed in [true, false] {
+        let (application, go_on, mut coming) = leaving();
+        let mesh = Mesh::builder()
+            .pod("orders", |p| {
+                let p = p.serves("shop/orders").application(&application);
+                if meshed { p } else { p.plain() }
+            })
+            .pod("storefront", |p| p)
+            .policy(|p| {
+                p.protocol("shop/orders", "HTTP2");
+                p.route("shop/orders", "retry: { attempts: 0 }");
+            });
+        let mesh = mesh.start().await;
+        let client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+        let call = |path: &'static str| {
+            let mut client = client.share();
+            tokio::spawn(async move { client.call("GET", path, Payload::empty()).await.unwrap() })
+        };
+        let held = call("/held");
+        timeout(PATIENCE, coming.wait_for(|(_, held)| *held == 1)).await.unwrap().unwrap();
+        assert_eq!(call("/leave").await.unwrap().status.as_u16(), 200, "meshed: {meshed}");
+        let deadline = Instant::now() + PATIENCE;
+        while coming.borrow().0 == 1 {
+            assert!(Instant::now() < deadline, "meshed: {meshed}: no other connection");
+            let answer = call("/next").await.unwrap();
+            assert_eq!((answer.status.as_u16(), answer.reason()), (200, ""), "meshed: {meshed}");
+        }
+        assert!(!held.is_finished(), "meshed: {meshed}");
+        go_on.send(true).unwrap();
+        assert_eq!(&held.await.unwrap().body[..], b"done", "meshed: {meshed}");
+        assert_eq!(call("/last").await.unwrap().status.as_u16(), 200, "meshed: {meshed}");
+        assert_eq!(*coming.borrow(), (2, 1), "meshed: {meshed}");
+    }
 }

@@ -191,7 +191,7 @@ async fn find(pool: &Rc<RefCell<Http1Pool>>, way: &Way<'_>) -> Result<Rc<Connect
         if let Some(connection) = pool.borrow_mut().ready() {
             return Look::Found(Ok(connection));
         }
-        places.place(way, places.open() == 0).map_or(Look::Full, |place| Look::Found(Err(place)))
+        places.place(way, 0).map_or(Look::Full, |place| Look::Found(Err(place)))
     };
     match places.find(way, way.limits().connect_timeout, look).await? {
         Ok(connection) => Ok(connection),

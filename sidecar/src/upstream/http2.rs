@@ -6,7 +6,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -50,9 +50,10 @@ pub(super) struct Http2Pool {
 /// One connection, shared by its streams.
 struct Connection {
     sender: SendRequest<Bytes>,
+    made: Instant,
     age: Age,
     last_used: Cell<Instant>,
-    /// It let a request's time pass in silence.
+    /// It let a request's time pass in silence, or its peer takes no more streams.
     retired: Cell<bool>,
     life: Rc<Life>,
 }
@@ -115,11 +116,26 @@ impl Connection {
     fn is_usable(&self) -> bool {
         !self.life.closed.get() && !self.retired.get()
     }
+
+    /// Why it takes no more streams, though those it has may go on: the peer has said GOAWAY, or it is breaking. Nothing
+    /// tells when it comes to that.
+    fn refusal(&self) -> Option<h2::Error> {
+        // Ready always: only a handle that has a stream in the queue waits.
+        match self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Err(error)) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 impl Http2Pool {
     /// Closes what idled or aged; says whether anything is left.
     pub(super) fn sweep(&mut self, now: Instant, limits: &UpstreamLimits) -> bool {
+        // Who waits for a stream of such a connection would wait for those that it has.
+        for connection in self.connections.iter().filter(|c| c.is_usable() && c.refusal().is_some()) {
+            connection.retired.set(true);
+            self.places.call_next();
+        }
         self.connections.retain(|c| {
             if c.life.active.get() > 0 {
                 c.last_used.set(now);
@@ -191,25 +207,11 @@ pub(super) async fn send(
     request: Request<Body>,
     interim: &Interim,
 ) -> Result<Response<Body>, Failure> {
-    let pooled = pool.borrow().checkout(Instant::now());
-    let connection = match pooled {
-        Some(connection) => connection,
-        // Boxed: most requests find a connection.
-        None => match Box::pin(find(pool, way)).await {
-            Ok(connection) => connection,
-            Err(failure) => return Err(failure),
-        },
-    };
+    let connection = ready(pool, way).await?;
     let mut stream_held = StreamHeld::on(&connection, &pool.borrow().places);
     let heard = connection.life.heard.get();
     let Sent { connection, .. } = way.sent.get_or_init(|| Sent { connection, heard });
     let mut sender = connection.sender.clone();
-    // An error says that the connection is going.
-    if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
-        let mut failure = failure::http2(&error);
-        failure.reached = Reached::No;
-        return Err(failure);
-    }
     let (head, body) = request.into_parts();
     let ends = body.is_end_stream();
     way.waits_for.set(WaitsFor::Answer);
@@ -238,6 +240,30 @@ pub(super) async fn send(
             Err(broken
                 .as_ref()
                 .map_or_else(|| connection.life.judge(failure::http2(&error), written), failure::body))
+        }
+    }
+}
+
+/// A connection that takes another stream. One that does not is left, as often as it takes: nothing was sent on it. Only
+/// what was opened for this request, and says no at once, ends the search.
+async fn ready(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
+    let began = Instant::now();
+    loop {
+        let pooled = pool.borrow().checkout(Instant::now());
+        let connection = match pooled {
+            Some(connection) => connection,
+            // Boxed: most requests find a connection.
+            None => Box::pin(find(pool, way)).await?,
+        };
+        let Some(error) = connection.refusal() else { return Ok(connection) };
+        connection.retired.set(true);
+        let pool = pool.borrow();
+        pool.places.call_next();
+        let mut failure = failure::http2(&error);
+        // A next one would refuse our certificate as well.
+        if connection.made >= began || failure.reason == Reason::TlsFailed {
+            failure.reached = Reached::No;
+            return Err(failure);
         }
     }
 }
@@ -325,10 +351,9 @@ fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
     if let Some(connection) = found.roomy(now) {
         return Look::Found(connection);
     }
-    // One that takes no more requests keeps its place until it is closed: nothing is opened beside it as the first.
     found.connections.retain(|c| !c.retired.get() || c.life.active.get() > 0);
-    let first = found.places.open() == 0;
-    let place = if found.connecting { None } else { found.places.place(way, first) };
+    let leaving = found.connections.iter().filter(|c| c.retired.get() && !c.life.closed.get()).count();
+    let place = if found.connecting { None } else { found.places.place(way, leaving) };
     let opening = place.is_some();
     if let Some(place) = place {
         found.connecting = true;
@@ -379,6 +404,7 @@ async fn open(
     let now = Instant::now();
     Ok(Connection {
         sender,
+        made: now,
         age: Age::from(now, limits.max_age, fastrand::f64()),
         last_used: Cell::new(now),
         retired: Cell::new(false),
@@ -505,7 +531,8 @@ mod tests {
                     life.active.set(active);
                     let (age, last_used) = (Age::from(now, end, 0.0), Cell::new(now));
                     let retired = Cell::new(false);
-                    pool.connections.push(Rc::new(Connection { sender, age, last_used, retired, life }));
+                    let connection = Connection { sender, made: now, age, last_used, retired, life };
+                    pool.connections.push(Rc::new(connection));
                 }
                 let spare = |after| pool.spare(now + after).map(|c| c.life.active.get());
                 assert_eq!(spare(Duration::ZERO), Some(80));

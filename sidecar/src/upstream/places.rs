@@ -49,12 +49,15 @@ impl Places {
         self.line.borrow().len()
     }
 
-    /// A place for one more connection. `first`: the pool has none.
-    pub(super) fn place(self: &Rc<Self>, way: &Way<'_>, first: bool) -> Option<Place> {
-        if self.open.get() >= way.limits().connections_per_endpoint {
+    /// A place for one more connection. `leaving`: so many of the open ones take no more requests. They bar none that does,
+    /// or a single long stream would, and as many as the limit may be left open.
+    pub(super) fn place(self: &Rc<Self>, way: &Way<'_>, leaving: usize) -> Option<Place> {
+        let limit = way.limits().connections_per_endpoint;
+        let taking = self.open.get() - leaving;
+        if taking >= limit || self.open.get() >= 2 * limit {
             return None;
         }
-        let counted = way.count_connection(first).ok()?;
+        let counted = way.count_connection(taking == 0).ok()?;
         self.open.set(self.open.get() + 1);
         Some(Place { places: Rc::clone(self), silent: false, _counted: counted })
     }

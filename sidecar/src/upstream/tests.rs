@@ -31,6 +31,7 @@ struct Peer {
     open: Cell<u32>,
     holding: Cell<u32>,
     answer: Notify,
+    leave: Notify,
     kill: Notify,
 }
 
@@ -80,6 +81,8 @@ impl Peer {
                     self.holding.set(self.holding.get() - 1);
                     respond.send_response(Response::new(()), true).unwrap();
                 },
+                // GOAWAY; the streams that it has are finished.
+                () = self.leave.notified() => server.graceful_shutdown(),
                 () = self.kill.notified() => return,
             }
         }
@@ -459,6 +462,90 @@ async fn a_slow_peer_that_answers_others_meanwhile_keeps_its_connection() {
         refused(late.await.unwrap(), Reason::BackendRequestTimeout, "500ms");
         world.get("/", None).await.unwrap();
         assert_eq!(world.peer.accepted.get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_says_goaway_finishes_what_it_has_and_gets_the_rest_on_another_connection() {
+    for limits in [patient(), UpstreamLimits { connections_per_endpoint: 1, ..patient() }] {
+        in_both(limits, async |world| {
+            if !world.http2 {
+                return;
+            }
+            for world in [world.clone(), World::new(true, limits).await.limited(1, 9)] {
+                let held = world.hold(1).await;
+                world.peer.leave.notify_waiters();
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while world.peer.accepted.get() == 1 {
+                    assert!(Instant::now() < deadline, "no other connection is opened");
+                    world.get("/", None).await.unwrap();
+                }
+                world.get("/", None).await.unwrap();
+                assert_eq!((world.peer.accepted.get(), world.upstream.open_connections()), (2, 2));
+                world.peer.answer.notify_waiters();
+                for held in held {
+                    held.await.unwrap().unwrap();
+                }
+                until("the first one closes", || world.upstream.open_connections() == 1).await;
+                world.get("/", None).await.unwrap();
+                assert_eq!(world.peer.accepted.get(), 2);
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_stream_of_a_peer_that_says_goaway_gets_one_of_another_connection() {
+    in_both(patient(), async |world| {
+        if !world.http2 {
+            return;
+        }
+        let world = world.limited(1, 9);
+        world.get("/", None).await.unwrap();
+        let _held = world.hold(10).await;
+        let waits = [world.ask("/"), world.ask("/")];
+        until("both wait", || world.counted(|s| &s.pending) == 2).await;
+        world.peer.leave.notify_waiters();
+        until("the sweep has seen it", || {
+            world.upstream.sweep(Instant::now());
+            waits.iter().all(JoinHandle::is_finished)
+        })
+        .await;
+        for waits in waits {
+            waits.await.unwrap().unwrap();
+        }
+        assert_eq!((world.peer.accepted.get(), world.peer.holding.get()), (2, 10));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_sends_every_connection_away_is_not_asked_without_end() {
+    in_both(UpstreamLimits { connections_per_endpoint: 2, ..patient() }, async |world| {
+        if !world.http2 {
+            return;
+        }
+        let mut held = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        for connections in 1..=4 {
+            held.extend(world.hold(1).await);
+            assert_eq!(world.peer.accepted.get(), connections);
+            world.peer.leave.notify_waiters();
+            while connections < 4 && world.peer.accepted.get() == connections {
+                assert!(Instant::now() < deadline, "no other connection is opened");
+                world.get("/", None).await.unwrap();
+            }
+        }
+        let late = loop {
+            let late = world.get("/", Some(Duration::from_millis(100))).await;
+            if late.is_err() || Instant::now() > deadline {
+                break late;
+            }
+        };
+        refused(late, Reason::BackendRequestTimeout, "100ms");
+        assert_eq!(world.peer.accepted.get(), 4, "twice the limit, and no more");
     })
     .await;
 }

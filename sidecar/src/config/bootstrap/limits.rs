@@ -132,7 +132,8 @@ impl Default for Timeouts {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Pool {
-    /// Connections open at one time.
+    /// Connections open at one time. Those that take no more requests but still answer some, because their peer said GOAWAY
+    /// or fell silent, bar no others: at most as many again are open.
     #[schemars(range(min = 1, max = 65_535))]
     pub max_connections_per_endpoint: u32,
     /// Requests that wait for a connection, or on HTTP/2 for a stream. One more fails as 503 `overloaded`.
