@@ -16,7 +16,7 @@ use crate::{
     error::{Failure, Reason},
     filter::{Admitted, Answered, Context, Run},
     http::{
-        body::{Body, BodyError, End, Observer},
+        body::{Body, BodyError, End, Held, Observer},
         ending::Ending,
         fields, shape,
     },
@@ -103,9 +103,19 @@ impl Exchange {
         body.observed(Box::new(received))
     }
 
-    /// Whether the client owes nothing of the request any more.
-    pub fn is_received(&self) -> bool {
-        self.received.as_ref().is_none_or(|received| received.whole.get())
+    /// Has an attempt's body say whether its reader waits for more of it, or for room to pass on what it has.
+    pub fn watch_attempt(&self, body: Body) -> Body {
+        let Some(received) = self.received.as_ref().filter(|_| !http_body::Body::is_end_stream(&body)) else {
+            return body;
+        };
+        received.wanted.set(false);
+        body.holding(Rc::clone(received) as _)
+    }
+
+    /// Whether the client is waited for: more of its request is wanted than has come. Not so while an endpoint that stops
+    /// reading leaves no room for it.
+    pub fn waits_for_client(&self) -> bool {
+        self.received.as_ref().is_some_and(|received| received.wanted.get() && !received.whole.get())
     }
 
     /// Continues the trace that the request belongs to, or begins one.
@@ -426,6 +436,8 @@ impl Drop for Exchange {
 struct Received {
     bytes: Cell<u64>,
     whole: Cell<bool>,
+    /// Who reads it has asked for more in vain.
+    wanted: Cell<bool>,
 }
 
 impl Observer for Rc<Received> {
@@ -436,6 +448,19 @@ impl Observer for Rc<Received> {
     fn on_end(&mut self, end: End, _: Option<&BodyError>) {
         self.whole.set(end == End::Complete);
     }
+}
+
+impl Held for Received {
+    fn moved(&self) {
+        self.wanted.set(false);
+    }
+
+    fn waits(&self) {
+        self.wanted.set(true);
+    }
+
+    /// Of an earlier attempt's body this says nothing about the one that is read now.
+    fn release(self: Rc<Self>, _: End) {}
 }
 
 /// The version as telemetry names it.

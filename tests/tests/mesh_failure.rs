@@ -312,6 +312,46 @@ async fn a_request_whose_time_runs_out_counts_against_the_endpoint() {
     assert_eq!(client.get("/2").await.header("x-served-by"), "second");
 }
 
+#[tokio::test]
+async fn an_endpoint_that_stops_reading_an_upload_is_blamed_and_one_whose_client_is_slow_is_not() {
+    for (meshed, protocol) in [(false, "HTTP"), (false, "HTTP2"), (true, "HTTP")] {
+        let hung = Application::http(|request| async move {
+            if request.method() == "PUT" {
+                std::future::pending::<()>().await;
+                drop(request);
+            }
+            Response::builder().header("x-served-by", "first").body(Payload::empty()).unwrap()
+        });
+        let mesh = two_regions(&hung, &Application::echo("second"), meshed).policy(|p| {
+            p.route(ORDERS, &format!("timeouts: {{ request: 1s }}\n{NEVER_AGAIN}"));
+            p.service(ORDERS, "outlier: { consecutiveFailures: 1, baseEjection: 300s }");
+            p.protocol(ORDERS, protocol);
+        });
+        let mesh = mesh.start().await;
+        let name = format!("{protocol}, meshed: {meshed}");
+        let client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+        for n in 0..3 {
+            let (feed, slow) = Payload::stream();
+            assert!(feed.data("a beginning").await);
+            let answer = client.share().call("PUT", "/slow", slow).await.unwrap();
+            assert_eq!((answer.status.as_u16(), answer.reason()), (504, "request_timeout"), "{name}: {n}");
+        }
+        let answer = client.share().call("GET", "/", Payload::empty()).await.unwrap();
+        assert_eq!(answer.header("x-served-by"), "first", "{name}");
+        // On a busy machine the client is the slow one now and then.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "{name}: it is never left");
+            let large = Payload::repeated(bytes::Bytes::from(vec![7; 64 << 10]), 64 << 20);
+            let _late = client.share().call("PUT", "/large", large).await;
+            let answer = client.share().call("GET", "/", Payload::empty()).await.unwrap();
+            if answer.header("x-served-by") == "second" {
+                break;
+            }
+        }
+    }
+}
+
 /// Over HTTP/1 an early answer leaves the rest of the request on its way to who has answered. What is read there during
 /// the back-off must not be missing from the next attempt.
 #[tokio::test]

@@ -30,8 +30,8 @@ pub fn is_failure(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
-/// Whether a failure counts against the endpoint. `on_endpoint`: it alone was waited for in the end, to accept a connection
-/// or to answer what it had been given whole. Only then is it to blame for time that ran out: a client that is slow to
+/// Whether a failure counts against the endpoint. `on_endpoint`: it alone was waited for in the end, to accept a connection,
+/// to read on in the request's body, or to answer. Only then is it to blame for time that ran out: a client that is slow to
 /// send its body, or a limit of ours that keeps the request waiting, says nothing about it.
 pub const fn counts(failure: &Failure, on_endpoint: bool) -> bool {
     match failure.reason {

@@ -45,6 +45,8 @@ pub enum End {
 pub trait Held {
     /// A part of the body has passed.
     fn moved(&self) {}
+    /// Its reader wants more, and there is none yet.
+    fn waits(&self) {}
     /// The body has ended, this way.
     fn release(self: Rc<Self>, end: End);
 }
@@ -187,7 +189,10 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(self.poll_kind(cx));
+        let Poll::Ready(frame) = self.poll_kind(cx) else {
+            self.held.iter().for_each(|held| held.waits());
+            return Poll::Pending;
+        };
         match &frame {
             Some(Ok(frame)) => {
                 let this = &mut *self;

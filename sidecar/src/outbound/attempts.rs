@@ -147,7 +147,7 @@ impl Attempts<'_> {
         match self.waits_for.get() {
             WaitsFor::Others => false,
             WaitsFor::Connection => true,
-            WaitsFor::Answer => self.exchange.is_received(),
+            WaitsFor::Answer => !self.exchange.waits_for_client(),
         }
     }
 
@@ -185,7 +185,7 @@ impl Attempts<'_> {
         let answered = match settled {
             Ok((target, within)) => {
                 self.exchange.shape(&mut head, &target.leg);
-                let request = Request::from_parts(head, body);
+                let request = Request::from_parts(head, self.exchange.watch_attempt(body));
                 let sent =
                     upstream.send(&target, circuit, request, self.interim, within, &self.waits_for).await;
                 sent.and_then(|response| received(response, matches!(target.leg, Leg::Mesh(_))))
