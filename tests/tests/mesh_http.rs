@@ -86,6 +86,22 @@ async fn a_request_arrives_as_it_was_sent() {
     }
 }
 
+/// RFC 9113 section 8.2.3: clients of HTTP/2 send a cookie in crumbs, which mean nothing to HTTP/1.
+#[tokio::test]
+async fn a_cookie_in_crumbs_arrives_whole() {
+    for which in WAYS {
+        let Way { mesh: _mesh, mut client, seen, name, application } = way(which).await;
+        let request = client.request("GET", "/").header("cookie", "a=1").header("cookie", "b=2; c=3");
+        let request = request.header("cookie", "d=4").body(Payload::empty()).unwrap();
+        assert_eq!(client.call(request).await.unwrap().status.as_u16(), 200, "{name}");
+        let seen = &seen.all()[0];
+        match application {
+            Speaks::Http1 => assert_eq!(seen.values("cookie"), ["a=1; b=2; c=3; d=4"], "{name}"),
+            Speaks::Http2 => assert_eq!(seen.values("cookie").join("; "), "a=1; b=2; c=3; d=4", "{name}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn trailers_travel_both_ways() {
     for which in WAYS {

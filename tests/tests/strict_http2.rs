@@ -137,6 +137,13 @@ async fn more_fields_than_are_allowed_are_refused() {
     let entry = mesh.pod("storefront").logged("/21").await;
     assert_eq!((&entry["reason"], &entry["status"]), (&"headers_too_large".into(), &431.into()), "{entry}");
     assert_eq!((seen.of("/20").len(), seen.of("/21").len()), (1, 0));
+    // The crumbs of a cookie are one field.
+    for (count, status) in [(19, 200), (20, 431)] {
+        let usual =
+            [(":method", "GET"), (":scheme", "http"), (":path", "/crumbs"), (":authority", "orders.shop")];
+        let fields = [&usual[..], &vec![("cookie", "a=1"); 30], &vec![("x-many", "1"); count]].concat();
+        assert_eq!(fate(&mesh, &fields, b"").await, Said::Head(1, status), "{count} fields and a cookie");
+    }
 }
 
 #[tokio::test]

@@ -36,9 +36,13 @@ impl From<Misshapen> for Failure {
 }
 
 /// Refuses a request that came in with more fields than these. The guard has counted those of HTTP/1; the codec of HTTP/2
-/// limits their bytes alone. Pseudo fields are none.
+/// limits their bytes alone. Pseudo fields are none, and the crumbs of a cookie are one.
 pub fn within(headers: &HeaderMap, most: usize) -> Result<(), Misshapen> {
-    if headers.len() > most { Err(Misshapen::TooManyFields) } else { Ok(()) }
+    let crumbs = || headers.get_all(header::COOKIE).iter().skip(1).count();
+    if headers.len() > most && headers.len() - crumbs() > most {
+        return Err(Misshapen::TooManyFields);
+    }
+    Ok(())
 }
 
 /// Brings a request that came in into the inner shape: Host says the authority, the URI is the path.
@@ -77,6 +81,20 @@ fn of_http2(headers: &HeaderMap) -> Result<(), Misshapen> {
 /// Gives a request the shape of HTTP/1.1.
 pub fn http1(head: &mut request::Parts) {
     head.version = Version::HTTP_11;
+    join_cookie(&mut head.headers);
+}
+
+/// HTTP/2 may split a cookie into crumbs, of which HTTP/1 knows nothing (RFC 9113 section 8.2.3).
+fn join_cookie(headers: &mut HeaderMap) {
+    let crumbs = headers.get_all(header::COOKIE);
+    if crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = crumbs.iter().map(HeaderValue::as_bytes).collect();
+    // What is joined was a field's value already.
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, whole);
+    }
 }
 
 /// Gives a request the shape of HTTP/2: `:scheme` (that of the leg) and `:authority`, no Host. An authority that `:authority`
