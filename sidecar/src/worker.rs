@@ -238,9 +238,11 @@ impl Worker {
     ) {
         let worker = Rc::clone(connection.worker());
         let drain = worker.shared.drain.clone().reach(stage);
+        let (http, meshed) = (worker.settings.http, connection.is_meshed());
+        let limits = if meshed { http.meshed() } else { http };
         // A gRPC client would take it for abuse.
-        let liveness = connection.is_meshed().then_some(worker.settings.upstream.liveness);
-        let serving = h2::serve(stream, &worker.settings.http, writes, liveness, connection, drain);
+        let liveness = meshed.then_some(worker.settings.upstream.liveness);
+        let serving = h2::serve(stream, &limits, writes, liveness, connection, drain);
         if let h2::ServeEnd::Failed(error) = Box::pin(serving).await {
             tracing::debug!(%error, "an HTTP/2 connection broke off");
         }

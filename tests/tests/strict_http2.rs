@@ -153,7 +153,10 @@ async fn what_one_sidecar_lets_through_has_not_too_many_fields_for_the_next() {
         .pod("orders", |p| p.serves("shop/orders").application(&application).config(TWENTY_FIELDS))
         .pod("storefront", |p| p.config(TWENTY_FIELDS))
         .policy(|p| {
-            p.more("kind: Telemetry\nmetadata: { name: mesh }\nspec: { tracing: { samplingPercent: 100 } }\n")
+            let sampled =
+                "kind: Telemetry\nmetadata: { name: mesh }\nspec: { tracing: { samplingPercent: 100 } }\n";
+            let request = adding("OUTBOUND", "requestHeaderModifier");
+            p.more(&[sampled, &request, &adding("INBOUND", "responseHeaderModifier")].join("---\n"));
         });
     let mesh = mesh.start().await;
     for speaks in [Speaks::Http1, Speaks::Http2] {
@@ -162,8 +165,19 @@ async fn what_one_sidecar_lets_through_has_not_too_many_fields_for_the_next() {
         let request = (host..20).fold(client.request("GET", "/"), |r, n| r.header("x-many", n));
         let answer = client.call(request.body(Payload::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.status.as_u16(), 200, "{speaks:?}: {}", answer.reason());
+        assert_eq!(answer.headers.get_all("x-added").iter().count(), 16, "{speaks:?}");
     }
     assert_eq!(seen.all().len(), 2);
+    assert!(seen.all().iter().all(|seen| seen.values("x-added").len() == 16));
+}
+
+/// A chain of filters that adds sixteen fields.
+fn adding(direction: &str, filter: &str) -> String {
+    let (name, fields) = (direction.to_lowercase(), "{ name: x-added, value: policy }, ".repeat(16));
+    format!(
+        "kind: PluginChain\nmetadata: {{ name: {name}, namespace: shop }}\nspec:\n  service: orders\n  \
+         direction: {direction}\n  filters: [{{ {filter}: {{ add: [{fields}] }} }}]\n"
+    )
 }
 
 #[tokio::test]
@@ -174,7 +188,8 @@ async fn an_answer_of_more_fields_than_are_allowed_is_none() {
         let answer = (1..count).fold(Response::builder(), |answer, n| answer.header("x-many", n));
         answer.body(Payload::empty()).unwrap()
     });
-    for meshed in [true, false] {
+    // Filters of the other sidecar may have added as many again.
+    for (meshed, most) in [(true, 40), (false, 20)] {
         let mesh = Mesh::builder()
             .pod("orders", |p| {
                 let p = p.serves("shop/orders").application(&application);
@@ -188,14 +203,15 @@ async fn an_answer_of_more_fields_than_are_allowed_is_none() {
             .start()
             .await;
         let mut client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
-        assert_eq!(client.get("/20").await.status.as_u16(), 200, "meshed: {meshed}");
-        let answer = client.get("/21").await;
+        assert_eq!(client.get(&format!("/{most}")).await.status.as_u16(), 200, "meshed: {meshed}");
+        let beyond = format!("/{}", most + 1);
+        let answer = client.get(&beyond).await;
         assert_eq!(
             (answer.status.as_u16(), answer.reason()),
             (502, "upstream_malformed"),
             "meshed: {meshed}"
         );
-        let entry = mesh.pod("storefront").logged("/21").await;
+        let entry = mesh.pod("storefront").logged(&beyond).await;
         assert!(entry["detail"].as_str().unwrap().contains("limits.headerCount"), "{entry}");
     }
 }

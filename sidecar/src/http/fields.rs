@@ -11,10 +11,6 @@ pub const CLIENT_VERSION: HeaderName = HeaderName::from_static("trama-client-ver
 /// The named reason in our own answers.
 pub const REASON: HeaderName = HeaderName::from_static("trama-reason");
 
-/// So many fields a sidecar adds to a request on the mesh leg: [`CLIENT_VERSION`] and `traceparent`. The next one must not
-/// refuse for them what the first one let through.
-pub const ADDED: usize = 2;
-
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 

@@ -73,6 +73,22 @@ pub struct HttpLimits {
     pub idle_timeout: Duration,
 }
 
+/// So many times more a head may have on the mesh leg, in fields and in bytes: the sidecar that sends it has held it to the
+/// limits, and what its own filters and the leg itself then add is not to be refused, or counted against it.
+pub const MESH_HEADROOM: usize = 2;
+
+impl HttpLimits {
+    /// Those of a connection from another sidecar.
+    #[must_use]
+    pub fn meshed(self) -> Self {
+        Self {
+            head_bytes: MESH_HEADROOM * self.head_bytes,
+            header_count: MESH_HEADROOM * self.header_count,
+            ..self
+        }
+    }
+}
+
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {

@@ -56,8 +56,8 @@ impl Connection {
     ) -> Result<Response<Body>, Failure> {
         // Hygiene: one shape for every version, and nothing that concerns the downstream connection alone.
         let (mut head, body) = request.into_parts();
-        let most =
-            self.worker.settings.http.header_count + if self.peer.is_some() { fields::ADDED } else { 0 };
+        let http = self.worker.settings.http;
+        let most = if self.peer.is_some() { http.meshed().header_count } else { http.header_count };
         let shaped = shape::within(&head.headers, most).and_then(|()| shape::inner(&mut head));
         exchange.describe(&head);
         self.describe(exchange);

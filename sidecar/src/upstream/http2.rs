@@ -223,7 +223,7 @@ pub(super) async fn send(
     if !ends {
         stream_held.upload = Some(tokio::task::spawn_local(pump(body, stream, || ())));
     }
-    let most = way.limits().header_count;
+    let most = of_leg(way).header_count;
     match answer(response, interim, most).await {
         Ok(response) => {
             connection.life.hear();
@@ -367,9 +367,14 @@ fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
     }
 }
 
+/// The limits that hold on the leg.
+fn of_leg(way: &Way<'_>) -> UpstreamLimits {
+    if way.meshed() { way.limits().meshed() } else { *way.limits() }
+}
+
 /// Opens a connection in a task of its own: the request that asked first may be cancelled, the others still want it.
 fn start_connecting(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>, place: Place) {
-    let limits = *way.limits();
+    let limits = of_leg(way);
     let pinged = way.meshed().then_some(limits.liveness);
     let dial = way.dial();
     let pool = Rc::clone(pool);

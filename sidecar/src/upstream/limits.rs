@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http::io::Liveness;
+use crate::http::{MESH_HEADROOM, io::Liveness};
 
 /// The limits of upstream connections.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,15 @@ pub struct UpstreamLimits {
     pub connection_window: u32,
     /// Bytes that wait to be sent on one HTTP/2 stream.
     pub send_buffer: usize,
+}
+
+impl UpstreamLimits {
+    /// Those of a connection to another sidecar.
+    #[must_use]
+    pub fn meshed(self) -> Self {
+        let (head_bytes, header_count) = (MESH_HEADROOM * self.head_bytes, MESH_HEADROOM * self.header_count);
+        Self { head_bytes, header_count, ..self }
+    }
 }
 
 impl Default for UpstreamLimits {

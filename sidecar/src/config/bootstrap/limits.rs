@@ -17,7 +17,8 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Fields of a request's or answer's header, and of its trailers; over HTTP/2 the pseudo fields are not counted, and a
     /// request over HTTP/1 may have 50 trailers at most. A request with more gets 431 `headers_too_large`, an answer fails as
-    /// `upstream_malformed`. The crumbs of a cookie are one.
+    /// `upstream_malformed`. The crumbs of a cookie are one. From another sidecar twice as many are taken, and twice
+    /// `headerBytes`: its filters may have added some.
     #[schemars(range(min = 8, max = 10_000))]
     pub header_count: u32,
     /// Bytes of an HTTP/1 request line: method, target, version. With more: 431 `headers_too_large`.
