@@ -1,5 +1,5 @@
 //! How a sidecar that ends says so on the wire, whoever asked it to: GOAWAY on HTTP/2, `connection: close` on HTTP/1.1.
-//! And what it does where an application says GOAWAY.
+//! And what it does where an application says GOAWAY, and when it says so to another sidecar for its resets.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -12,12 +12,12 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
-use trama_tests::frames::{ANY_STREAM, Frames, NO_ERROR, Said};
+use trama_tests::frames::{ANY_STREAM, ENHANCE_YOUR_CALM, Frames, NO_ERROR, Said};
 use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Pod, Speaks, Where};
 use trama_tests::{process, programs, tls};
 
-/// A mesh of one pod as a process: its application, which answers `/slow` when it may and counts what has come.
-async fn alone() -> (Mesh, watch::Sender<bool>, watch::Receiver<u32>) {
+/// An application that answers `/slow` when it may and counts what has come.
+fn application() -> (Application, watch::Sender<bool>, watch::Receiver<u32>) {
     let ((go_on, may), (come, coming)) = (watch::channel(false), watch::channel(0));
     let application = Application::http(move |request| {
         let (mut may, come) = (may.clone(), come.clone());
@@ -29,6 +29,12 @@ async fn alone() -> (Mesh, watch::Sender<bool>, watch::Receiver<u32>) {
             Response::new(Payload::of("done"))
         }
     });
+    (application, go_on, coming)
+}
+
+/// A mesh of one pod as a process.
+async fn alone() -> (Mesh, watch::Sender<bool>, watch::Receiver<u32>) {
+    let (application, go_on, coming) = application();
     let builder = Mesh::builder().at(Where::Processes);
     let mesh = builder.pod("orders", |p| p.serves("shop/orders").application(&application)).start().await;
     (mesh, go_on, coming)
@@ -207,4 +213,35 @@ async fn an_application_that_says_goaway_keeps_its_streams_and_gets_the_next_on_
         assert_eq!(call("/last").await.unwrap().status.as_u16(), 200, "meshed: {meshed}");
         assert_eq!(*coming.borrow(), (2, 1), "meshed: {meshed}");
     }
+}
+
+/// Its connection carries all callers of a worker, and each of them may give up.
+#[tokio::test]
+async fn another_sidecar_may_reset_more_streams_than_a_client_and_not_without_end() {
+    let (application, _go_on, mut coming) = application();
+    let builder = Mesh::builder().pod("orders", |p| {
+        let p = p.serves("shop/orders").application(&application);
+        p.config("limits: { maxResetsPerSecond: 2 }")
+    });
+    let mesh = builder.start().await;
+    let mut frames = meshed(&mesh).await;
+    for n in 0..40 {
+        frames.head(2 * n + 1, &get("/slow"), true).await.unwrap();
+        timeout(PATIENCE, coming.wait_for(|count| *count > n)).await.unwrap().unwrap();
+        frames.reset(2 * n + 1).await.unwrap();
+    }
+    frames.head(81, &get("/quick"), true).await.unwrap();
+    assert_eq!(frames.hear().await, Said::Head(81, 200));
+    for stream in (83..4_000).step_by(2) {
+        if frames.head(stream, &get("/slow"), true).await.is_err() || frames.reset(stream).await.is_err() {
+            break;
+        }
+    }
+    let said = loop {
+        match frames.hear().await {
+            Said::Head(..) | Said::Reset(..) => {}
+            said => break said,
+        }
+    };
+    assert!(matches!(said, Said::GoAway(_, ENHANCE_YOUR_CALM)), "{said:?}");
 }

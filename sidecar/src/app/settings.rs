@@ -36,6 +36,7 @@ fn http(config: &Config) -> HttpLimits {
         request_line_bytes: limits.request_line_bytes as usize,
         concurrent_streams: limits.max_concurrent_streams,
         resets_per_second: limits.max_resets_per_second,
+        pending_resets: HttpLimits::default().pending_resets,
         stream_window: limits.stream_window_bytes,
         connection_window: limits.connection_window_bytes,
         send_buffer: limits.buffer_bytes as usize,

@@ -61,6 +61,8 @@ pub struct HttpLimits {
     pub concurrent_streams: u32,
     /// Streams that the peer may reset in a second (CVE-2023-44487).
     pub resets_per_second: u32,
+    /// Streams that it may have reset before we have looked at them.
+    pub pending_resets: usize,
     /// Receive window of an HTTP/2 stream, bytes.
     pub stream_window: u32,
     /// Receive window of an HTTP/2 connection, bytes.
@@ -77,6 +79,11 @@ pub struct HttpLimits {
 /// limits, and what its own filters and the leg itself then add is not to be refused, or counted against it.
 pub const MESH_HEADROOM: usize = 2;
 
+/// So many times more streams a sidecar may reset. Its one connection carries all callers of a worker, and an application
+/// that is slow lets the time of all run out: as many resets as it has requests are no attack. It has proven who it is, and
+/// holds its own callers to the limit as it stands.
+const MESH_RESETS: u32 = 50;
+
 impl HttpLimits {
     /// Those of a connection from another sidecar.
     #[must_use]
@@ -84,6 +91,9 @@ impl HttpLimits {
         Self {
             head_bytes: MESH_HEADROOM * self.head_bytes,
             header_count: MESH_HEADROOM * self.header_count,
+            resets_per_second: self.resets_per_second.saturating_mul(MESH_RESETS),
+            // All that it may have open can end at once while we are kept from looking.
+            pending_resets: self.pending_resets.max(self.concurrent_streams as usize),
             ..self
         }
     }
@@ -97,6 +107,7 @@ impl Default for HttpLimits {
             request_line_bytes: 16 << 10,
             concurrent_streams: 1024,
             resets_per_second: 200,
+            pending_resets: 64,
             stream_window: 1 << 20,
             connection_window: 4 << 20,
             send_buffer: 128 << 10,

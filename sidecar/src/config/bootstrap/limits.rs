@@ -32,7 +32,8 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 10_000))]
     pub max_concurrent_streams: u32,
     /// Streams that a downstream HTTP/2 connection may reset per second. More closes it (CVE-2023-44487), and its
-    /// requests end as `overloaded`.
+    /// requests end as `overloaded`. Another sidecar may reset fifty times as many: its connection carries all callers of
+    /// one of its workers, and it holds those to its own limit.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_resets_per_second: u32,
     /// Bytes of a body that are held for each direction of a stream while the next hop reads slowly.

@@ -42,9 +42,6 @@ pub enum ServeEnd {
     Failed(h2::Error),
 }
 
-/// Streams that the peer may have reset before we have looked at them (CVE-2023-44487).
-const PENDING_RESETS: usize = 64;
-
 /// How long a peer that is sent away may take to hear of it.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -133,7 +130,7 @@ fn builder(limits: &HttpLimits) -> Builder {
         .data_frame_budget(data_frame_budget(limits.connection_window))
         .max_concurrent_streams(limits.concurrent_streams)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_pending_accept_reset_streams(limits.pending_resets)
         .max_send_buffer_size(limits.send_buffer);
     builder
 }
