@@ -180,7 +180,7 @@ impl Attempts<'_> {
         let settled = match upstream.settled(&target) {
             Some(settled) => Ok((settled, within)),
             // Boxed: only a first request of TLS comes here.
-            None => Box::pin(self.settle(target, within)).await,
+            None => Box::pin(self.settle(target, circuit, within)).await,
         };
         let answered = match settled {
             Ok((target, within)) => {
@@ -200,11 +200,12 @@ impl Attempts<'_> {
     async fn settle<'t>(
         &self,
         target: Target<'t>,
+        circuit: Option<&Circuit>,
         within: Option<Duration>,
     ) -> Result<(Target<'t>, Option<Duration>), Failure> {
         let worker = &self.connection.worker;
         let began = worker.now();
-        let settled = worker.upstream.settle(target, within).await?;
+        let settled = worker.upstream.settle(target, circuit, within).await?;
         let took = worker.now().saturating_sub(began);
         Ok((settled, within.map(|limit| limit.saturating_sub(took))))
     }
