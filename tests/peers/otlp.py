@@ -1,6 +1,6 @@
 """A receiver of traces by OTLP over gRPC that shares no code with the sender; standard library only.
 
-    otlp.py --listen 127.0.0.1:0
+    otlp.py --listen 127.0.0.1:0 [--certificate PEM --key PEM [--clients PEM]]
 
 Prints `listening ADDRESS:PORT`, and `span JSON` for each span. It reads frames of HTTP/2 (RFC 9113 section 4.1) and fields
 of Protocol Buffers by their numbers. It does not decode HPACK: that the method is called by its right name is for others
@@ -10,6 +10,7 @@ to judge.
 import argparse
 import json
 import socketserver
+import ssl
 import struct
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -124,13 +125,36 @@ def varint(message, at):
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+    tls = None
+
+    def get_request(self):
+        connection, address = super().get_request()
+        if self.tls:
+            # The handshake comes with the first read, in a thread of its own.
+            connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+
+def server_tls(arguments):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(arguments.certificate, arguments.key)
+    tls.set_alpn_protocols(["h2"])
+    if arguments.clients:
+        tls.load_verify_locations(arguments.clients)
+        tls.verify_mode = ssl.CERT_REQUIRED
+    return tls
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen", required=True)
-    host, _, port = parser.parse_args().listen.rpartition(":")
+    for option in ("--certificate", "--key", "--clients"):
+        parser.add_argument(option)
+    arguments = parser.parse_args()
+    host, _, port = arguments.listen.rpartition(":")
     server = Server((host, int(port)), Receiver)
+    if arguments.certificate:
+        server.tls = server_tls(arguments)
     print("listening", "%s:%d" % server.server_address, flush=True)
     server.serve_forever()
 

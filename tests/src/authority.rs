@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, Error, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, Error, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
+};
 
 /// A trust domain's authority.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ impl Authority {
     pub fn new() -> Result<Self, Error> {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // Of its own: OpenSSL takes a certificate whose issuer has its subject's name for a self-signed one.
+        parameters.distinguished_name.push(DnType::CommonName, "authority of a test");
         let key = KeyPair::generate()?;
         let certificate = parameters.self_signed(&key)?;
         Ok(Self { pem: certificate.pem(), issuer: Issuer::new(parameters, key) })

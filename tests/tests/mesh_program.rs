@@ -76,11 +76,11 @@ fn what_is_wrong_is_named_with_file_line_field_value_and_remedy() {
             ],
         ),
         (
-            "no TLS to receivers",
-            "telemetry: { otlpEndpoint: \"https://a:1\" }\n",
+            "a receiver of another kind",
+            "telemetry: { otlpEndpoint: \"ftp://a:1\" }\n",
             GOOD.to_owned(),
             vec![
-                "telemetry.otlpEndpoint: malformed, got \"https://a:1\"; write an address of the form `http://host:port`",
+                "telemetry.otlpEndpoint: malformed, got \"ftp://a:1\"; write an address of the form `http://host:port`",
             ],
         ),
         (

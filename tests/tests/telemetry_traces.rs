@@ -61,6 +61,7 @@ async fn hub(receiver: SocketAddr) -> TelemetryHub {
     let config = TelemetryConfig {
         access_log: LogOutput::None,
         otlp_endpoint: Some(format!("http://{receiver}")),
+        otlp_tls: None,
         service: "storefront".into(),
         namespace: "shop".into(),
         region: "sao-paulo".into(),

@@ -4,17 +4,19 @@
 use std::{collections::HashMap, fmt::Display, sync::Arc};
 
 use arc_swap::ArcSwap;
+use rustls_pki_types::ServerName;
 
 use super::StartError;
 use crate::{
     config::{
         bootstrap::{self, Config, ListenerTls},
-        snapshot::Snapshot,
+        snapshot::{BackendTls, CertificateName, Snapshot},
     },
     discovery::WatchedFiles,
-    telemetry::{CertificateUse, TelemetryHub},
+    telemetry::{CertificateUse, ReceiverTls, TelemetryHub},
     tls::{
-        Identity, IdentityError, IdentityFiles, ListenerFiles, UpstreamFiles, UpstreamTls, UpstreamTlsByName,
+        Identity, IdentityError, IdentityFiles, ListenerFiles, Offer, UpstreamFiles, UpstreamTls,
+        UpstreamTlsByName,
     },
     upstream::Certificates,
     worker::Shared,
@@ -22,6 +24,9 @@ use crate::{
 
 /// The TLS of an explicit listener: a connection takes what is in force when it comes.
 pub(super) type ServerTls = Arc<ArcSwap<rustls::ServerConfig>>;
+
+/// The system's authorities, and no client certificate.
+const SYSTEM: UpstreamFiles = UpstreamFiles { authorities: None, client: None };
 
 /// A place for everything, with nothing in it yet.
 pub(super) fn none(config: &Config) -> Certificates {
@@ -40,6 +45,9 @@ pub(super) fn check(config: &Config) -> Result<(), StartError> {
     }
     for (index, entry) in config.upstream_tls.iter().enumerate() {
         upstream_files(entry).load(1).map_err(of(format_args!("upstreamTls[{index}]")))?;
+    }
+    if receiver_trusts_the_system(config) {
+        SYSTEM.load(1).map_err(of("telemetry.otlpEndpoint"))?;
     }
     Ok(())
 }
@@ -96,11 +104,35 @@ pub(super) fn keep_upstream(
     shared: &Shared,
     telemetry: &TelemetryHub,
 ) -> Result<(), StartError> {
+    if receiver_trusts_the_system(config) {
+        keep_entry("", SYSTEM, shared, telemetry).map_err(of("telemetry.otlpEndpoint"))?;
+    }
     let mut entries = config.upstream_tls.iter().enumerate();
     entries.try_for_each(|(index, entry)| {
         let kept = keep_entry(&entry.name, upstream_files(entry), shared, telemetry);
         kept.map_err(of(format_args!("upstreamTls[{index}]")))
     })
+}
+
+/// The TLS with whoever receives spans, where its address asks for it: as the files are when it connects.
+pub(super) fn of_receiver(config: &Config, shared: &Shared) -> Option<ReceiverTls> {
+    let server_name = ServerName::try_from(config.telemetry.sealed_host()?.to_owned()).ok()?;
+    let receiver = Arc::new(BackendTls {
+        names: vec![CertificateName::Host(server_name.clone())],
+        server_name: server_name.clone(),
+        files: config.telemetry.otlp_tls.as_deref().unwrap_or_default().into(),
+    });
+    let entries = Arc::clone(&shared.certificates.upstream);
+    let in_force = move || {
+        let files = entries.in_force(&receiver.files).ok_or("its files are not loaded")?;
+        files.client(&receiver, Offer::Http2).map_err(|error| error.to_string())
+    };
+    Some(ReceiverTls { server_name, config: Arc::new(in_force) })
+}
+
+/// Whether whoever receives spans is known by the system's authorities.
+fn receiver_trusts_the_system(config: &Config) -> bool {
+    config.telemetry.sealed_host().is_some() && config.telemetry.otlp_tls.is_none()
 }
 
 /// What a policy's TLS needs beyond the configuration: the system's authorities, loaded when a policy first names them.
@@ -110,11 +142,11 @@ pub(super) fn named_by(snapshot: &Snapshot, shared: &Shared, telemetry: &Telemet
     for name in snapshot.tls_files.iter().filter(|name| !entries.knows(name)) {
         tracing::warn!(files = %name, "policy names an entry that upstreamTls does not have; its endpoints cannot be reached");
     }
-    if snapshot.tls_files.contains("") && entries.in_force("").is_none() {
-        let files = UpstreamFiles { authorities: None, client: None };
-        if let Err(error) = keep_entry("", files, shared, telemetry) {
-            tracing::error!(%error, "the system's authorities cannot be used; name others in upstreamTls");
-        }
+    if snapshot.tls_files.contains("")
+        && entries.in_force("").is_none()
+        && let Err(error) = keep_entry("", SYSTEM, shared, telemetry)
+    {
+        tracing::error!(%error, "the system's authorities cannot be used; name others in upstreamTls");
     }
 }
 

@@ -61,7 +61,7 @@ impl Control {
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().map_err(system("a runtime"))?;
         let _context = runtime.enter();
-        let telemetry = TelemetryHub::start(telemetry_config(config)).map_err(system("telemetry"))?;
+        let telemetry = TelemetryHub::start(telemetry_config(config, shared)).map_err(system("telemetry"))?;
 
         certificates::keep_identity(config, shared, &telemetry)?;
         certificates::keep_upstream(config, shared, &telemetry)?;
@@ -193,7 +193,7 @@ fn addresses(sockets: &admin::Sockets) -> Addresses {
     }
 }
 
-fn telemetry_config(config: &Config) -> TelemetryConfig {
+fn telemetry_config(config: &Config, shared: &Shared) -> TelemetryConfig {
     let access_log = match &config.telemetry.access_log {
         AccessLogTarget::Stdout => LogOutput::Stdout,
         AccessLogTarget::Off => LogOutput::None,
@@ -202,6 +202,7 @@ fn telemetry_config(config: &Config) -> TelemetryConfig {
     TelemetryConfig {
         access_log,
         otlp_endpoint: config.telemetry.otlp_endpoint.clone(),
+        otlp_tls: certificates::of_receiver(config, shared),
         service: config.node.service.clone().unwrap_or_else(|| config.node.display_name()),
         namespace: config.node.namespace.clone(),
         region: config.node.region.clone(),

@@ -13,7 +13,7 @@ use super::{
     access_log::{AccessLog, LogOutput},
     metrics::{self, ConnectionCount, Families, Format, ProcessMetrics, Sources},
     pulse::Pulses,
-    trace::{Exporter, ExporterSettings},
+    trace::{Exporter, ExporterSettings, ReceiverTls},
 };
 
 /// Who we are and where our telling goes.
@@ -21,8 +21,10 @@ use super::{
 pub struct TelemetryConfig {
     /// Where the access log goes.
     pub access_log: LogOutput,
-    /// Who receives spans by OTLP over gRPC, as `http://host:port`; `None`: nobody.
+    /// Who receives spans by OTLP over gRPC, as `http://host:port` or `https://host:port`; `None`: nobody.
     pub otlp_endpoint: Option<String>,
+    /// The TLS with a receiver whose address says `https`.
+    pub otlp_tls: Option<ReceiverTls>,
     /// Our workload, OpenTelemetry's `service.name`.
     pub service: String,
     /// Its namespace, OpenTelemetry's `service.namespace`.
@@ -90,10 +92,13 @@ impl TelemetryHub {
 
 fn exporter(config: TelemetryConfig, sources: &Arc<Sources>) -> io::Result<Option<Exporter>> {
     let Some(endpoint) = config.otlp_endpoint else { return Ok(None) };
-    if !endpoint.starts_with("http://") {
-        let what =
-            format!("trace receiver `{endpoint}`: only http://host:port is supported; use a local collector");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    let explain =
+        |e: String| io::Error::new(io::ErrorKind::InvalidInput, format!("trace receiver `{endpoint}`: {e}"));
+    // Never in the clear what was to be sealed.
+    match (endpoint.split_once("://"), &config.otlp_tls) {
+        (Some(("http", _)), None) | (Some(("https", _)), Some(_)) => {}
+        (Some(("https", _)), None) => return Err(explain("nothing is known of its TLS".to_owned())),
+        _ => return Err(explain("neither http://host:port nor https://host:port".to_owned())),
     }
     let known = [
         ("service.name", config.service),
@@ -102,8 +107,6 @@ fn exporter(config: TelemetryConfig, sources: &Arc<Sources>) -> io::Result<Optio
     ];
     let resource =
         known.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| KeyValue::new(k, v)).collect();
-    let settings = ExporterSettings { endpoint: endpoint.clone(), resource };
-    let explain =
-        |e| io::Error::new(io::ErrorKind::InvalidInput, format!("trace receiver `{endpoint}`: {e}"));
-    Exporter::start(settings, sources).map(Some).map_err(explain)
+    let settings = ExporterSettings { endpoint: endpoint.clone(), tls: config.otlp_tls, resource };
+    Exporter::start(settings, sources).map(Some).map_err(|e| explain(e.to_string()))
 }

@@ -21,6 +21,7 @@ pub use self::{
         PolicyUpdate, ProcessMetrics, PushResult,
     },
     record::{Direction, Protocol, Record, Security, TraceContext, TraceId},
+    trace::ReceiverTls,
     worker::{External, Telemetry},
 };
 

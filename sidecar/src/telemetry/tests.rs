@@ -197,7 +197,12 @@ fn an_output_that_cannot_be_had_is_named() {
     let access_log = LogOutput::File("/nowhere/access.log".into());
     let error = start(TelemetryConfig { access_log, ..Default::default() });
     assert!(error.contains("/nowhere/access.log"), "{error}");
-    let otlp_endpoint = Some("https://traces:4317".to_owned());
-    let error = start(TelemetryConfig { access_log: LogOutput::None, otlp_endpoint, ..Default::default() });
-    assert!(error.contains("https://traces:4317") && error.contains("http://"), "{error}");
+    for (receiver, problem) in
+        [("https://traces:4317", "of its TLS"), ("ftp://traces:4317", "http://host:port")]
+    {
+        let otlp_endpoint = Some(receiver.to_owned());
+        let error =
+            start(TelemetryConfig { access_log: LogOutput::None, otlp_endpoint, ..Default::default() });
+        assert!(error.contains(receiver) && error.contains(problem), "{error}");
+    }
 }

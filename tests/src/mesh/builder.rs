@@ -55,7 +55,8 @@ pub struct PodSpec {
     workers: u16,
     pub(super) ports: Ports,
     config: String,
-    spans_to: Option<SocketAddr>,
+    /// Fields of `telemetry`.
+    spans_to: String,
     listeners: Vec<(String, String)>,
 }
 
@@ -73,7 +74,7 @@ impl PodSpec {
             workers: 1,
             config: String::new(),
             ports: Ports::default(),
-            spans_to: None,
+            spans_to: String::new(),
             listeners: vec![("explicit".to_owned(), "protocol: HTTP".to_owned())],
         }
     }
@@ -152,7 +153,14 @@ impl PodSpec {
     /// Who receives its sidecar's spans, by OTLP over gRPC.
     #[must_use]
     pub fn spans_to(mut self, receiver: SocketAddr) -> Self {
-        self.spans_to = Some(receiver);
+        self.spans_to = format!(", otlpEndpoint: \"http://{receiver}\"");
+        self
+    }
+
+    /// Who receives its sidecar's spans in TLS, by this entry of `upstreamTls`.
+    #[must_use]
+    pub fn spans_sealed_to(mut self, receiver: SocketAddr, entry: &str) -> Self {
+        self.spans_to = format!(", otlpEndpoint: \"https://{receiver}\", otlpTls: {entry}");
         self
     }
 
@@ -311,11 +319,11 @@ fn open(path: &Path, mode: u32) {
 fn configuration(own: &Path, spec: &PodSpec, net: &Net, control: Option<&Control>) -> String {
     let (own, ip) = (own.display(), net.ip());
     let service = spec.service.as_deref().unwrap_or(&spec.name);
-    let spans = spec.spans_to.map(|to| format!(", otlpEndpoint: \"http://{to}\"")).unwrap_or_default();
     let mut text = format!(
         "node: {{ name: {name}, namespace: shop, service: {service}, region: \"{region}\" }}\n\
          workers: {workers}\n\
          telemetry: {{ accessLog: {own}/access.log{spans} }}\n",
+        spans = spec.spans_to,
         name = spec.name,
         region = spec.region,
         workers = spec.workers,

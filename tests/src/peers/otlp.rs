@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{Place, app};
+use crate::authority::{Authority, Issued};
 use crate::lab::LabError;
 use crate::process::Process;
 
@@ -20,10 +21,30 @@ pub struct OtlpReceiver {
 impl OtlpReceiver {
     /// Starts one on a free port.
     pub fn start(place: &dyn Place) -> Result<Self, LabError> {
+        Self::start_with(place, &[])
+    }
+
+    /// Starts one that speaks TLS, by OpenSSL. With `clients` it listens to who shows a certificate of that authority only.
+    pub fn start_sealed(
+        place: &dyn Place,
+        own: &Issued,
+        clients: Option<&Authority>,
+    ) -> Result<Self, LabError> {
+        let file = |name, text: &str| place.make_file(name, text.as_bytes()).map(|f| f.display().to_string());
+        let mut options = vec!["--certificate".to_owned(), file("server.pem", &own.certificate)?];
+        options.extend(["--key".to_owned(), file("server.key", &own.key)?]);
+        if let Some(clients) = clients {
+            options.extend(["--clients".to_owned(), file("clients.pem", clients.pem())?]);
+        }
+        Self::start_with(place, &options)
+    }
+
+    fn start_with(place: &dyn Place, options: &[String]) -> Result<Self, LabError> {
         let script = place.make_file("otlp.py", include_bytes!("../../peers/otlp.py"))?;
         let mut command = Command::new("python3");
         let listen = SocketAddr::new(place.address(), 0).to_string();
-        let mut process = place.start(command.arg("-u").arg(script).args(["--listen", &listen]))?;
+        command.arg("-u").arg(script).args(["--listen", &listen]).args(options);
+        let mut process = place.start(&command)?;
         let address = app::listening(&mut process)?;
         Ok(Self { address, process })
     }

@@ -183,6 +183,19 @@ pub struct Telemetry {
     /// The OTLP/gRPC receiver of traces. Left out: no trace is exported.
     #[schemars(with = "Option<HttpUrlText>")]
     pub otlp_endpoint: Option<String>,
+    /// The entry of `upstreamTls` that a receiver with `https://` is reached with: the authorities that its certificate must
+    /// come from, and the client certificate that it is shown. Left out: the system's authorities, and none.
+    #[schemars(with = "Option<LabelText>")]
+    pub otlp_tls: Option<String>,
+}
+
+impl Telemetry {
+    /// The host that the receiver's certificate must name, where its address asks for TLS.
+    pub fn sealed_host(&self) -> Option<&str> {
+        let authority = self.otlp_endpoint.as_deref()?.strip_prefix("https://")?.trim_end_matches('/');
+        let (host, end) = authority.strip_prefix('[').map_or((authority, ':'), |rest| (rest, ']'));
+        host.split(end).next()
+    }
 }
 
 /// Where the access log goes.

@@ -116,9 +116,37 @@ c.yaml:1:69: controlPlane.identity: a workload's SPIFFE id has a path after the 
 }
 
 #[test]
-fn spans_go_to_no_receiver_that_wants_tls() {
-    let refused = refused("telemetry: { otlpEndpoint: \"https://collector:4317\" }\n", &[]);
-    assert!(refused.starts_with("c.yaml:1:28: telemetry.otlpEndpoint: malformed, got \"https://collector:4317\"; write an address of the form `http://host:port`"), "{refused}");
+fn a_receiver_of_spans_may_want_tls() {
+    let host = |receiver: &str| {
+        let text = format!("telemetry: {{ otlpEndpoint: {receiver:?} }}");
+        Config::parse("c.yaml", &text, NONE).unwrap().telemetry.sealed_host().map(str::to_owned)
+    };
+    assert_eq!(host("http://collector:4317"), None);
+    assert_eq!(host("https://collector:4317").as_deref(), Some("collector"));
+    assert_eq!(host("https://collector.example/").as_deref(), Some("collector.example"));
+    assert_eq!(host("https://[::1]:4317").as_deref(), Some("::1"));
+    let entry = "upstreamTls: [{ name: collector }]";
+    for (telemetry, wanted) in [
+        (
+            "otlpEndpoint: \"ftp://a:1\"",
+            "c.yaml:1:28: telemetry.otlpEndpoint: malformed, got \"ftp://a:1\"; write an",
+        ),
+        (
+            "otlpEndpoint: \"https://me@a:1\"",
+            "telemetry.otlpEndpoint: a host that no certificate can name, got \"me@a\"; write",
+        ),
+        (
+            "otlpEndpoint: \"https://a:1\", otlpTls: colector",
+            "c.yaml:1:52: telemetry.otlpTls: no such entry in `upstreamTls`, got \"colector\"; add one",
+        ),
+        (
+            "otlpEndpoint: \"http://a:1\", otlpTls: collector",
+            "telemetry.otlpTls: has no meaning without TLS, got \"collector\"; write `otlpEndpoint` with",
+        ),
+    ] {
+        let refused = refused(&format!("telemetry: {{ {telemetry} }}\n{entry}\n"), &[]);
+        assert!(refused.contains(wanted), "{refused}");
+    }
 }
 
 #[test]

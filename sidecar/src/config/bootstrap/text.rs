@@ -12,12 +12,12 @@ pub(super) use trama_proto::settings::text::{DurationText, LabelText, SocketAddr
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) struct HostPortText(String);
 
-/// Without path, query and user. Spans are sent without TLS.
+/// Without path, query and user.
 #[derive(schemars::JsonSchema)]
 #[schemars(
     rename = "HttpUrl",
-    title = "an address of the form `http://host:port`; for a receiver that wants TLS, a collector beside the sidecar",
-    extend("pattern" = r"^http://[^/?#\s]+/?$")
+    title = "an address of the form `http://host:port` or `https://host:port`",
+    extend("pattern" = r"^https?://[^/?#\s]+/?$")
 )]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) struct HttpUrlText(String);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 use trama_proto::{Problem, located::Located};
 
 use super::{Config, ListenerProtocol, control_plane};
@@ -13,6 +14,7 @@ pub(super) fn problems(config: &Config, located: &Located) -> Vec<Problem> {
     admin(config, located, &mut found);
     listeners(config, located, &mut found);
     upstream_tls(config, located, &mut found);
+    receiver(config, located, &mut found);
     timeouts(config, located, &mut found);
     control_plane::problems(config, located, &mut found);
     found
@@ -107,6 +109,28 @@ fn upstream_tls(config: &Config, located: &Located, found: &mut Vec<Problem>) {
         };
         let remedy = "a client certificate needs its chain and its key: name both files, or none";
         found.push(located.problem(&field(missing), "", format!("missing with `{with}`"), remedy));
+    }
+}
+
+fn receiver(config: &Config, located: &Located, found: &mut Vec<Problem>) {
+    let telemetry = &config.telemetry;
+    let host = telemetry.sealed_host();
+    if let Some(host) = host.filter(|host| ServerName::try_from(*host).is_err()) {
+        let problem = "a host that no certificate can name";
+        let remedy = "write a DNS name or an IP address, such as `https://collector:4317`";
+        found.push(located.problem("telemetry.otlpEndpoint", format!("{host:?}"), problem, remedy));
+    }
+    let Some(name) = &telemetry.otlp_tls else { return };
+    let mut wrong = |problem, remedy| {
+        found.push(located.problem("telemetry.otlpTls", format!("{name:?}"), problem, remedy))
+    };
+    if host.is_none() {
+        wrong("has no meaning without TLS", "write `otlpEndpoint` with `https://`, or remove it");
+    } else if !config.upstream_tls.iter().any(|entry| entry.name == *name) {
+        wrong(
+            "no such entry in `upstreamTls`",
+            "add one of this name, or remove it for the system's authorities",
+        );
     }
 }
 

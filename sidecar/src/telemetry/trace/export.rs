@@ -9,7 +9,7 @@ use std::{
 };
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig};
+use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     trace::{SpanData, SpanExporter},
@@ -19,7 +19,10 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::span;
+use super::{
+    receiver::{self, ReceiverTls},
+    span,
+};
 use crate::telemetry::{metrics::Sources, record::Record};
 
 /// Spans that may wait to be sent.
@@ -34,8 +37,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Who sends, and where to.
 #[derive(Clone, Debug)]
 pub(crate) struct ExporterSettings {
-    /// The receiver, as `http://host:port`.
+    /// The receiver, as `http://host:port` or `https://host:port`.
     pub(crate) endpoint: String,
+    /// Its TLS, with `https`.
+    pub(crate) tls: Option<ReceiverTls>,
     /// What the spans' resource says: `service.name` and the like.
     pub(crate) resource: Vec<KeyValue>,
 }
@@ -58,10 +63,11 @@ impl Exporter {
     pub(crate) fn start(
         settings: ExporterSettings,
         sources: &Arc<Sources>,
-    ) -> Result<Self, ExporterBuildError> {
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let channel = receiver::channel(&settings.endpoint, settings.tls)?;
         let mut client = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
-            .with_endpoint(settings.endpoint)
+            .with_channel(channel)
             .with_timeout(TIMEOUT)
             .build()?;
         client.set_resource(&Resource::builder().with_attributes(settings.resource).build());

@@ -8,6 +8,7 @@
 mod context;
 mod export;
 mod hex;
+mod receiver;
 mod sampling;
 mod span;
 mod state;
@@ -17,6 +18,7 @@ use std::cell::RefCell;
 use http::HeaderMap;
 
 use self::context::Incoming;
+pub use self::receiver::ReceiverTls;
 pub(crate) use self::{
     export::{Exporter, ExporterSettings},
     sampling::Draw,
