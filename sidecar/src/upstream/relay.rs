@@ -46,7 +46,8 @@ pub struct Relayed {
 const BUFFER: usize = 16 << 10;
 
 /// Relays both ways, until it is refused. The end of one direction is passed on (half-close), the other goes on. Where a
-/// side breaks off, the other one sees it break off too: a clean end would tell it that it has heard everything.
+/// side breaks off, the other one sees it break off too, and where we do (refused, or silent for too long) both see it: a
+/// clean end would tell them that they have heard everything.
 pub async fn relay(
     downstream: impl Stream,
     upstream: impl Stream,
@@ -71,11 +72,11 @@ pub async fn relay(
     match end {
         RelayEnd::Failed(Side::Downstream, _) => from_up.unsplit(to_up).break_off(),
         RelayEnd::Failed(Side::Upstream, _) => from_down.unsplit(to_down).break_off(),
-        RelayEnd::Refused(_) => {
+        RelayEnd::Refused(_) | RelayEnd::Idle => {
             from_up.unsplit(to_up).break_off();
             from_down.unsplit(to_down).break_off();
         }
-        RelayEnd::Closed | RelayEnd::Idle => {}
+        RelayEnd::Closed => {}
     }
     Relayed { forth: forth.get(), back: back.get(), end }
 }
@@ -149,6 +150,19 @@ mod tests {
         let (b, _right) = tokio::io::duplex(64);
         let relayed = relay(a, b, Duration::from_secs(60), pending()).await;
         assert!(matches!(relayed.end, RelayEnd::Idle));
+    }
+
+    #[tokio::test]
+    async fn silence_is_no_end_to_either_side() {
+        let (mut left, a) = tcp().await;
+        let (b, mut right) = tcp().await;
+        right.write_all(b"half").await.unwrap();
+        let relayed = relay(a, b, Duration::from_millis(50), pending()).await;
+        assert!(matches!(relayed.end, RelayEnd::Idle), "{relayed:?}");
+        for (name, side) in [("downstream", &mut left), ("upstream", &mut right)] {
+            let seen = side.read_to_end(&mut Vec::new()).await.map_err(|error| error.kind());
+            assert_eq!(seen, Err(io::ErrorKind::ConnectionReset), "{name}");
+        }
     }
 
     #[tokio::test]
