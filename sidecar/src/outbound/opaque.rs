@@ -103,13 +103,15 @@ async fn begins_anew(connection: &Connection) -> Result<(), Failure> {
 /// Who is meant, once policy and its service's filters have let the connection begin.
 async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<Destination, Failure> {
     let worker = &connection.worker;
+    let label = |destination: &Destination| destination.service().map(|s| Arc::clone(&s.service.label));
     let mut destination = destination(connection, &worker.snapshot());
+    exchange.to_service(label(&destination).as_ref());
     while let Some(service) = destination.service().filter(|service| !service.whole) {
         let later = worker.whole(service).await?;
         destination = self::destination(connection, &later);
+        exchange.to_service(label(&destination).as_ref());
     }
     let service = destination.service();
-    exchange.to_service(service.map(|service| &service.service.label));
     let chain = service.and_then(|service| service.filters.as_ref());
     exchange.admit(chain, None, &connection.admitted).await?;
     if let (Destination::External, Meant::Address(address)) = (&destination, &connection.meant) {

@@ -79,12 +79,13 @@ impl Connection {
 
         // Service: which one is meant. A control plane tells names first, and what concerns a service when it is asked.
         let mut plan = self.plan(snapshot, &head)?;
+        exchange.to_service(plan.label());
         while let Some(service) = plan.service().filter(|service| !service.whole) {
             let later = self.worker.whole(service).await?;
             plan = self.plan(&later, &head)?;
+            exchange.to_service(plan.label());
         }
         let service = plan.service();
-        exchange.to_service(service.map(|s| &s.service.label));
 
         // Its filters, on the way in: one of them may answer in the application's place, or change what decides below.
         let chain = service.and_then(|service| service.filters.as_ref());
@@ -182,6 +183,10 @@ impl Plan {
             Self::Service(service) => Some(service),
             Self::Endpoint(_, owner) => owner.as_deref(),
         }
+    }
+
+    fn label(&self) -> Option<&Arc<str>> {
+        self.service().map(|service| &service.service.label)
     }
 }
 

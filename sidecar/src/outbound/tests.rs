@@ -137,10 +137,18 @@ impl World {
 
     /// How many requests ended for this reason.
     fn ended(&self, reason: &str) -> usize {
+        self.services_of(reason).len()
+    }
+
+    /// The services whose requests ended for this reason.
+    fn services_of(&self, reason: &str) -> Vec<String> {
         let text = self.hub.scrape(Format::OpenMetrics);
-        text.lines()
-            .filter(|l| l.contains("_requests_total{") && l.contains(&format!("reason=\"{reason}\"")))
-            .count()
+        let ended = text
+            .lines()
+            .filter(|l| l.contains("_requests_total{") && l.contains(&format!("reason=\"{reason}\"")));
+        let service =
+            |line: &str| line.split_once(",service=\"").unwrap().1.split('"').next().unwrap().to_owned();
+        ended.map(service).collect()
     }
 }
 
@@ -496,7 +504,20 @@ async fn a_service_of_which_nothing_is_told_in_time_is_refused_by_name() {
             let (status, headers, _) = world.put().await;
             assert_eq!((status, began.elapsed().as_secs()), (StatusCode::SERVICE_UNAVAILABLE, 1));
             assert_eq!(headers["trama-reason"], "service_pending");
-            assert_eq!(world.ended("service_pending"), 1);
+            assert_eq!(world.services_of("service_pending"), ["shop/orders"]);
+            drop(answers);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opaque_connection_is_refused_by_name_as_well() {
+    LocalSet::new()
+        .run_until(async {
+            let (world, answers) = World::by_name().await;
+            let (_client, ours) = tokio::io::duplex(64);
+            opaque::carry(&world.connection, ours, None).await;
+            assert_eq!(world.services_of("service_pending"), ["shop/orders"]);
             drop(answers);
         })
         .await;
