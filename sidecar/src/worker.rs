@@ -170,6 +170,11 @@ impl Worker {
         Box::pin(self.shared.needs.whole(service, || self.snapshot())).await
     }
 
+    /// The same, for as long as it takes.
+    pub async fn told(&self, service: &ServicePort) -> Arc<Snapshot> {
+        self.shared.needs.told(service, || self.snapshot()).await
+    }
+
     /// Time on the sidecar's clock.
     pub fn now(&self) -> Duration {
         self.shared.started.elapsed()

@@ -33,6 +33,8 @@ impl ServerFirst {
     /// Waits a moment for the client, then dials; never ready if the server is silent too.
     pub(super) async fn listen(connection: &Connection) -> Self {
         tokio::time::sleep(connection.worker.settings.server_first_after).await;
+        // Not told in time is told in the client's protocol, and so when it has spoken.
+        known(connection).await;
         // The client may still speak first, and then the connection is HTTP's.
         let (changes, mut begun) = (connection.worker.changes(), Tentative::new(begin(connection)));
         let destination = match admit(connection, begun.exchange()).await {
@@ -121,6 +123,16 @@ async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<Desti
         }
     }
     Ok(destination)
+}
+
+/// Waits until all is known that concerns whoever is meant, for as long as it takes.
+async fn known(connection: &Connection) {
+    let worker = &connection.worker;
+    let mut destination = destination(connection, &worker.snapshot());
+    while let Some(service) = destination.service().filter(|service| !service.whole) {
+        let later = worker.told(service).await;
+        destination = self::destination(connection, &later);
+    }
 }
 
 fn destination(connection: &Connection, snapshot: &Snapshot) -> Destination {

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -16,7 +16,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, Collected, StreamBody};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::{TcpListener, TcpStream},
     task::LocalSet,
 };
@@ -26,7 +26,7 @@ use super::{Connection, Meant, opaque};
 use crate::{
     config::{
         convert::{Extent, Local, convert_part},
-        snapshot::{Rule, Snapshot, state::Registry},
+        snapshot::{AppProtocol, Rule, Snapshot, state::Registry},
     },
     drain::Drain,
     filter::{
@@ -34,7 +34,7 @@ use crate::{
         tests::{Log, Told, body, map},
     },
     http::{Answer, Handler, HttpLimits, body::Body, ending::Ending, h1, h2, interim::Interim},
-    telemetry::{Format, LogOutput, TelemetryConfig, TelemetryHub},
+    telemetry::{Format, LogOutput, Security, TelemetryConfig, TelemetryHub},
     upstream::{Certificates, UpstreamLimits},
     worker::{Answers, Needs, Settings, Shared, Worker},
 };
@@ -519,6 +519,59 @@ async fn an_opaque_connection_is_refused_by_name_as_well() {
             opaque::carry(&world.connection, ours, None).await;
             assert_eq!(world.services_of("service_pending"), ["shop/orders"]);
             drop(answers);
+        })
+        .await;
+}
+
+/// A connection whose protocol is found out.
+async fn detected(world: &World, ours: DuplexStream) {
+    let Connection { worker, meant, downstream, .. } = &*world.connection;
+    super::serve(Rc::clone(worker), ours, *downstream, meant.clone(), AppProtocol::Auto, Security::Plain)
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_connects_early_is_told_once_it_speaks() {
+    LocalSet::new()
+        .run_until(async {
+            let (world, answers) = World::by_name().await;
+            let (mut client, ours) = tokio::io::duplex(1024);
+            let asks = async {
+                let silent = tokio::time::timeout(Duration::from_secs(60), client.read_u8()).await;
+                assert!(silent.is_err(), "{silent:?}");
+                client
+                    .write_all(b"GET / HTTP/1.1\r\nhost: orders.shop\r\nconnection: close\r\n\r\n")
+                    .await
+                    .unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                answer
+            };
+            let ((), answer) = tokio::join!(detected(&world, ours), asks);
+            assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("service_pending"), "{answer}");
+            assert_eq!(world.services_of("service_pending"), ["shop/orders"]);
+            drop(answers);
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_hears_a_server_that_is_known_late() {
+    LocalSet::new()
+        .run_until(async {
+            let (world, answers) = World::by_name().await;
+            let (mut client, ours) = tokio::io::duplex(1024);
+            let hears = async {
+                let silent = tokio::time::timeout(Duration::from_secs(60), client.read_u8()).await;
+                assert!(silent.is_err(), "{silent:?}");
+                world.put_in_force(Extent::Whole);
+                answers.changes.send_replace(());
+                // The application speaks first, in HTTP/2.
+                assert!(client.read_u8().await.is_ok());
+                drop(client);
+            };
+            tokio::join!(detected(&world, ours), hears);
+            assert_eq!(world.ended("service_pending"), 0);
         })
         .await;
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, timeout_at},
+    time::timeout,
 };
 
 use crate::{
@@ -49,8 +49,13 @@ impl Needs {
         service: &ServicePort,
         in_force: impl Fn() -> Arc<Snapshot>,
     ) -> Result<Arc<Snapshot>, Failure> {
+        let told = timeout(WAIT, self.told(service, in_force)).await;
+        told.map_err(|_| Failure::before(Reason::ServicePending).detail(&service.service.label))
+    }
+
+    /// The same, for as long as it takes.
+    pub async fn told(&self, service: &ServicePort, in_force: impl Fn() -> Arc<Snapshot>) -> Arc<Snapshot> {
         let label = &service.service.label;
-        let end = Instant::now() + WAIT;
         let mut changes = self.changes.clone();
         self.questions.try_send(Arc::clone(label)).ok();
         loop {
@@ -59,10 +64,11 @@ impl Needs {
             let snapshot = in_force();
             let now = snapshot.destinations.of_name(label, service.port);
             if now.is_none_or(|service| service.whole) {
-                return Ok(snapshot);
+                return snapshot;
             }
-            if !matches!(timeout_at(end, changes.changed()).await, Ok(Ok(()))) {
-                return Err(Failure::before(Reason::ServicePending).detail(label));
+            if changes.changed().await.is_err() {
+                // Whoever could tell is gone.
+                std::future::pending::<()>().await;
             }
         }
     }
