@@ -23,6 +23,7 @@ pub use self::{
     needs::{Answers, Needs},
 };
 use crate::{
+    accept::served::OwnAddresses,
     balance::Loads,
     config::snapshot::{AppProtocol, Revision, ServicePort, Snapshot, SpiffeId},
     drain::{DrainWatch, Stage},
@@ -119,6 +120,8 @@ pub struct Worker {
     pub telemetry: Rc<Telemetry>,
     /// Words that records share.
     pub words: Words,
+    /// The addresses that captured connections are served at.
+    pub own_addresses: OwnAddresses,
     // Destinations whose server has spoken first: no client there is waited for again.
     server_first: RefCell<HashSet<SocketAddr>>,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
@@ -138,6 +141,7 @@ impl Worker {
             chains: RefCell::default(),
             telemetry,
             words: Words { unknown: "unknown".into(), external: "external".into() },
+            own_addresses: OwnAddresses::open(),
             server_first: RefCell::default(),
             snapshot: RefCell::new(Cache::new(Arc::clone(&shared.snapshot))),
             revision: watch::Sender::new(shared.snapshot.load().revision),

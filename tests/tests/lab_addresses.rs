@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -92,6 +92,56 @@ async fn a_neighbour_that_sends_to_loopback_is_refused() {
     let entry = orders.logged_where("the refusal", |e| e["reason"] == "port_refused").await;
     assert_eq!(entry["detail"], "address 127.0.0.1", "{entry}");
     nobody_came(private, orders).await;
+}
+
+/// Rules of somebody else's may capture what only passes through, and where `ip_nonlocal_bind` is set every address can be
+/// bound to.
+#[tokio::test]
+async fn what_passes_through_is_never_dialled() {
+    for (ipv6, elsewhere) in [(false, "203.0.113.77"), (true, "2001:db8::77")] {
+        let mesh = pair(ipv6).start().await;
+        let (orders, stranger) = (mesh.pod("orders"), mesh.pod("stranger"));
+        let (family, protocol) = if ipv6 { ("ip6", "ipv6") } else { ("ip", "ipv4") };
+        orders.as_root(&format!(
+            "echo 1 > /proc/sys/net/{protocol}/ip_nonlocal_bind\n\
+             nft 'add table {family} other; \
+             add chain {family} other in {{ type nat hook prerouting priority -110; }}; \
+             add rule {family} other in {family} daddr {elsewhere} tcp dport {APPLICATION} redirect to :15006'"
+        ));
+        stranger.as_root(&format!("ip route add {elsewhere} via {}", orders.at(0).ip()));
+        let at = SocketAddr::new(elsewhere.parse().unwrap(), APPLICATION);
+        assert_eq!(ask(stranger.dial(at).await).await, "", "{elsewhere}");
+        let entry = orders.logged_where("the end", |e| e["direction"] == "inbound").await;
+        assert_eq!(entry["reason"], "port_refused", "{entry}");
+        assert_eq!(entry["detail"], format!("address {elsewhere}"), "{entry}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_local_address_is_served_as_well() {
+    let mesh = pair(true).start().await;
+    let (orders, stranger) = (mesh.pod("orders"), mesh.pod("stranger"));
+    for (pod, address) in [(orders, "fe80::91:1"), (stranger, "fe80::91:2")] {
+        pod.as_root(&format!("ip address add {address}/64 dev eth0 nodad"));
+    }
+    let near = |pod: &Pod| {
+        SocketAddr::from(SocketAddrV6::new(
+            "fe80::91:1".parse().unwrap(),
+            APPLICATION,
+            0,
+            pod.interface("eth0"),
+        ))
+    };
+    let application = orders.listen(near(orders));
+    let asking = ask(stranger.dial(near(stranger)).await);
+    let serving = async {
+        let (mut stream, _) = timeout(PATIENCE, application.accept()).await.expect("a connection").unwrap();
+        stream.read_u8().await.unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.ok();
+    };
+    let (answer, ()) = tokio::join!(asking, serving);
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
 }
 
 #[tokio::test]

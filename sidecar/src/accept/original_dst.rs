@@ -4,7 +4,7 @@
 //! and tells it by SO_ORIGINAL_DST (netfilter_ipv4.h, netfilter_ipv6/ip6_tables.h).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
@@ -35,10 +35,15 @@ fn is_untracked(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NOPROTOOPT))
 }
 
-/// `::ffff:10.0.0.1` is written 10.0.0.1; flow label and scope don't name a destination.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    let ip: IpAddr = address.ip().to_canonical();
-    SocketAddr::new(ip, address.port())
+/// `::ffff:10.0.0.1` is written 10.0.0.1. The flow label doesn't name a destination, and the scope only that of a link-local
+/// address, which cannot be dialled without.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(near) if near.ip().is_unicast_link_local() => {
+            SocketAddrV6::new(*near.ip(), near.port(), 0, near.scope_id()).into()
+        }
+        _ => SocketAddr::new(address.ip().to_canonical(), address.port()),
+    }
 }
 
 #[cfg(test)]
@@ -63,5 +68,13 @@ mod tests {
     fn mapped_addresses_are_written_as_ipv4() {
         let mapped: SocketAddr = "[::ffff:10.0.0.1]:80".parse().unwrap();
         assert_eq!(canonical(mapped), "10.0.0.1:80".parse().unwrap());
+    }
+
+    #[test]
+    fn only_a_link_local_address_keeps_its_scope() {
+        let of =
+            |ip: &str, flow, scope| SocketAddr::from(SocketAddrV6::new(ip.parse().unwrap(), 80, flow, scope));
+        assert_eq!(canonical(of("fe80::1", 7, 3)), of("fe80::1", 0, 3));
+        assert_eq!(canonical(of("fd91::1", 7, 3)), of("fd91::1", 0, 0));
     }
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    accept::{original_dst::original_dst, served::serves},
+    accept::original_dst::{canonical, original_dst},
     config::snapshot::{AppProtocol, Destination, Snapshot, SpiffeId},
     drain::Stage,
     error::{Failure, Reason},
@@ -64,7 +64,9 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
         return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
     };
     let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
-    match Connection::to(&worker, SocketAddr::new(local.ip(), port), downstream, service) {
+    let mut meant = canonical(local);
+    meant.set_port(port);
+    match Connection::to(&worker, meant, downstream, service) {
         Ok(connection) => {
             let connection = Rc::new(Connection { peer: Some(peer.id), ..connection });
             match peer.carried {
@@ -113,7 +115,7 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
     if let Err(failure) = plain_passes(&snapshot, original.port()) {
         return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
     }
-    if !serves(original.ip(), local.ip().to_canonical()) {
+    if !worker.own_addresses.serves(original.ip(), local.ip().to_canonical()) {
         let failure = Failure::before(Reason::PortRefused).detail(format_args!("address {}", original.ip()));
         return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
     }
@@ -170,8 +172,7 @@ impl Connection {
         if settings.own_ports.contains(&port) || !allowed {
             return Err(Failure::before(Reason::PortRefused).detail(format_args!("port {port}")));
         }
-        let address = settings.application.unwrap_or_else(|| meant.ip().to_canonical());
-        let application = SocketAddr::new(address, port);
+        let application = settings.application.map_or(meant, |address| SocketAddr::new(address, port));
         let protocol = match worker.snapshot().destinations.of_address(application) {
             Destination::Direct(direct) => direct.endpoint.protocol,
             _ => AppProtocol::Auto,

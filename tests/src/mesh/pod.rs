@@ -218,6 +218,19 @@ impl Pod {
         self.net.bind_at(at)
     }
 
+    /// The index of one of its network interfaces, which a link-local address is dialled with.
+    ///
+    /// # Panics
+    /// Where it is not in a namespace, or has no such interface.
+    #[must_use]
+    pub fn interface(&self, name: &str) -> u32 {
+        let Net::Lab(pod, _) = &self.net else { panic!("{} has no namespace", self.name) };
+        let socket = || std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0));
+        let index = || Ok(rustix::net::netdevice::name_to_index(socket()?, name)?);
+        let index: std::io::Result<u32> = pod.inside(index).unwrap();
+        index.unwrap_or_else(|error| panic!("{name} of {}: {error}", self.name))
+    }
+
     /// Runs a shell's line in its namespace as root: its network is the test's to change.
     ///
     /// # Panics
