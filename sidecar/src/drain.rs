@@ -50,6 +50,19 @@ impl Drain {
 }
 
 impl DrainWatch {
+    /// The same for what runs on one thread, told as long as the future runs. A `watch` locks a mutex whenever somebody
+    /// who waits on it is polled, as connections do for each request: here only this thread ever does.
+    pub fn of_thread(&self) -> (Self, impl Future<Output = ()> + use<>) {
+        let mut all = self.0.clone();
+        let (tell, hear) = watch::channel(*all.borrow_and_update());
+        let pass_on = async move {
+            while all.changed().await.is_ok() {
+                tell.send_replace(*all.borrow_and_update());
+            }
+        };
+        (Self(hear), pass_on)
+    }
+
     /// Whether this stage, or a later one, is reached.
     pub fn reached(&self, stage: Stage) -> bool {
         *self.0.borrow() >= stage
@@ -78,5 +91,23 @@ mod tests {
         watch.clone().reach(Stage::Inbound).await;
         drain.advance(Stage::All);
         watch.reach(Stage::All).await;
+    }
+
+    #[tokio::test]
+    async fn a_thread_hears_of_what_came_before_it_and_after() {
+        let (drain, watch) = Drain::new();
+        drain.advance(Stage::Inbound);
+        let (own, pass_on) = watch.of_thread();
+        assert!(own.reached(Stage::Inbound));
+        let told = async {
+            drain.advance(Stage::All);
+            own.clone().reach(Stage::All).await;
+            drain.advance(Stage::Gone);
+            own.reach(Stage::Gone).await;
+        };
+        tokio::select! {
+            () = pass_on => panic!("it ends only with the one who tells"),
+            () = told => {}
+        }
     }
 }

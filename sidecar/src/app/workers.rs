@@ -81,6 +81,9 @@ fn run(sockets: WorkerSockets, settings: Settings, shared: Shared, hub: &Telemet
         Err(error) => return tracing::error!(%error, "a worker has no runtime"),
     };
     runtime.block_on(async {
+        let (drain, pass_on) = shared.drain.of_thread();
+        tokio::task::spawn_local(pass_on);
+        let shared = Shared { drain, ..shared };
         let worker = Worker::new(settings, shared, hub.worker(), fastrand::u64(..));
         let limit = ConnectionLimit::new(worker.settings.connections);
         for (purpose, socket) in sockets {
