@@ -131,7 +131,7 @@ impl Control {
 /// Loads certificates and policy, and starts nothing.
 pub(super) fn check(config: &Config, policy: Option<PathBuf>) -> Result<(), StartError> {
     certificates::check(config)?;
-    let Source::File(path) = Source::of(config, policy)? else { return Ok(()) };
+    let Some(Source::File(path)) = Source::of(config, policy)? else { return Ok(()) };
     PolicyFile::new(path, policy::local(config), None).read().map(drop).map_err(StartError::Policy)
 }
 

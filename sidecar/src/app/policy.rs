@@ -26,19 +26,18 @@ const REMINDER: Duration = Duration::from_secs(10);
 
 /// Where policy comes from.
 pub(super) enum Source {
-    Nowhere,
     File(PathBuf),
     ControlPlane(bootstrap::ControlPlane),
 }
 
 impl Source {
-    /// The one source. `file` is the command line's, or else the configuration's, which excludes a control plane itself.
-    pub(super) fn of(config: &Config, file: Option<PathBuf>) -> Result<Self, StartError> {
+    /// The one source, if there is any. `file` is the command line's, or else the configuration's, which excludes a control plane itself.
+    pub(super) fn of(config: &Config, file: Option<PathBuf>) -> Result<Option<Self>, StartError> {
         match (file, &config.control_plane) {
             (Some(file), Some(_)) => Err(StartError::TwoSources(file)),
-            (Some(file), None) => Ok(Self::File(file)),
-            (None, Some(control_plane)) => Ok(Self::ControlPlane(control_plane.clone())),
-            (None, None) => Ok(Self::Nowhere),
+            (Some(file), None) => Ok(Some(Self::File(file))),
+            (None, Some(control_plane)) => Ok(Some(Self::ControlPlane(control_plane.clone()))),
+            (None, None) => Ok(None),
         }
     }
 }
@@ -47,17 +46,17 @@ impl Source {
 /// listeners may open: with the first policy, or when it has been waited for long enough.
 pub(super) fn follow(
     config: &Config,
-    source: Source,
+    source: Option<Source>,
     (shared, answers): (&Shared, Answers),
     telemetry: &TelemetryHub,
 ) -> watch::Receiver<bool> {
     let open = watch::Sender::new(false);
     let opened = open.subscribe();
-    if let Source::Nowhere = source {
+    let Some(source) = source else {
         shared.snapshot.store(Arc::new(without_policy(config, Origin::Nowhere)));
         open.send_replace(true);
         return opened;
-    }
+    };
     shared.snapshot.store(Arc::new(without_policy(config, Origin::Awaited)));
     let (keep, last_good) = keeper(config, telemetry);
     let Answers { questions, changes } = answers;
@@ -71,7 +70,6 @@ pub(super) fn follow(
     };
     // In this order: the first reading comes before the first complaint that there is none.
     match source {
-        Source::Nowhere => {}
         Source::File(path) => {
             let file = PolicyFile::new(path, local(config), last_good);
             tokio::spawn(file.watch(move |read| taker.take(read)));
