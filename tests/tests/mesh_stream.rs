@@ -5,7 +5,7 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
@@ -38,6 +38,24 @@ async fn read(mut body: Incoming, mut may: watch::Receiver<bool>, counted: Arc<A
     true
 }
 
+/// Waits until the writers of both directions have begun, and nobody takes a byte of theirs any more: all windows are full. Gives
+/// how many bytes those hold.
+async fn at_a_halt(taken: &[Arc<AtomicU64>; 2], mut look: impl FnMut()) -> u64 {
+    const STILL: Duration = Duration::from_millis(500);
+    let deadline = Instant::now() + LONG;
+    let (mut last, mut since) = ([0; 2], Instant::now());
+    while last.contains(&0) || since.elapsed() < STILL {
+        assert!(Instant::now() < deadline, "no halt: {last:?} bytes were taken up and down");
+        look();
+        let now = [0, 1].map(|way| taken[way].load(Ordering::Relaxed));
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    last.iter().sum()
+}
+
 /// Resident memory of a process.
 fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -49,6 +67,8 @@ fn resident(pid: u32) -> u64 {
 struct Stalled {
     mesh: Mesh,
     arrived: Arc<AtomicU64>,
+    /// Bytes that writers have got rid of, upwards (the client's to count) and downwards.
+    taken: [Arc<AtomicU64>; 2],
     go_on: watch::Sender<bool>,
     may: watch::Receiver<bool>,
 }
@@ -56,12 +76,14 @@ struct Stalled {
 async fn stalled(place: Where, chunk: Bytes, length: u64) -> Stalled {
     let (go_on, may) = watch::channel(false);
     let arrived = Arc::new(AtomicU64::new(0));
-    let (count, reader) = (Arc::clone(&arrived), may.clone());
+    let taken = <[Arc<AtomicU64>; 2]>::default();
+    let (count, reader, written) = (Arc::clone(&arrived), may.clone(), Arc::clone(&taken[1]));
     let application = Application::http(move |request| {
         let (count, reader, chunk) = (Arc::clone(&count), reader.clone(), chunk.clone());
+        let written = Arc::clone(&written);
         async move {
             match request.uri().path() {
-                "/download" => Response::new(Payload::repeated(chunk, length)),
+                "/download" => Response::new(Payload::counted(chunk, length, written)),
                 "/upload" => {
                     let whole = read(request.into_body(), reader, count).await;
                     Response::new(Payload::of(if whole { "whole" } else { "broken" }))
@@ -74,17 +96,17 @@ async fn stalled(place: Where, chunk: Bytes, length: u64) -> Stalled {
         .at(place)
         .pod("orders", |p| p.serves("shop/orders").application(&application))
         .pod("storefront", |p| p);
-    Stalled { mesh: mesh.start().await, arrived, go_on, may }
+    Stalled { mesh: mesh.start().await, arrived, taken, go_on, may }
 }
 
 #[tokio::test]
 async fn a_hundred_thousand_small_frames_past_a_stalled_reader_are_no_attack() {
     const FRAME: &[u8] = &[7; 64];
     const LENGTH: u64 = 100_000 * 64;
-    let Stalled { mesh, arrived, go_on, may } =
+    let Stalled { mesh, arrived, taken, go_on, may } =
         stalled(Where::InProcess, Bytes::from_static(FRAME), LENGTH).await;
     let mut client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
-    let body = Payload::repeated(Bytes::from_static(FRAME), LENGTH);
+    let body = Payload::counted(Bytes::from_static(FRAME), LENGTH, Arc::clone(&taken[0]));
     let upload = client.request("POST", "/upload").body(body).unwrap();
     let mut other = client.share();
     let uploading = tokio::spawn(async move { client.call(upload).await });
@@ -97,7 +119,7 @@ async fn a_hundred_thousand_small_frames_past_a_stalled_reader_are_no_attack() {
     let echo = other.call("POST", "/echo", Payload::of("hello")).await.unwrap();
     assert_eq!(&echo.body[..], b"hello");
     // What is on its way has come to a halt before anybody reads.
-    tokio::time::timeout(Duration::from_millis(500), std::future::pending::<()>()).await.unwrap_err();
+    at_a_halt(&taken, || ()).await;
     assert_eq!((arrived.load(Ordering::Relaxed), received.load(Ordering::Relaxed)), (0, 0));
     go_on.send(true).unwrap();
 
@@ -113,7 +135,7 @@ async fn a_gibibyte_each_way_past_a_slow_reader_needs_no_memory() {
     for speaks in [Speaks::Http2, Speaks::Http1] {
         let length = GIB;
         let chunk = Bytes::from(vec![7; 64 << 10]);
-        let Stalled { mut mesh, arrived, go_on, may } =
+        let Stalled { mut mesh, arrived, taken, go_on, may } =
             stalled(Where::Processes, chunk.clone(), length).await;
         let pids = ["orders", "storefront"].map(|name| mesh.pod_mut(name).process().pid());
         let mut upload = mesh.pod("storefront").http(speaks, "orders.shop").await;
@@ -128,7 +150,7 @@ async fn a_gibibyte_each_way_past_a_slow_reader_needs_no_memory() {
         }
         let before = pids.map(resident);
 
-        let body = Payload::repeated(chunk, length);
+        let body = Payload::counted(chunk, length, Arc::clone(&taken[0]));
         let request = upload.request("POST", "/upload").body(body).unwrap();
         let mut uploading = tokio::spawn(async move { upload.call(request).await });
         let request = download.request("GET", "/download").body(Payload::empty()).unwrap();
@@ -142,11 +164,9 @@ async fn a_gibibyte_each_way_past_a_slow_reader_needs_no_memory() {
                 *most = resident(pid).max(*most);
             }
         };
-        // Nobody reads: all windows fill up.
-        for _ in 0..20 {
-            look();
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
+        // Nobody reads.
+        let held = at_a_halt(&taken, &mut look).await;
+        assert!(held < length, "{speaks:?}: {held} bytes were taken, and nobody read one");
         assert_eq!((arrived.load(Ordering::Relaxed), received.load(Ordering::Relaxed)), (0, 0));
         go_on.send(true).unwrap();
         let mut ticks = tokio::time::interval(Duration::from_millis(50));

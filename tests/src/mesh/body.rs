@@ -1,6 +1,8 @@
 //! The bodies that harness applications and clients send: whole ones, or streams that the test feeds.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -22,7 +24,7 @@ pub struct Payload(Kind);
 enum Kind {
     Whole(Option<Bytes>, Option<HeaderMap>),
     Stream(mpsc::Receiver<Result<Frame<Bytes>, BrokenOff>>),
-    Repeat { chunk: Bytes, left: u64 },
+    Repeat { chunk: Bytes, left: u64, taken: Arc<AtomicU64> },
     Relayed(Incoming),
 }
 
@@ -53,7 +55,13 @@ impl Payload {
     /// So many bytes, made while they are read.
     #[must_use]
     pub fn repeated(chunk: Bytes, length: u64) -> Self {
-        Self(Kind::Repeat { chunk, left: length })
+        Self::counted(chunk, length, Arc::default())
+    }
+
+    /// The same, adding to a count what is taken of it.
+    #[must_use]
+    pub fn counted(chunk: Bytes, length: u64, taken: Arc<AtomicU64>) -> Self {
+        Self(Kind::Repeat { chunk, left: length, taken })
     }
 
     /// The bytes of another body, as they come. Breaks off where that one does.
@@ -101,9 +109,10 @@ impl Body for Payload {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|f| f.map_err(|_| BrokenOff)))
             }
             Kind::Repeat { left: 0, .. } => Poll::Ready(None),
-            Kind::Repeat { chunk, left } => {
+            Kind::Repeat { chunk, left, taken } => {
                 let length = usize::try_from(*left).map_or(chunk.len(), |left| left.min(chunk.len()));
                 *left -= length as u64;
+                taken.fetch_add(length as u64, Ordering::Relaxed);
                 Poll::Ready(Some(Ok(Frame::data(chunk.slice(..length)))))
             }
             Kind::Whole(bytes, trailers) => {
