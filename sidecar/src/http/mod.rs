@@ -20,7 +20,7 @@ use std::{future::Future, rc::Rc, time::Duration};
 use ::http::{Request, Response};
 
 use self::{body::Body, interim::Interim};
-use crate::error::Reason;
+use crate::{config::MESH_HEADROOM, error::Reason};
 
 /// What answers the requests of one downstream connection.
 pub trait Handler: 'static {
@@ -74,10 +74,6 @@ pub struct HttpLimits {
     /// A request on which no byte moves, and a connection on which none does.
     pub idle_timeout: Duration,
 }
-
-/// So many times more a head may have on the mesh leg, in fields and in bytes: the sidecar that sends it has held it to the
-/// limits, and what its own filters and the leg itself then add is not to be refused, or counted against it.
-pub const MESH_HEADROOM: usize = 2;
 
 /// So many times more streams a sidecar may reset. Its one connection carries all callers of a worker, and an application
 /// that is slow lets the time of all run out: as many resets as it has requests are no attack. It has proven who it is, and

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http::{MESH_HEADROOM, io::Liveness};
+use crate::{config::MESH_HEADROOM, http::io::Liveness};
 
 /// The limits of upstream connections.
 #[derive(Clone, Copy, Debug)]
