@@ -6,16 +6,16 @@
 mod sections;
 mod validate;
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
-    sync::LazyLock,
-};
+use std::{net::IpAddr, path::Path, sync::LazyLock};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use trama_proto::{Problems, settings::Form, spiffe::SpiffeId};
+use trama_proto::{
+    Problems,
+    settings::{Form, all_addresses},
+    spiffe::SpiffeId,
+};
 
 use self::sections::TrustDomainText;
 pub use self::sections::{Admin, Certificates, Limits, Ports, Store, Timeouts, Workload};
@@ -90,10 +90,7 @@ impl Config {
 
     /// The address of every port in `ports`.
     pub fn bind_ip(&self) -> IpAddr {
-        // A machine without IPv6 cannot bind `::`, which elsewhere takes IPv4 as well.
-        let both = Path::new("/proc/net/if_inet6").exists();
-        let all: IpAddr = if both { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        self.bind_address.unwrap_or(all)
+        self.bind_address.unwrap_or_else(all_addresses)
     }
 }
 

@@ -5,7 +5,11 @@ mod env;
 mod schema;
 pub mod text;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -60,6 +64,13 @@ impl<T: DeserializeOwned> Form<T> {
             Err(found) => Err(Problems(problems.into_iter().chain(found).collect())),
         }
     }
+}
+
+/// What stands for all addresses of the machine.
+pub fn all_addresses() -> IpAddr {
+    // A machine without IPv6 cannot bind `::`, which elsewhere takes IPv4 as well.
+    let both = Path::new("/proc/net/if_inet6").exists();
+    if both { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 fn only_document(source: &str, text: &str) -> Result<Located, Box<Problem>> {

@@ -14,13 +14,16 @@ mod upstream_tls;
 mod validate;
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use trama_proto::{Problems, settings::Form};
+use trama_proto::{
+    Problems,
+    settings::{Form, all_addresses},
+};
 
 pub use self::{
     control_plane::ControlPlane,
@@ -106,10 +109,7 @@ impl Config {
 
     /// The address of every port in `ports`.
     pub fn bind_ip(&self) -> IpAddr {
-        // A machine without IPv6 cannot bind `::`, which elsewhere takes IPv4 as well.
-        let both = Path::new("/proc/net/if_inet6").exists();
-        let all: IpAddr = if both { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        self.bind_address.unwrap_or(all)
+        self.bind_address.unwrap_or_else(all_addresses)
     }
 }
 
