@@ -13,13 +13,13 @@ use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
 use super::{
-    WaitsFor, Way,
     age::Age,
     connect::{self, BoxStream},
     failure,
     interim::Interims,
     limits::UpstreamLimits,
     places::{Look, Place, Places},
+    way::{WaitsFor, Way},
 };
 use crate::{
     error::{Failure, Reason},

@@ -16,15 +16,16 @@ mod ping;
 mod places;
 mod pool;
 mod relay;
+mod target;
 mod tunnel;
+mod way;
 mod written;
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
-    net::SocketAddr,
+    cell::{Cell, RefCell},
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -32,112 +33,28 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use http::{Request, Response, Version, uri::Scheme};
+use http::{Request, Response};
 
 pub use self::{
     connect::BoxStream,
     limits::UpstreamLimits,
     relay::{RelayEnd, Relayed, Side, relay},
+    target::{Leg, Target, Who},
+    way::{Circuit, WaitsFor},
 };
 use self::{
     connect::{Dial, Secured},
-    http2::Sent,
     negotiation::Negotiations,
     pool::{Key, Pools},
-    tunnel::Tunnel,
+    way::Way,
 };
 use crate::{
-    config::snapshot::{
-        AppProtocol, BackendTls, CircuitLimits, MeshRecord,
-        state::{ClusterState, Counted, EndpointId},
-    },
+    config::snapshot::{BackendTls, MeshRecord},
     error::{Failure, Reason},
     http::{body::Body, interim::Interim},
     telemetry::{Direction, Telemetry},
     tls::{Carried, Identity, Offer, UpstreamTlsByName},
 };
-
-/// Whom to reach, and how.
-#[derive(Clone, Debug)]
-pub struct Target<'t> {
-    /// Who it is: connections to the same are interchangeable.
-    pub who: Who,
-    /// The address to dial.
-    pub address: SocketAddr,
-    /// What is spoken there.
-    pub leg: Leg<'t>,
-}
-
-/// What makes two upstreams the same.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Who {
-    /// An endpoint of the policy.
-    Endpoint(EndpointId),
-    /// Our application.
-    Application(SocketAddr),
-    /// A destination outside the mesh.
-    External(SocketAddr),
-}
-
-/// What is spoken to an upstream.
-#[derive(Clone, Copy, Debug)]
-pub enum Leg<'t> {
-    /// HTTP/1.1 in the clear.
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-    /// TLS to an endpoint without a sidecar. Of an offer of both versions the endpoint's choice must be known before a
-    /// request is sent: see [`Upstream::settled`].
-    Tls(&'t Arc<BackendTls>, Offer),
-    /// HTTP/2 over mutual TLS to the endpoint's sidecar.
-    Mesh(&'t MeshRecord),
-}
-
-impl Leg<'_> {
-    /// What is spoken in the clear: what policy says of the port, else what the client spoke.
-    pub fn plain(protocol: AppProtocol, client: Version) -> Self {
-        match protocol {
-            AppProtocol::Http1 => Self::Http1,
-            AppProtocol::Http2 | AppProtocol::Grpc => Self::Http2,
-            AppProtocol::Auto | AppProtocol::Tcp if client == Version::HTTP_2 => Self::Http2,
-            AppProtocol::Auto | AppProtocol::Tcp => Self::Http1,
-        }
-    }
-
-    /// Whether HTTP/2 is spoken.
-    pub const fn is_http2(&self) -> bool {
-        matches!(self, Self::Http2 | Self::Mesh(_) | Self::Tls(_, Offer::Http2))
-    }
-
-    /// The scheme of what the application gets.
-    pub const fn scheme(&self) -> Scheme {
-        match self {
-            Self::Tls(..) => Scheme::HTTPS,
-            Self::Http1 | Self::Http2 | Self::Mesh(_) => Scheme::HTTP,
-        }
-    }
-}
-
-/// What a request waits for on its way to an endpoint.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum WaitsFor {
-    /// What others have now: a connection, or leave to make one.
-    #[default]
-    Others,
-    /// A connection that is being made.
-    Connection,
-    /// The answer: a connection has the request, though not yet all of its body.
-    Answer,
-}
-
-/// The counts and limits that a request is held to.
-#[derive(Clone, Debug)]
-pub struct Circuit {
-    /// The limits.
-    pub limits: CircuitLimits,
-    /// The counts, shared by all workers.
-    pub state: Arc<ClusterState>,
-}
 
 /// The upstream side of one worker.
 pub struct Upstream {
@@ -219,16 +136,6 @@ impl Upstream {
         Key { who: target.who, address: target.address, http2: target.leg.is_http2(), revision }
     }
 
-    /// Opens a stream for opaque bytes. It counts among the service's connections while it lives.
-    pub async fn tunnel(&self, target: &Target<'_>, circuit: Option<&Circuit>) -> Result<BoxStream, Failure> {
-        let waits_for = Cell::default();
-        let way = Way::new(self, target, circuit, &waits_for);
-        let counted = way.count_connection(false)?;
-        let dial = self.dial(target, Carried::Tcp)?;
-        let (stream, open) = Box::pin(connect::dial(dial, self.limits.connect_timeout)).await?;
-        Ok(Box::new(Tunnel { stream, _counted: counted, _open: open }))
-    }
-
     /// Closes what has been idle or lived too long. Called every second or so.
     pub fn sweep(&self, now: tokio::time::Instant) {
         self.pools.borrow_mut().sweep(now, &self.limits);
@@ -287,80 +194,5 @@ impl Upstream {
         })?;
         let config = files.client(tls, offer).map_err(|e| failed().detail(e))?;
         Ok(Secured { config, server_name: tls.server_name.clone(), offer: Some(offer) })
-    }
-}
-
-/// One request's way to its upstream.
-struct Way<'w> {
-    upstream: &'w Upstream,
-    target: &'w Target<'w>,
-    circuit: Option<&'w Circuit>,
-    /// What it was sent on, once it was, where a connection is shared.
-    sent: OnceCell<Sent>,
-    /// Once it is the answer, bytes of the request may be under way.
-    waits_for: &'w Cell<WaitsFor>,
-}
-
-impl<'w> Way<'w> {
-    fn new(
-        upstream: &'w Upstream,
-        target: &'w Target<'w>,
-        circuit: Option<&'w Circuit>,
-        waits_for: &'w Cell<WaitsFor>,
-    ) -> Self {
-        Self { upstream, target, circuit, sent: OnceCell::new(), waits_for }
-    }
-
-    fn limits(&self) -> &UpstreamLimits {
-        &self.upstream.limits
-    }
-
-    fn dial(&self) -> Result<Dial, Failure> {
-        self.upstream.dial(self.target, Carried::Http2)
-    }
-
-    /// Whether a sidecar is at the other end.
-    fn meshed(&self) -> bool {
-        matches!(self.target.leg, Leg::Mesh(_))
-    }
-
-    /// The request got no answer in its time. While it still waited for a connection, nobody has seen it.
-    fn timed_out(&self) -> Failure {
-        if let Some(sent) = self.sent.get() {
-            sent.timed_out();
-        }
-        match self.waits_for.get() {
-            WaitsFor::Answer => Failure::after(Reason::BackendRequestTimeout),
-            WaitsFor::Others | WaitsFor::Connection => Failure::before(Reason::BackendRequestTimeout),
-        }
-    }
-
-    /// A limit is reached: the service's, or where it has none this sidecar's own.
-    fn exhausted(&self, what: &str) -> Failure {
-        let reason = if self.circuit.is_some() { Reason::CircuitOpen } else { Reason::Overloaded };
-        Failure::before(reason).detail(what)
-    }
-
-    /// Counts a request that waits; an error where too many do.
-    fn count_pending(&self, waiting: usize) -> Result<Option<Counted>, Failure> {
-        if waiting >= self.limits().pending_per_endpoint {
-            let what = "too many requests wait for a connection (pool.maxPendingPerEndpoint)";
-            return Err(Failure::before(Reason::Overloaded).detail(what));
-        }
-        let Some(circuit) = self.circuit else { return Ok(None) };
-        let place = Counted::within(&circuit.state, |s| &s.pending, circuit.limits.max_pending);
-        let full = || self.exhausted("too many requests wait for a connection (maxPending)");
-        place.map(Some).ok_or_else(full)
-    }
-
-    /// Counts a connection of the service; an error where it may have no more. The first of a pool is counted and always
-    /// granted: the limit holds for all workers together, and what others have open must not starve one.
-    fn count_connection(&self, first: bool) -> Result<Option<Counted>, Failure> {
-        let Some(circuit) = self.circuit else { return Ok(None) };
-        if first {
-            return Ok(Some(Counted::always(&circuit.state, |s| &s.connections)));
-        }
-        let place = Counted::within(&circuit.state, |s| &s.connections, circuit.limits.max_connections);
-        place.map(Some).ok_or_else(|| self.exhausted("too many connections (maxConnections)"))
     }
 }

@@ -12,9 +12,11 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Circuit, Leg, Target, Upstream, UpstreamLimits, Way,
+    Upstream, UpstreamLimits,
     connect::{self, Connected},
     pool::Key,
+    target::{Leg, Target},
+    way::{Circuit, Way},
 };
 use crate::{
     config::snapshot::BackendTls,

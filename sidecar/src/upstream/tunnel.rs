@@ -1,6 +1,7 @@
 //! An opaque connection that counts as open until it is dropped.
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
     task::{Context, Poll},
@@ -8,13 +9,33 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connect::BoxStream;
-use crate::{config::snapshot::state::Counted, http::io::Stream, telemetry::OpenConnection};
+use super::{
+    Upstream,
+    connect::{self, BoxStream},
+    target::Target,
+    way::{Circuit, Way},
+};
+use crate::{
+    config::snapshot::state::Counted, error::Failure, http::io::Stream, telemetry::OpenConnection,
+    tls::Carried,
+};
 
-pub(super) struct Tunnel {
-    pub(super) stream: BoxStream,
-    pub(super) _counted: Option<Counted>,
-    pub(super) _open: OpenConnection,
+impl Upstream {
+    /// Opens a stream for opaque bytes. It counts among the service's connections while it lives.
+    pub async fn tunnel(&self, target: &Target<'_>, circuit: Option<&Circuit>) -> Result<BoxStream, Failure> {
+        let waits_for = Cell::default();
+        let way = Way::new(self, target, circuit, &waits_for);
+        let counted = way.count_connection(false)?;
+        let dial = self.dial(target, Carried::Tcp)?;
+        let (stream, open) = Box::pin(connect::dial(dial, self.limits.connect_timeout)).await?;
+        Ok(Box::new(Tunnel { stream, _counted: counted, _open: open }))
+    }
+}
+
+struct Tunnel {
+    stream: BoxStream,
+    _counted: Option<Counted>,
+    _open: OpenConnection,
 }
 
 impl AsyncRead for Tunnel {

@@ -7,8 +7,8 @@ use std::{
 
 use super::*;
 use crate::upstream::{
-    Way,
     places::{Look, Places},
+    way::Way,
 };
 
 #[tokio::test]
