@@ -18,7 +18,7 @@ use super::{
     body::{Body, End, Held},
     guard::{self, Guard, Handle, InFlight, Violation, response},
     interim::Interim,
-    io::{Quiet, Stream, Watched},
+    io::{Moved, Quiet, Stream},
 };
 use crate::error::Reason;
 
@@ -49,7 +49,7 @@ pub async fn serve<H: Handler>(
     handler: Rc<H>,
     drain: impl Future<Output = ()>,
 ) -> ServeEnd {
-    let (io, moved) = Watched::new(io);
+    let (io, moved) = Moved::on(io);
     let (guard, handle) = Guard::new(io, guard_limits(limits));
     let service = hyper::service::service_fn({
         let (handler, handle) = (Rc::clone(&handler), handle.clone());

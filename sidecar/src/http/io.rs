@@ -1,9 +1,10 @@
-//! Byte streams: one whose first bytes were already read, and one that tells whether bytes move.
+//! What is put on byte streams: bytes that were already read, an eye on whether any move, and the gathering of small
+//! writes. And how a peer that is gone is found out.
 
 use std::{
     cell::Cell,
     future::Future,
-    io,
+    io::{self, IoSlice},
     os::fd::AsFd,
     pin::Pin,
     rc::Rc,
@@ -14,12 +15,9 @@ use std::{
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Sleep,
-};
+use tokio::{io::ReadBuf, time::Sleep};
 
-pub use super::stream::Stream;
+pub use super::stream::{Hook, Hooked, Stream};
 
 /// How a peer that is gone without a word is found out.
 #[derive(Clone, Copy, Debug)]
@@ -60,140 +58,87 @@ impl Liveness {
 
 /// Gives back bytes that were read to tell the protocol, then the stream's own.
 #[derive(Debug)]
-pub struct Prefixed<S> {
-    prefix: Bytes,
-    stream: S,
-}
+pub struct Prefix(Bytes);
 
-impl<S> Prefixed<S> {
+impl Prefix {
     /// Puts `prefix` before what the stream still brings.
-    pub fn new(prefix: Bytes, stream: S) -> Self {
-        Self { prefix, stream }
+    pub const fn on<S>(stream: S, prefix: Bytes) -> Hooked<S, Self> {
+        Hooked::new(stream, Self(prefix))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
+impl<S: Stream> Hook<S> for Prefix {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        stream: Pin<&mut S>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.prefix.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        let Self(prefix) = self;
+        if prefix.is_empty() {
+            return stream.poll_read(cx, buf);
         }
-        let n = self.prefix.len().min(buf.remaining());
-        buf.put_slice(&self.prefix[..n]);
-        self.prefix.advance(n);
-        if self.prefix.is_empty() {
-            self.prefix = Bytes::new();
+        let n = prefix.len().min(buf.remaining());
+        buf.put_slice(&prefix[..n]);
+        prefix.advance(n);
+        if prefix.is_empty() {
+            *prefix = Bytes::new();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-impl<S: Stream> Stream for Prefixed<S> {
-    fn break_off(&self) {
-        self.stream.break_off();
-    }
-}
-
-/// Tells whether bytes moved since it was last asked.
+/// Tells whether bytes moved on a stream since it was last asked. A flag and not a clock: it is set for every read and
+/// write.
 #[derive(Clone, Debug, Default)]
 pub struct Moved(Rc<Cell<bool>>);
 
 impl Moved {
+    /// Watches a stream.
+    pub fn on<S>(stream: S) -> (Hooked<S, Self>, Self) {
+        let moved = Self::default();
+        (Hooked::new(stream, moved.clone()), moved)
+    }
+
     /// Whether bytes moved since the last call.
     pub fn take(&self) -> bool {
         self.0.replace(false)
     }
-}
 
-/// Notes that bytes move. A flag and not a clock: this runs for every read and write.
-#[derive(Debug)]
-pub struct Watched<S> {
-    stream: S,
-    moved: Moved,
-}
-
-impl<S> Watched<S> {
-    /// Watches a stream.
-    pub fn new(stream: S) -> (Self, Moved) {
-        let moved = Moved::default();
-        (Self { stream, moved: moved.clone() }, moved)
+    fn note<T>(&self, polled: Poll<T>) -> Poll<T> {
+        if polled.is_ready() {
+            self.0.set(true);
+        }
+        polled
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: Stream> Hook<S> for Moved {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        stream: Pin<&mut S>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if polled.is_ready() {
-            self.moved.0.set(true);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        if polled.is_ready() {
-            self.moved.0.set(true);
-        }
-        polled
+        self.note(stream.poll_read(cx, buf))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_write(
+        &mut self,
+        stream: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.note(stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        stream: Pin<&mut S>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        if polled.is_ready() {
-            self.moved.0.set(true);
-        }
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.note(stream.poll_write_vectored(cx, bufs))
     }
 }
 
@@ -202,40 +147,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 /// A message of a few hundred bytes comes as two or three slices, and the kernel's work for a vector of them costs more
 /// than copying them together. What is large passes untouched.
 #[derive(Debug)]
-pub struct Gathered<S>(pub S);
+pub struct Gather;
 
 /// Up to here copying is cheaper: measured with heads and answers of 100 to 4,000 bytes.
 const GATHER: usize = 2048;
 
-impl<S: AsyncRead + Unpin> AsyncRead for Gathered<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+impl Gather {
+    /// Gathers what is written to a stream.
+    pub const fn on<S>(stream: S) -> Hooked<S, Self> {
+        Hooked::new(stream, Self)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-
+impl<S: Stream> Hook<S> for Gather {
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        stream: Pin<&mut S>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.0);
         match bufs {
             [one] => stream.poll_write(cx, one),
             _ if bufs.iter().map(|b| b.len()).sum::<usize>() > GATHER => stream.poll_write_vectored(cx, bufs),
@@ -247,16 +177,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
                 stream.poll_write(cx, &together)
             }
         }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
-    }
-}
-
-impl<S: Stream> Stream for Gathered<S> {
-    fn break_off(&self) {
-        self.0.break_off();
     }
 }
 
@@ -297,11 +217,11 @@ mod tests {
     #[tokio::test]
     async fn small_slices_are_sent_together_and_nothing_is_lost() {
         let (mut reader, writer) = tokio::io::duplex(64 << 10);
-        let mut writer = Gathered(writer);
+        let mut writer = Gather::on(writer);
         let large = vec![b'x'; GATHER];
-        let slices = [io::IoSlice::new(b"ab"), io::IoSlice::new(b""), io::IoSlice::new(b"cd")];
+        let slices = [IoSlice::new(b"ab"), IoSlice::new(b""), IoSlice::new(b"cd")];
         assert_eq!(writer.write_vectored(&slices).await.unwrap(), 4);
-        let slices = [io::IoSlice::new(b"ef"), io::IoSlice::new(&large)];
+        let slices = [IoSlice::new(b"ef"), IoSlice::new(&large)];
         let mut written = writer.write_vectored(&slices).await.unwrap();
         while written < 2 + GATHER {
             written += writer.write(&large[written - 2..]).await.unwrap();
@@ -333,7 +253,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_quiet_when_nothing_moved_for_so_long() {
         let (mut peer, stream) = tokio::io::duplex(64);
-        let (mut watched, moved) = Watched::new(stream);
+        let (mut watched, moved) = Moved::on(stream);
         let began = tokio::time::Instant::now();
         let mut quiet = Quiet::new(moved, Duration::from_secs(40));
         peer.write_all(b"x").await.unwrap();

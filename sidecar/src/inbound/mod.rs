@@ -23,7 +23,7 @@ use crate::{
         detect::{Told, conclude, detect, detect_within},
         ending::Ending,
         h2::Writes,
-        io::{Gathered, Prefixed},
+        io::{Gather, Prefix},
     },
     telemetry::{Direction, HandshakeFailure, Peer, Security},
     tls::{Carried, MeshPeer, MeshTarget},
@@ -198,7 +198,7 @@ impl Connection {
 
 /// A plain connection whose target is known: HTTP or not?
 async fn plain(connection: Rc<Connection>, stream: TcpStream) {
-    let mut stream = Gathered(stream);
+    let mut stream = Gather::on(stream);
     let mut read = BytesMut::new();
     let detected = match connection.protocol {
         AppProtocol::Tcp => return Box::pin(opaque::carry(&connection, stream)).await,
@@ -213,7 +213,7 @@ async fn plain(connection: Rc<Connection>, stream: TcpStream) {
         }
     };
     let told = conclude(detected, read.len(), connection.protocol == AppProtocol::Auto);
-    let stream = Prefixed::new(read.freeze(), stream);
+    let stream = Prefix::on(stream, read.freeze());
     match told {
         Told::Http1 => Worker::serve_http1(connection, stream, Stage::Inbound).await,
         Told::Http2 => Worker::serve_http2(connection, stream, Writes::Gathered, Stage::Inbound).await,

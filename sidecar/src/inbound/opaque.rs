@@ -7,7 +7,7 @@ use super::Connection;
 use crate::{
     error::{Failure, Reason},
     exchange::{Exchange, Tentative},
-    http::io::{Prefixed, Stream},
+    http::io::{Prefix, Stream},
     telemetry::{Direction, Protocol},
     upstream::{BoxStream, Leg, Target, Who, relay},
     worker::Changes,
@@ -72,7 +72,7 @@ pub(super) async fn server_first(connection: &Connection) -> ServerFirst {
         let mut read = BytesMut::new();
         if let Ok(1..) = stream.read_buf(&mut read).await {
             connection.worker.speaks_first(connection.application, &read);
-            let stream: BoxStream = Box::new(Prefixed::new(read.freeze(), stream));
+            let stream: BoxStream = Box::new(Prefix::on(stream, read.freeze()));
             return ServerFirst { stream: Ok(stream), exchange: begun.happened(), changes };
         }
     }

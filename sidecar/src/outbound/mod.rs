@@ -30,7 +30,7 @@ use crate::{
         detect::{Told, conclude, detect, detect_within},
         ending::Ending,
         h2::Writes,
-        io::{Gathered, Prefixed, Stream},
+        io::{Gather, Prefix, Stream},
     },
     telemetry::{Direction, External, HandshakeFailure, Peer, Security},
     worker::{Served, Worker},
@@ -76,7 +76,7 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         Ok(Some(original)) if worker.is_own(original, local) => refuse_loop(&worker, peer, original),
         Ok(Some(original)) => match protocol_at(&worker, original) {
             Ok(protocol) => {
-                serve(worker, Gathered(stream), peer, Meant::Address(original), protocol, Security::Plain)
+                serve(worker, Gather::on(stream), peer, Meant::Address(original), protocol, Security::Plain)
                     .await
             }
             Err(failure) => Exchange::refuse(&worker, Direction::Outbound, peer, &failure),
@@ -102,7 +102,7 @@ pub async fn explicit(
     tls: Option<Arc<rustls::ServerConfig>>,
 ) {
     let Some(tls) = tls else {
-        return serve(worker, Gathered(stream), peer, meant, protocol, Security::Plain).await;
+        return serve(worker, Gather::on(stream), peer, meant, protocol, Security::Plain).await;
     };
     let accepting = TlsAcceptor::from(tls).accept(stream);
     let failure = match tokio::time::timeout(worker.settings.handshake_timeout, accepting).await {
@@ -149,7 +149,7 @@ async fn serve(
         }
     };
     let told = conclude(detected, read.len(), protocol == AppProtocol::Auto);
-    let stream = Prefixed::new(read.freeze(), stream);
+    let stream = Prefix::on(stream, read.freeze());
     let writes = if security == Security::Plain { Writes::Gathered } else { Writes::AtOnce };
     match told {
         Told::Http1 => Worker::serve_http1(connection, stream, Stage::All).await,

@@ -11,7 +11,7 @@ use crate::{
     config::snapshot::{Cluster, Destination, Endpoint, Snapshot, UnknownDestination},
     error::{Failure, Reason},
     exchange::{Exchange, Tentative},
-    http::io::{Prefixed, Stream},
+    http::io::{Prefix, Stream},
     telemetry::{Direction, Protocol},
     upstream::{BoxStream, Circuit, Leg, Target, Who, relay},
     worker::{Changes, Worker},
@@ -47,7 +47,7 @@ impl ServerFirst {
                 if let Meant::Address(address) = connection.meant {
                     connection.worker.speaks_first(address, &read);
                 }
-                let stream: BoxStream = Box::new(Prefixed::new(read.freeze(), stream));
+                let stream: BoxStream = Box::new(Prefix::on(stream, read.freeze()));
                 return Self { stream: Ok(stream), exchange: begun.happened(), changes };
             }
         }

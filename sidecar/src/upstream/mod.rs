@@ -15,6 +15,7 @@ mod negotiation;
 mod ping;
 mod places;
 mod pool;
+mod refused;
 mod relay;
 mod target;
 mod tunnel;

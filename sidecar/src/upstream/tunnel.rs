@@ -1,13 +1,6 @@
 //! An opaque connection that counts as open until it is dropped.
 
-use std::{
-    cell::Cell,
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use std::cell::Cell;
 
 use super::{
     Upstream,
@@ -16,9 +9,20 @@ use super::{
     way::{Circuit, Way},
 };
 use crate::{
-    config::snapshot::state::Counted, error::Failure, http::io::Stream, telemetry::OpenConnection,
+    config::snapshot::state::Counted,
+    error::Failure,
+    http::io::{Hook, Hooked, Stream},
+    telemetry::OpenConnection,
     tls::Carried,
 };
+
+/// Does nothing on a stream but to be there as long as it is.
+struct Open {
+    _counted: Option<Counted>,
+    _open: OpenConnection,
+}
+
+impl<S: Stream> Hook<S> for Open {}
 
 impl Upstream {
     /// Opens a stream for opaque bytes. It counts among the service's connections while it lives.
@@ -28,42 +32,6 @@ impl Upstream {
         let counted = way.count_connection(false)?;
         let dial = self.dial(target, Carried::Tcp)?;
         let (stream, open) = Box::pin(connect::dial(dial, self.limits.connect_timeout)).await?;
-        Ok(Box::new(Tunnel { stream, _counted: counted, _open: open }))
-    }
-}
-
-struct Tunnel {
-    stream: BoxStream,
-    _counted: Option<Counted>,
-    _open: OpenConnection,
-}
-
-impl AsyncRead for Tunnel {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Tunnel {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl Stream for Tunnel {
-    fn break_off(&self) {
-        self.stream.break_off();
+        Ok(Box::new(Hooked::new(stream, Open { _counted: counted, _open: open })))
     }
 }

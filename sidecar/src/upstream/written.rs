@@ -2,31 +2,28 @@
 //! tells that its peer has begun to speak.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-};
+use tokio::{io::ReadBuf, sync::oneshot};
 
 use super::http2::Life;
+use crate::http::io::{Hook, Hooked, Stream};
 
-/// A stream whose writes its connection's [`Life`] counts.
-pub(super) struct Written<S> {
-    stream: S,
+/// Has a connection's [`Life`] count its stream's writes.
+pub(super) struct Written {
     life: Rc<Life>,
     first: Option<oneshot::Sender<()>>,
 }
 
-impl<S> Written<S> {
+impl Written {
     /// The second value hears of the first bytes that are read, or fails when the stream ends before.
-    pub(super) fn new(stream: S, life: &Rc<Life>) -> (Self, oneshot::Receiver<()>) {
+    pub(super) fn on<S>(stream: S, life: &Rc<Life>) -> (Hooked<S, Self>, oneshot::Receiver<()>) {
         let (tell, told) = oneshot::channel();
-        (Self { stream, life: Rc::clone(life), first: Some(tell) }, told)
+        (Hooked::new(stream, Self { life: Rc::clone(life), first: Some(tell) }), told)
     }
 
     /// A write that failed counts too: under TLS a part of it may have left before.
@@ -38,14 +35,15 @@ impl<S> Written<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Written<S> {
+impl<S: Stream> Hook<S> for Written {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        stream: Pin<&mut S>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let read = stream.poll_read(cx, buf);
         if buf.filled().len() > before
             && let Some(first) = self.first.take()
         {
@@ -54,32 +52,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for Written<S> {
         }
         read
     }
-}
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Written<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note(written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn poll_write(
+        &mut self,
+        stream: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.note(stream.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        &mut self,
+        stream: Pin<&mut S>,
         cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note(written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.note(stream.poll_write_vectored(cx, bufs))
     }
 }

@@ -29,7 +29,7 @@ use crate::{
         Abort, Answer, Handler, HttpLimits,
         body::{Body, TrailerLimit},
         interim::Interim,
-        io::{Liveness, Quiet, Stream, Watched},
+        io::{Liveness, Moved, Quiet, Stream},
     },
 };
 
@@ -55,7 +55,7 @@ pub async fn serve<H: Handler>(
     handler: Rc<H>,
     drain: impl Future<Output = ()>,
 ) -> ServeEnd {
-    let (io, moved) = Watched::new(io);
+    let (io, moved) = Moved::on(io);
     let (io, turns) = Turn::new(io, writes);
     let handshake = turns.drive(builder(limits).handshake(io));
     let handshake = tokio::time::timeout(limits.head_timeout, handshake).await;

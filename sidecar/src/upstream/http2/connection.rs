@@ -166,7 +166,7 @@ async fn handshake(
     counted: impl Sized + 'static,
 ) -> Result<(SendRequest<Bytes>, Rc<Life>, Beginning), Failure> {
     let life = Rc::<Life>::default();
-    let (stream, first) = Written::new(stream, &life);
+    let (stream, first) = Written::on(stream, &life);
     let handshake = Builder::new()
         .initial_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
