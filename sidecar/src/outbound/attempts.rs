@@ -1,6 +1,10 @@
 //! The attempts of one request: choose, send, judge, and again where that is safe, useful and within the budget.
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use http::{HeaderValue, Request, Response, Version, request};
 
@@ -8,7 +12,7 @@ use super::{Connection, source::Source, verdict::Verdict};
 use crate::{
     balance::{Attempts as Tried, Choice, budget, retry},
     config::snapshot::{
-        AppProtocol, Cluster, Endpoint, RetryPolicy, RuleTimeouts, Transport, state::Counted,
+        AppProtocol, Cluster, Endpoint, RetryPolicy, Rule, RuleTimeouts, Transport, state::Counted,
     },
     error::{Failure, Fault, Reached, Reason},
     exchange::Exchange,
@@ -27,19 +31,37 @@ pub(super) enum Whom<'a> {
 
 /// The attempts of one request.
 pub(super) struct Attempts<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) exchange: &'a mut Exchange,
-    pub(super) interim: &'a Interim,
-    pub(super) whom: Whom<'a>,
-    pub(super) retry: &'a RetryPolicy,
-    pub(super) timeouts: RuleTimeouts,
+    connection: &'a Connection,
+    exchange: &'a mut Exchange,
+    interim: &'a Interim,
+    whom: Whom<'a>,
+    retry: &'a RetryPolicy,
+    timeouts: RuleTimeouts,
     /// Who is asked now, and since when.
-    pub(super) under_way: Option<(Arc<Endpoint>, Duration)>,
+    under_way: Option<(Arc<Endpoint>, Duration)>,
     /// What is waited for there.
-    pub(super) waits_for: Cell<WaitsFor>,
+    waits_for: Cell<WaitsFor>,
 }
 
-impl Attempts<'_> {
+/// What holds for a service without routes.
+static WITHOUT_A_RULE: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
+
+impl<'a> Attempts<'a> {
+    pub(super) fn new(
+        connection: &'a Connection,
+        exchange: &'a mut Exchange,
+        interim: &'a Interim,
+        whom: Whom<'a>,
+        rule: Option<&'a Arc<Rule>>,
+    ) -> Self {
+        let (retry, timeouts) = match rule {
+            Some(rule) => (&rule.retry, rule.timeouts),
+            None => (&*WITHOUT_A_RULE, RuleTimeouts::default()),
+        };
+        let (under_way, waits_for) = Default::default();
+        Self { connection, exchange, interim, whom, retry, timeouts, under_way, waits_for }
+    }
+
     /// Sends the request until it is answered or may not be sent again, within the rule's time for all of it.
     pub(super) async fn run(mut self, head: request::Parts, body: Body) -> Result<Response<Body>, Failure> {
         self.admit()?;

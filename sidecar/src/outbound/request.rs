@@ -1,6 +1,6 @@
 //! One outbound request, step by step.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use http::{Request, Response, request};
 
@@ -9,10 +9,7 @@ use super::{
     attempts::{Attempts, Whom},
 };
 use crate::{
-    config::snapshot::{
-        Cluster, Destination, Endpoint, Redirect, RetryPolicy, Rule, RuleAction, RuleTimeouts, ServicePort,
-        Snapshot,
-    },
+    config::snapshot::{Cluster, Destination, Endpoint, Redirect, Rule, RuleAction, ServicePort, Snapshot},
     error::{Failure, Reason},
     exchange::Exchange,
     http::{Answer, Handler, body::Body, fields, interim::Interim, reply, shape},
@@ -114,28 +111,8 @@ impl Connection {
         let body = exchange.filter_request_body(body);
 
         // Attempts: region, endpoint, connection, the request itself; again where that is allowed.
-        let backend = match (&plan, rule) {
-            (Plan::Service(service), None) => Some(Arc::clone(&service.cluster)),
-            (Plan::Service(_), Some(rule)) => Some(self.backend(rule)?),
-            (Plan::Endpoint(..), _) => None,
-        };
-        let whom = match (&plan, &backend) {
-            (Plan::Endpoint(endpoint, _), _) => Whom::Endpoint(endpoint),
-            (Plan::Service(service), None) => Whom::Cluster(&service.cluster),
-            (Plan::Service(_), Some(cluster)) => Whom::Cluster(cluster),
-        };
-        let (retry, timeouts) = rule.map_or_else(without_a_rule, |rule| (&rule.retry, rule.timeouts));
-        let attempts = Attempts {
-            connection: self,
-            exchange,
-            interim,
-            whom,
-            retry,
-            timeouts,
-            under_way: None,
-            waits_for: Cell::default(),
-        };
-        let answered = attempts.run(head, body).await;
+        let whom = plan.whom(rule, || self.worker.draw())?;
+        let answered = Attempts::new(self, exchange, interim, whom, rule).run(head, body).await;
 
         // Filters, on the way out. One that saw the body may have broken it off with an answer of its own.
         let response = answered.or_else(|failure| exchange.filters_answer().ok_or(failure))?;
@@ -166,15 +143,6 @@ impl Connection {
             }
         }
     }
-
-    fn backend(&self, rule: &Rule) -> Result<Arc<Cluster>, Failure> {
-        let backends = match &rule.action {
-            RuleAction::Forward(backends) => backends.as_slice(),
-            RuleAction::Redirect(_) => &[],
-        };
-        let backend = route::pick_backend(backends, self.worker.draw());
-        Ok(Arc::clone(&backend.ok_or_else(|| Failure::before(Reason::NoBackend))?.cluster))
-    }
 }
 
 impl Plan {
@@ -187,6 +155,20 @@ impl Plan {
 
     fn label(&self) -> Option<&Arc<str>> {
         self.service().map(|service| &service.service.label)
+    }
+
+    /// Whom the request may go to: an endpoint that was meant, one of the rule's backends, else the service's own
+    /// endpoints.
+    fn whom<'p>(
+        &'p self,
+        rule: Option<&'p Arc<Rule>>,
+        draw: impl FnOnce() -> u64,
+    ) -> Result<Whom<'p>, Failure> {
+        match (self, rule) {
+            (Self::Endpoint(endpoint, _), _) => Ok(Whom::Endpoint(endpoint)),
+            (Self::Service(service), None) => Ok(Whom::Cluster(&service.cluster)),
+            (Self::Service(_), Some(rule)) => backend(rule, draw()).map(Whom::Cluster),
+        }
     }
 }
 
@@ -221,8 +203,11 @@ fn redirected(
     Ok(response.map(|()| Body::empty()))
 }
 
-/// What holds for a service without routes.
-fn without_a_rule<'a>() -> (&'a RetryPolicy, RuleTimeouts) {
-    static DEFAULT: std::sync::LazyLock<RetryPolicy> = std::sync::LazyLock::new(RetryPolicy::default);
-    (&DEFAULT, RuleTimeouts::default())
+fn backend(rule: &Rule, draw: u64) -> Result<&Arc<Cluster>, Failure> {
+    let backends = match &rule.action {
+        RuleAction::Forward(backends) => backends.as_slice(),
+        RuleAction::Redirect(_) => &[],
+    };
+    let backend = route::pick_backend(backends, draw).ok_or_else(|| Failure::before(Reason::NoBackend))?;
+    Ok(&backend.cluster)
 }
