@@ -1,6 +1,6 @@
 //! What telemetry costs a request: run under callgrind, which counts the instructions of the function `measured`.
 //!
-//! `valgrind --tool=callgrind --toggle-collect='*measured*' trace_cost <case> <requests>`
+//! `valgrind --tool=callgrind --toggle-collect='*measured*' trace_cost <hop> <case> <requests>`
 
 use std::{
     hint::black_box,
@@ -10,47 +10,57 @@ use std::{
 use http::{HeaderMap, HeaderValue, Method};
 use trama_sidecar::{
     config::snapshot::{Revision, TelemetrySettings},
-    telemetry::{
-        Direction, LogOutput, Protocol, Record, Security, Telemetry, TelemetryConfig, TelemetryHub,
-        TraceContext,
-    },
+    telemetry::{Direction, LogOutput, Protocol, Record, Security, Telemetry, TelemetryConfig, TelemetryHub},
 };
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let case = arguments.next().unwrap_or_default();
-    let requests: u32 = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(1);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [hop, case, requests] = &arguments[..] else {
+        return eprintln!(
+            "trace_cost <outbound | inbound | mesh> <continued | absent | kept | finished> <requests>"
+        );
+    };
+    let (direction, downstream) = match hop.as_str() {
+        "outbound" => (Direction::Outbound, Security::Plain),
+        "inbound" => (Direction::Inbound, Security::Plain),
+        "mesh" => (Direction::Inbound, Security::MutualTls),
+        other => return eprintln!("`{other}` is none of: outbound, inbound, mesh"),
+    };
+    let requests: u32 = requests.parse().expect("a number of requests");
     let nowhere = TelemetryConfig { access_log: LogOutput::None, ..TelemetryConfig::default() };
     let telemetry = TelemetryHub::start(nowhere).expect("nothing is opened").worker();
     let settings = TelemetrySettings { sampling: 1e-9, ..TelemetrySettings::default() };
+    let trace = |headers: &mut HeaderMap| {
+        black_box(telemetry.trace(direction, downstream, headers, &settings));
+    };
     match case.as_str() {
-        "continued" => traced(&telemetry, &settings, requests, &headers(Some("00"))),
-        "kept" => traced(&telemetry, &settings, requests, &headers(Some("01"))),
-        "absent" => traced(&telemetry, &settings, requests, &headers(None)),
-        "finished" => (0..requests + 1).for_each(|n| finished(&telemetry, &settings, n)),
-        other => eprintln!("`{other}` is none of: continued, kept, absent, finished"),
+        "continued" => traced(trace, requests, &headers(Some("00"))),
+        "kept" => traced(trace, requests, &headers(Some("01"))),
+        "absent" => traced(trace, requests, &headers(None)),
+        "finished" => {
+            (0..requests + 1).for_each(|n| finished(&telemetry, &settings, n, direction, downstream))
+        }
+        other => eprintln!("`{other}` is none of: continued, absent, kept, finished"),
     }
 }
 
 /// Each request has its own headers; those of the first one are not measured, for it meets cold buffers.
-fn traced(telemetry: &Telemetry, settings: &TelemetrySettings, requests: u32, headers: &HeaderMap) {
-    let _ = trace(telemetry, settings, &mut headers.clone());
+fn traced(trace: impl Fn(&mut HeaderMap), requests: u32, headers: &HeaderMap) {
+    trace(&mut headers.clone());
     for _ in 0..requests {
         let mut headers = headers.clone();
-        measured(|| trace(telemetry, settings, black_box(&mut headers)));
+        measured(|| trace(black_box(&mut headers)));
     }
 }
 
-fn trace(
+fn finished(
     telemetry: &Telemetry,
     settings: &TelemetrySettings,
-    headers: &mut HeaderMap,
-) -> Option<TraceContext> {
-    black_box(telemetry.trace(Direction::Outbound, Security::Plain, headers, settings))
-}
-
-fn finished(telemetry: &Telemetry, settings: &TelemetrySettings, number: u32) {
-    let record = record();
+    number: u32,
+    direction: Direction,
+    security: Security,
+) {
+    let record = Record { direction, security, ..record() };
     if number == 0 {
         telemetry.finish(record, settings);
     } else {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::application::Application;
 use super::net::{Net, SIDECAR_USER};
-use super::pod::{self, Pod, Sidecar};
+use super::pod::{self, Pod, Sidecar, Start};
 use super::policy::{Endpoint, Policy, TRUST_DOMAIN};
 use super::{EXPLICIT, Mesh, Ports};
 use crate::authority::{Authority, Issued};
@@ -53,7 +53,7 @@ pub struct PodSpec {
     record_identity: Option<String>,
     certificate: Certificate,
     workers: u16,
-    pub(super) ports: Ports,
+    pub(super) start: Start,
     config: String,
     /// Fields of `telemetry`.
     spans_to: String,
@@ -73,7 +73,7 @@ impl PodSpec {
             certificate: Certificate::default(),
             workers: 1,
             config: String::new(),
-            ports: Ports::default(),
+            start: Start::default(),
             spans_to: String::new(),
             listeners: vec![("explicit".to_owned(), "protocol: HTTP".to_owned())],
         }
@@ -138,7 +138,14 @@ impl PodSpec {
     /// Its sidecar's ports. Only in namespaces: the capture rules are made for them.
     #[must_use]
     pub fn ports(mut self, ports: Ports) -> Self {
-        self.ports = ports;
+        self.start.ports = ports;
+        self
+    }
+
+    /// What is started as its sidecar, with a sidecar's arguments. Only where sidecars are processes.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        self.start.program = Some(program.to_owned());
         self
     }
 
@@ -247,10 +254,10 @@ impl MeshBuilder {
             let sidecar = match (spec.sidecar, self.place) {
                 (false, _) => None,
                 (true, Where::InProcess) => Some(Sidecar::in_process(&own)),
-                (true, Where::Processes) => Some(Sidecar::process(&own, None, spec.ports)),
-                (true, Where::Namespaces) => Some(Sidecar::process(&own, Some(&net), spec.ports)),
+                (true, Where::Processes) => Some(Sidecar::process(&own, None, &spec.start)),
+                (true, Where::Namespaces) => Some(Sidecar::process(&own, Some(&net), &spec.start)),
             };
-            let pod = Pod::new(&spec.name, (net, spec.ports), own, sidecar, application, spec.identity);
+            let pod = Pod::new(&spec.name, (net, spec.start), own, sidecar, application, spec.identity);
             pods.insert(spec.name, pod);
         }
         for pod in pods.values() {
@@ -270,7 +277,7 @@ impl MeshBuilder {
                 service: service.clone(),
                 address: net.ip(),
                 region: spec.region.clone(),
-                mesh: spec.sidecar.then(|| (identity, SocketAddr::new(net.ip(), spec.ports.mesh))),
+                mesh: spec.sidecar.then(|| (identity, SocketAddr::new(net.ip(), spec.start.ports.mesh))),
             });
         }
         for (number, service) in policy.services.values_mut().enumerate() {
@@ -345,8 +352,8 @@ fn configuration(own: &Path, spec: &PodSpec, net: &Net, control: Option<&Control
             text.push_str(&format!("  - {{ name: {name}, address: \"{address}\", {fields} }}\n"));
         }
     }
-    if spec.ports != Ports::default() {
-        let Ports { outbound, inbound, mesh, admin, metrics, health } = spec.ports;
+    if spec.start.ports != Ports::default() {
+        let Ports { outbound, inbound, mesh, admin, metrics, health } = spec.start.ports;
         text.push_str(&format!(
             "ports: {{ outbound: {outbound}, inbound: {inbound}, mesh: {mesh}, metrics: {metrics}, health: {health} }}\n\
              admin: {{ port: {admin} }}\n"

@@ -29,11 +29,19 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct Pod {
     name: String,
     net: Net,
-    ports: Ports,
+    start: Start,
     folder: PathBuf,
     sidecar: Option<Sidecar>,
     application: Option<Running>,
     identity: String,
+}
+
+/// How a sidecar is started.
+#[derive(Debug, Default)]
+pub(super) struct Start {
+    pub(super) ports: Ports,
+    /// In the place of the sidecar's own program.
+    pub(super) program: Option<PathBuf>,
 }
 
 /// A sidecar of this process, or one of its own.
@@ -112,8 +120,8 @@ impl Sidecar {
         Self::App(std::thread::scope(|scope| scope.spawn(|| Box::new(start())).join().unwrap()))
     }
 
-    pub(super) fn process(own: &Path, lab: Option<&Net>, ports: Ports) -> Self {
-        let mut program = program();
+    pub(super) fn process(own: &Path, lab: Option<&Net>, start: &Start) -> Self {
+        let mut program = start.program.clone().unwrap_or_else(program);
         let shared = own.with_file_name("trama-sidecar");
         // The repository may lie where only its owner can look.
         if lab.is_some() && !programs::is_open_to_all(&program) {
@@ -133,7 +141,7 @@ impl Sidecar {
             return Self::Process(Process::start("sidecar", &mut command, &own.join("sidecar.log")).unwrap());
         };
         let mut redirect = Command::new(&program);
-        redirect.args(["redirect", "--apply"]).args(capture_options(ports)).env_remove(PROGRAM);
+        redirect.args(["redirect", "--apply"]).args(capture_options(start.ports)).env_remove(PROGRAM);
         let output = pod.run(&redirect, 0, PATIENCE).unwrap();
         assert!(output.status.success(), "redirect: {}", String::from_utf8_lossy(&output.stderr));
         Self::Process(pod.spawn(&command, SIDECAR_USER).unwrap())
@@ -174,13 +182,13 @@ fn program() -> PathBuf {
 impl Pod {
     pub(super) fn new(
         name: &str,
-        (net, ports): (Net, Ports),
+        (net, start): (Net, Start),
         folder: PathBuf,
         sidecar: Option<Sidecar>,
         application: Option<Running>,
         identity: String,
     ) -> Self {
-        Self { name: name.to_owned(), net, ports, folder, sidecar, application, identity }
+        Self { name: name.to_owned(), net, start, folder, sidecar, application, identity }
     }
 
     /// A port of it.
@@ -192,7 +200,7 @@ impl Pod {
     /// Its mesh port.
     #[must_use]
     pub fn mesh(&self) -> SocketAddr {
-        self.at(self.ports.mesh)
+        self.at(self.start.ports.mesh)
     }
 
     /// The identity in its certificate.
@@ -252,7 +260,7 @@ impl Pod {
     /// # Panics
     /// Where they do not capture.
     pub fn check_capture(&self) {
-        let options = capture_options(self.ports);
+        let options = capture_options(self.start.ports);
         let options = options.iter().map(String::as_str);
         self.run_sidecar(&["redirect", "--check"].into_iter().chain(options).collect::<Vec<_>>());
     }
@@ -357,7 +365,7 @@ impl Pod {
         self.sidecar = None;
         fs::remove_file(self.folder.join("sidecar.log")).ok();
         let net = matches!(self.net, Net::Lab(..)).then_some(&self.net);
-        self.sidecar = Some(Sidecar::process(&self.folder, net, self.ports));
+        self.sidecar = Some(Sidecar::process(&self.folder, net, &self.start));
     }
 
     /// Begins its sidecar's drain.
@@ -412,7 +420,7 @@ impl Pod {
     /// All series of a metric: labels and value.
     pub async fn series(&self, name: &str) -> Vec<(BTreeMap<String, String>, f64)> {
         let page = self
-            .ask(self.ports.metrics, "/metrics")
+            .ask(self.start.ports.metrics, "/metrics")
             .await
             .unwrap_or_else(|| panic!("{} has no metrics", self.name));
         let page = String::from_utf8_lossy(&page.body).into_owned();
@@ -436,7 +444,7 @@ impl Pod {
     pub(super) async fn ready(&self) {
         if self.sidecar.is_some() {
             let ready = || async {
-                let answer = self.ask(self.ports.health, "/readyz").await?;
+                let answer = self.ask(self.start.ports.health, "/readyz").await?;
                 (answer.status == 200).then_some(())
             };
             until(&format!("{} is ready", self.name), ready).await;
