@@ -64,8 +64,8 @@ impl Default for Ports {
 pub struct Store {
     /// The file. It is made if there is none.
     pub path: PathBuf,
-    /// The file with the key that closes the authority's keys, mode 0600. It is made if there is none. Keep it apart from
-    /// copies of the store: who has both can be the authority.
+    /// The file with the key that closes the authority's keys, mode 0600; root's may be 0640, as a Secret of Kubernetes is. It
+    /// is made if there is none. Keep it apart from copies of the store: who has both can be the authority.
     pub sealing_key: PathBuf,
     /// How often the copy beside the file is renewed, from which a damaged file is restored.
     #[serde(with = "text::duration")]

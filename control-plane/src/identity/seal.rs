@@ -4,7 +4,7 @@ use std::{
     fmt::{self, Debug, Formatter},
     fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -29,7 +29,7 @@ impl SealingKey {
         Ok(Self(RandomizedNonceKey::new(&AES_256_GCM, bytes).map_err(wrong)?))
     }
 
-    /// Reads the key from a file that only its owner may read; makes one if there is none.
+    /// Reads the key from a file that nobody else may read; makes one if there is none.
     pub fn from_file(path: &Path) -> Result<Self, IdentityError> {
         let bytes = read_or_make(path)
             .map_err(|error| IdentityError::Sealed(format!("sealing key {}: {error}", path.display())))?;
@@ -68,12 +68,19 @@ fn read_or_make(path: &Path) -> io::Result<Vec<u8>> {
     if !path.try_exists()? {
         make(path)?;
     }
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let problem = format!("others may read it (mode {:o}); run `chmod 600` on it", mode & 0o777);
+    let found = fs::metadata(path)?;
+    let mode = found.mode() & 0o777;
+    if mode & forbidden(found.uid(), rustix::process::geteuid().as_raw()) != 0 {
+        let problem = format!("others may read it (mode {mode:o}); run `chmod 600` on it");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
     }
     fs::read(path)
+}
+
+/// Which bits of a key's mode open it to others. A Secret of Kubernetes is root's, and a process that is not root can read
+/// it as the pod's group only.
+const fn forbidden(owner: u32, own: u32) -> u32 {
+    if owner == 0 && own != 0 { 0o037 } else { 0o077 }
 }
 
 /// The file gets its name when it is whole: nobody reads half a key, and of two who make one the first wins.
@@ -90,5 +97,26 @@ fn make(path: &Path) -> io::Result<()> {
     match named {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         named => named,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_may_read_what_is_roots_and_nobody_else_may() {
+        let (root, own) = (0, 1000);
+        for (mode, owner, open) in [
+            (0o440, root, false),
+            (0o640, root, false),
+            (0o460, root, true),
+            (0o444, root, true),
+            (0o600, own, false),
+            (0o440, own, true),
+        ] {
+            assert_eq!(mode & forbidden(owner, own) != 0, open, "{mode:o} of {owner}");
+        }
+        assert_eq!(forbidden(root, root), 0o077);
     }
 }
