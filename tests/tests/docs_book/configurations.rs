@@ -9,6 +9,8 @@ use crate::pages::{self, Block};
 /// They are told from policies by their first line.
 const MARK: &str = "# sidecar.yaml\n";
 const CONTROL: &str = "# control-plane.yaml\n";
+/// Values of the Helm chart, which the suite `charts` judges.
+const VALUES: &str = "# values.yaml\n";
 
 fn parsed(block: &Block) -> Config {
     Config::parse(&block.place, &block.text, []).unwrap_or_else(|problems| panic!("{problems}"))
@@ -90,7 +92,7 @@ fn the_reference_shows_every_field_of_the_schema() {
 fn every_yaml_block_is_a_configuration_or_a_policy() {
     for page in pages::all() {
         for block in pages::blocks(&page, "yaml") {
-            let known = [MARK, CONTROL].iter().any(|mark| block.text.starts_with(mark))
+            let known = [MARK, CONTROL, VALUES].iter().any(|mark| block.text.starts_with(mark))
                 || block.text.contains("apiVersion: trama.dev/");
             assert!(known, "{}: begin it with `{}` if it is a configuration", block.place, MARK.trim());
         }
