@@ -1,6 +1,7 @@
 //! The harness and the end-to-end suites.
 
 pub mod authority;
+pub mod charts;
 pub mod control;
 pub mod control_plane;
 pub mod frames;

@@ -29,6 +29,22 @@ pub fn built(name: &str) -> std::io::Result<PathBuf> {
     found.ok_or_else(remedy)
 }
 
+/// A program that `cargo xtask test` has put into the user's cache, in the version that is pinned.
+pub fn installed(name: &str, suite: &str) -> std::io::Result<PathBuf> {
+    let path = cache().join("tools/bin").join(name);
+    let remedy =
+        || std::io::Error::other(format!("{name} is not installed: run `cargo xtask test {suite}` once"));
+    Some(path).filter(|path| path.is_file()).ok_or_else(remedy)
+}
+
+/// The folder of the user's for what is made or installed once.
+#[must_use]
+pub fn cache() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("trama")
+}
+
 /// The same command with its program's whole path, so that it starts wherever PATH does not name it.
 #[must_use]
 pub fn located(command: &Command) -> Command {

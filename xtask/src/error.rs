@@ -15,6 +15,8 @@ pub(crate) enum Error {
     Failed { command: String, status: std::process::ExitStatus },
     #[error("these programs are missing: {programs}. Install them with: {remedy}")]
     Missing { programs: String, remedy: String },
+    #[error("the Go module {module} cannot be had: {problem}")]
+    Module { module: String, problem: String },
     #[error("no suite is named `{name}`{hint}. The suites are: {known}")]
     UnknownSuite { name: String, hint: String, known: String },
     #[error("{path} is not valid Rust: {source}")]

@@ -99,7 +99,7 @@ impl ControlPlane {
         command.arg("--config").arg(self.folder.path().join("control.yaml"));
         let log = self.folder.path().join("log");
         self.running = Running::Process(Process::start("control plane", &mut command, &log).unwrap());
-        let ready = || async { (self.get(self.ports.health, "/readyz").await?.0 == 200).then_some(()) };
+        let ready = || async { (get(self.ports.health, "/readyz").await?.0 == 200).then_some(()) };
         until("the control plane is ready", ready).await;
     }
 
@@ -124,7 +124,7 @@ impl ControlPlane {
         };
         self.running = Running::Here(app);
         until("the control plane is ready", || async {
-            (self.get(self.ports.health, "/readyz").await?.0 == 200).then_some(())
+            (get(self.ports.health, "/readyz").await?.0 == 200).then_some(())
         })
         .await;
     }
@@ -213,7 +213,7 @@ impl ControlPlane {
 
     /// A sample of the metrics, such as `trama_control_identity_refusals_total{reason="used_token"}`.
     pub async fn metric(&self, sample: &str) -> f64 {
-        let (_, text) = self.get(self.ports.metrics, "/metrics").await.unwrap();
+        let (_, text) = get(self.ports.metrics, "/metrics").await.unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         value.map_or(0.0, |value| value.parse().unwrap())
     }
@@ -223,21 +223,21 @@ impl ControlPlane {
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
+}
 
-    /// Status and body; `None`: nobody answers.
-    async fn get(&self, port: u16, path: &str) -> Option<(u16, String)> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let talk = async {
-            let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-            let asked = format!("GET {path} HTTP/1.1\r\nhost: control\r\nconnection: close\r\n\r\n");
-            stream.write_all(asked.as_bytes()).await?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.map(|_| answer)
-        };
-        let answer = tokio::time::timeout(PATIENCE, talk).await.ok()?.ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-    }
+/// Status and body of what a port of this machine answers; `None`: nobody answers.
+pub async fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let talk = async {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+        let asked = format!("GET {path} HTTP/1.1\r\nhost: control\r\nconnection: close\r\n\r\n");
+        stream.write_all(asked.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.map(|_| answer)
+    };
+    let answer = tokio::time::timeout(PATIENCE, talk).await.ok()?.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
 /// `spiffe://mesh.test/ns/<namespace>/sa/<account>`.

@@ -19,7 +19,7 @@ const SOURCES: [(&str, &str); 4] = [
 pub(super) fn peer() -> Result<PathBuf, LabError> {
     let mut hasher = DefaultHasher::new();
     SOURCES.hash(&mut hasher);
-    let folder = cache().join("peers").join(format!("go-{:016x}", hasher.finish()));
+    let folder = programs::cache().join("peers").join(format!("go-{:016x}", hasher.finish()));
     let program = folder.join("peer");
     if !program.exists() {
         build(&folder, &program)?;
@@ -67,10 +67,4 @@ fn build(folder: &Path, program: &Path) -> Result<(), LabError> {
         });
     }
     fs::rename(&partial, program).map_err(io)
-}
-
-fn cache() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    base.unwrap_or_else(std::env::temp_dir).join("trama")
 }

@@ -157,6 +157,12 @@ pub(crate) const SUITES: &[Suite] = &[
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "control_*"])],
     },
     Suite {
+        name: "charts",
+        about: "the Helm charts: real helm lints and renders them, kubeconform judges what comes out",
+        needs: &[tools::GO, tools::HELM, tools::KUBECONFORM, tools::KUBERNETES],
+        steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "charts_*"])],
+    },
+    Suite {
         name: "docs",
         about: "links lead somewhere; the configurations and policies in the book are valid",
         needs: &[],
@@ -185,7 +191,7 @@ mod tests {
     /// Whoever has written a name down must find it: names are added here, and none is changed or taken away.
     #[test]
     fn names_stay_as_the_project_grows() {
-        let names = "format lints deny unused-deps dependencies unit golden strict fuzz telemetry mesh lab store control docs demo";
+        let names = "format lints deny unused-deps dependencies unit golden strict fuzz telemetry mesh lab store control charts docs demo";
         assert_eq!(SUITES.iter().map(|suite| suite.name).collect::<Vec<_>>().join(" "), names);
     }
 

@@ -1,5 +1,8 @@
-//! Programs that the suites need and a machine may lack. Cargo's are installed into a cache of the user's, pinned;
+//! Programs that the suites need and a machine may lack. Cargo's and Go's are installed into a cache of the user's, pinned;
 //! the system's by apt-get where we are root. Otherwise an error names the very command to type.
+
+mod go;
+mod kubernetes;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,18 +20,54 @@ pub(crate) struct Tool {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
-    Crate { version: &'static str },
-    Debian { package: &'static str },
+    Crate {
+        version: &'static str,
+    },
+    Debian {
+        package: &'static str,
+    },
+    Go(go::Program),
+    /// The schemas of Kubernetes' objects: no program, but got like one.
+    Kubernetes,
 }
 
 pub(crate) const CARGO_DENY: Tool = Tool::from_crate("cargo-deny", "0.20.2");
 pub(crate) const CARGO_MACHETE: Tool = Tool::from_crate("cargo-machete", "0.9.2");
 pub(crate) const CURL: Tool = Tool::from_debian("curl", "curl");
 pub(crate) const GXX: Tool = Tool::from_debian("g++", "g++");
+/// 3.19 is the last that Go 1.24 builds, which Debian has.
+pub(crate) const HELM: Tool = Tool {
+    program: "helm",
+    source: Source::Go(go::Program {
+        module: go::Module {
+            path: "helm.sh/helm/v3",
+            version: "v3.19.5",
+            sum: "h1:l8zDGBhPaF2z5pTR5ASku/yZwi0qZrWthWMzvf1ZruE=",
+        },
+        package: "./cmd/helm",
+        version_in: "helm.sh/helm/v3/internal/version.version",
+        version_by: &["version", "--short"],
+    }),
+};
 pub(crate) const H2LOAD: Tool = Tool::from_debian("h2load", "nghttp2-client");
 pub(crate) const HAPROXY: Tool = Tool::from_debian("haproxy", "haproxy");
 pub(crate) const GO: Tool = Tool::from_debian("go", "golang-go");
 pub(crate) const IP: Tool = Tool::from_debian("ip", "iproute2");
+/// 0.7 is the last that Go 1.24 builds.
+pub(crate) const KUBECONFORM: Tool = Tool {
+    program: "kubeconform",
+    source: Source::Go(go::Program {
+        module: go::Module {
+            path: "github.com/yannh/kubeconform",
+            version: "v0.7.0",
+            sum: "h1:ZFfniR8VChrWQxaxTUGnNrxw8RIDkjVBrjdhXSamwjw=",
+        },
+        package: "./cmd/kubeconform",
+        version_in: "main.version",
+        version_by: &["-v"],
+    }),
+};
+pub(crate) const KUBERNETES: Tool = Tool { program: "Kubernetes' schemas", source: Source::Kubernetes };
 pub(crate) const NFT: Tool = Tool::from_debian("nft", "nftables");
 pub(crate) const NGINX: Tool = Tool::from_debian("nginx", "nginx-light");
 pub(crate) const OPENSSL: Tool = Tool::from_debian("openssl", "openssl");
@@ -56,19 +95,27 @@ pub(crate) fn ensure(tools: &[Tool]) -> Result<()> {
 }
 
 fn provide(tools: &[Tool], path: &OsString, may_install_packages: bool) -> Result<()> {
-    let missing: Vec<Tool> = tools.iter().copied().filter(|tool| !is_there(*tool, path)).collect();
-    let mut packages = Vec::new();
-    for tool in &missing {
-        match tool.source {
+    let missing = |tool: &Tool| !is_there(*tool, path);
+    let of_debian = |tool: &Tool| match tool.source {
+        Source::Debian { package } => Some((tool.program, package)),
+        _ => None,
+    };
+    // First the system's: Go is one of them.
+    let packages: Vec<_> = tools.iter().filter(|tool| missing(tool)).filter_map(of_debian).collect();
+    match &*packages {
+        [] => {}
+        packages if may_install_packages => install_packages(packages)?,
+        packages => return Err(how_to_install(packages)),
+    }
+    for tool in tools.iter().filter(|tool| missing(tool)) {
+        match &tool.source {
+            Source::Debian { .. } => {}
             Source::Crate { version } => install_crate(tool.program, version)?,
-            Source::Debian { package } => packages.push(package),
+            Source::Go(program) => go::install(tool.program, program, &cache()?.join("tools/bin"))?,
+            Source::Kubernetes => kubernetes::install()?,
         }
     }
-    match &*packages {
-        [] => Ok(()),
-        packages if may_install_packages => install_packages(packages),
-        packages => Err(how_to_install(&missing, packages)),
-    }
+    Ok(())
 }
 
 /// A tool with arguments, by its full path; `ensure` has seen to it that it is there.
@@ -95,8 +142,9 @@ fn install_crate(name: &str, version: &str) -> Result<()> {
     process::loud(&mut command)
 }
 
-fn install_packages(packages: &[&str]) -> Result<()> {
-    eprintln!("installing {} by apt-get", packages.join(" "));
+fn install_packages(missing: &[(&str, &str)]) -> Result<()> {
+    let packages = missing.iter().map(|(_, package)| *package);
+    eprintln!("installing {} by apt-get", packages.clone().collect::<Vec<_>>().join(" "));
     apt_get(&["update", "-q"])?;
     let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
     arguments.extend(packages);
@@ -107,8 +155,9 @@ fn may_install(root: bool, path: &OsString) -> bool {
     root && find("apt-get", path).is_some()
 }
 
-fn how_to_install(missing: &[Tool], packages: &[&str]) -> Error {
-    let programs = missing.iter().map(|tool| tool.program).collect::<Vec<_>>().join(", ");
+fn how_to_install(missing: &[(&str, &str)]) -> Error {
+    let (programs, packages): (Vec<&str>, Vec<&str>) = missing.iter().copied().unzip();
+    let programs = programs.join(", ");
     let remedy = format!("sudo apt-get install -y --no-install-recommends {}", packages.join(" "));
     Error::Missing { programs, remedy }
 }
@@ -117,18 +166,23 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     process::loud(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-/// A crate's program counts only in the version that is pinned.
+/// A program of cargo's or Go's counts only in the version that is pinned.
 fn is_there(tool: Tool, path: &OsString) -> bool {
-    let Some(found) = find(tool.program, path) else { return false };
-    match tool.source {
-        Source::Debian { .. } => true,
-        Source::Crate { version } => reported_version(tool, &found).is_some_and(|text| text == version),
+    let is = |by: &[&str], version: &str| {
+        let found = find(tool.program, path);
+        found.and_then(|program| reported_version(tool, &program, by)).is_some_and(|text| text == version)
+    };
+    match &tool.source {
+        Source::Debian { .. } => find(tool.program, path).is_some(),
+        Source::Crate { version } => is(&["--version"], version),
+        Source::Go(program) => is(program.version_by, program.module.version),
+        Source::Kubernetes => kubernetes::are_there(),
     }
 }
 
-/// The last word of what `--version` prints: `cargo-deny 0.20.2` and plain `0.9.2` are both in use.
-fn reported_version(tool: Tool, program: &Path) -> Option<String> {
-    let output = as_subcommand(tool, program).arg("--version").output().ok()?;
+/// The last word of what it prints: `cargo-deny 0.20.2` and plain `0.9.2` are both in use.
+fn reported_version(tool: Tool, program: &Path, by: &[&str]) -> Option<String> {
+    let output = as_subcommand(tool, program).args(by).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.split_whitespace().last().map(str::to_owned)
 }
