@@ -20,6 +20,8 @@ pub mod telemetry;
 
 // Whether a policy is good; pure
 pub mod policy;
+// How much a peer may bring; pure
+mod flood;
 // The world, kept as the store has it.
 pub mod mirror;
 // Certificates for workloads, and the tokens by which they join.

@@ -44,6 +44,12 @@ impl SpiffeId {
     pub fn trust_domain(&self) -> &str {
         self.0["spiffe://".len()..].split('/').next().unwrap_or_default()
     }
+
+    /// The namespace of a workload of the form `spiffe://<trust domain>/ns/<namespace>/…`; `None`: it has another form.
+    pub fn namespace(&self) -> Option<&str> {
+        let mut path = self.0["spiffe://".len()..].split('/').skip(1);
+        (path.next() == Some("ns")).then(|| path.next()).flatten()
+    }
 }
 
 impl Display for SpiffeId {
@@ -71,7 +77,8 @@ mod tests {
     #[test]
     fn a_spiffe_id_is_parsed_or_refused_with_the_rule() {
         let id = SpiffeId::parse("spiffe://trama.local/ns/shop/sa/orders").unwrap();
-        assert_eq!(id.trust_domain(), "trama.local");
+        assert_eq!((id.trust_domain(), id.namespace()), ("trama.local", Some("shop")));
+        assert_eq!(SpiffeId::parse("spiffe://ns/machine/7").unwrap().namespace(), None);
         for bad in [
             "http://x/y",
             "spiffe://",

@@ -3,7 +3,6 @@
 //! A stream has one task. It holds at most one push, so that a slow sidecar costs no memory, and ends with a named reason
 //! whoever does not keep to the limits. The world wakes it when something has changed.
 
-mod flood;
 mod seats;
 mod task;
 

@@ -16,12 +16,12 @@ use trama_proto::{
 
 use super::{
     Shared,
-    flood::Flood,
     seats::{Seat, Taken},
 };
 use crate::{
     app::clock,
     distribute::{Session, SessionError},
+    flood::Flood,
     model::Service,
     telemetry::StreamEnd,
 };
@@ -204,9 +204,8 @@ fn check(node: &Node, identity: &SpiffeId) -> Result<(), String> {
     if node.identity != identity.as_str() {
         return Err(format!("the Hello is of `{}`, the certificate of `{identity}`", node.identity));
     }
-    let path = identity.as_str().trim_start_matches("spiffe://").split('/').skip(1).collect::<Vec<_>>();
-    match path[..] {
-        ["ns", namespace, ..] if node.namespace != namespace => Err(format!(
+    match identity.namespace() {
+        Some(namespace) if node.namespace != namespace => Err(format!(
             "the Hello is of the namespace `{}`, the certificate of `{namespace}`; mend `node.namespace`",
             node.namespace
         )),
