@@ -40,6 +40,16 @@ pub struct LabelText(String);
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct SpiffeIdText(String);
 
+/// Without path, query and user.
+#[derive(schemars::JsonSchema)]
+#[schemars(
+    rename = "HttpUrl",
+    title = "an address of the form `http://host:port` or `https://host:port`",
+    extend("pattern" = r"^https?://[^/?#\s]+/?$")
+)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub struct HttpUrlText(String);
+
 /// Serde's form of a length of time.
 pub mod duration {
     use std::time::Duration;

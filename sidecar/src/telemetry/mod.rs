@@ -21,7 +21,7 @@ pub use self::{
         PolicyUpdate, ProcessMetrics, PushResult,
     },
     record::{Direction, Protocol, Record, Security, TraceContext, TraceId},
-    trace::ReceiverTls,
+    trace::{ReceiverTls, channel_to_receiver},
     worker::{External, Telemetry},
 };
 

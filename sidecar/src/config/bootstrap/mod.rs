@@ -32,7 +32,7 @@ pub use self::{
     schema::schema,
     sections::{
         AccessLogTarget, Admin, Application, Capture, Identity, Node, Ports, Startup, Telemetry,
-        WithoutPolicy,
+        WithoutPolicy, sealed_host,
     },
     upstream_tls::UpstreamTls,
 };

@@ -192,10 +192,15 @@ pub struct Telemetry {
 impl Telemetry {
     /// The host that the receiver's certificate must name, where its address asks for TLS.
     pub fn sealed_host(&self) -> Option<&str> {
-        let authority = self.otlp_endpoint.as_deref()?.strip_prefix("https://")?.trim_end_matches('/');
-        let (host, end) = authority.strip_prefix('[').map_or((authority, ':'), |rest| (rest, ']'));
-        host.split(end).next()
+        sealed_host(self.otlp_endpoint.as_deref()?)
     }
+}
+
+/// The host of `https://host:port`, which a certificate must name. `None`: this address does not ask for TLS.
+pub fn sealed_host(address: &str) -> Option<&str> {
+    let authority = address.strip_prefix("https://")?.trim_end_matches('/');
+    let (host, end) = authority.strip_prefix('[').map_or((authority, ':'), |rest| (rest, ']'));
+    host.split(end).next()
 }
 
 /// Where the access log goes.

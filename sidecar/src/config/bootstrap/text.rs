@@ -1,6 +1,8 @@
 //! The text forms of values, in the schema and for serde.
 
-pub(super) use trama_proto::settings::text::{DurationText, LabelText, SocketAddressText, duration};
+pub(super) use trama_proto::settings::text::{
+    DurationText, HttpUrlText, LabelText, SocketAddressText, duration,
+};
 
 /// A host name or an address, with a port.
 #[derive(schemars::JsonSchema)]
@@ -11,13 +13,3 @@ pub(super) use trama_proto::settings::text::{DurationText, LabelText, SocketAddr
 )]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(super) struct HostPortText(String);
-
-/// Without path, query and user.
-#[derive(schemars::JsonSchema)]
-#[schemars(
-    rename = "HttpUrl",
-    title = "an address of the form `http://host:port` or `https://host:port`",
-    extend("pattern" = r"^https?://[^/?#\s]+/?$")
-)]
-#[expect(dead_code, reason = "only its schema is used")]
-pub(super) struct HttpUrlText(String);

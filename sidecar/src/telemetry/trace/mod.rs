@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use http::HeaderMap;
 
 use self::context::Incoming;
-pub use self::receiver::ReceiverTls;
+pub use self::receiver::{ReceiverTls, channel as channel_to_receiver};
 pub(crate) use self::{
     export::{Exporter, ExporterSettings},
     sampling::Draw,

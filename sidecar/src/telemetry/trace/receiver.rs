@@ -40,10 +40,8 @@ impl fmt::Debug for ReceiverTls {
 }
 
 /// A channel that connects when it is first used, and again when it has to.
-pub(super) fn channel(
-    receiver: &str,
-    tls: Option<ReceiverTls>,
-) -> Result<Channel, Box<dyn std::error::Error>> {
+/// `tls` is needed by an address with `https://`, and only there.
+pub fn channel(receiver: &str, tls: Option<ReceiverTls>) -> Result<Channel, Box<dyn std::error::Error>> {
     let endpoint = |address: String| Endpoint::from_shared(address).map(|e| e.connect_timeout(CONNECT));
     let Some(tls) = tls else { return Ok(endpoint(receiver.to_owned())?.connect_lazy()) };
     let origin: Uri = receiver.parse()?;
