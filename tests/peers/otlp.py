@@ -1,14 +1,15 @@
 """A receiver of traces by OTLP over gRPC that shares no code with the sender; standard library only.
 
-    otlp.py --listen 127.0.0.1:0 [--certificate PEM --key PEM [--clients PEM]]
+    otlp.py --listen 127.0.0.1:0 [--certificate PEM --key PEM [--clients PEM]] [--silent]
 
-Prints `listening ADDRESS:PORT`, and `span JSON` for each span. It reads frames of HTTP/2 (RFC 9113 section 4.1) and fields
-of Protocol Buffers by their numbers. It does not decode HPACK: that the method is called by its right name is for others
-to judge.
+With `--silent` it reads everything and never answers. Prints `listening ADDRESS:PORT`, `connected` for each connection, and
+`span JSON` for each span. It reads frames of HTTP/2 (RFC 9113 section 4.1) and fields of Protocol Buffers by their numbers. It
+does not decode HPACK: that the method is called by its right name is for others to judge.
 """
 
 import argparse
 import json
+import os
 import socketserver
 import ssl
 import struct
@@ -27,6 +28,7 @@ class Receiver(socketserver.StreamRequestHandler):
     def handle(self):
         if self.rfile.read(len(PREFACE)) != PREFACE:
             return
+        tell("connected")
         self.send(SETTINGS, 0, 0)
         messages = {}
         while len(head := self.rfile.read(9)) == 9:
@@ -43,7 +45,9 @@ class Receiver(socketserver.StreamRequestHandler):
                     payload = payload[1 : len(payload) - payload[0]]
                 messages[stream] = messages.get(stream, b"") + payload
                 if flags & END_STREAM:
-                    tell(messages.pop(stream))
+                    read_message(messages.pop(stream))
+                    if self.server.silent:
+                        continue
                     self.send(HEADERS, END_HEADERS, stream, ANSWER)
                     self.send(DATA, 0, stream, EMPTY_MESSAGE)
                     self.send(HEADERS, END_HEADERS | END_STREAM, stream, TRAILERS)
@@ -53,7 +57,12 @@ class Receiver(socketserver.StreamRequestHandler):
         self.wfile.write(head + payload)
 
 
-def tell(message):
+def tell(line):
+    """In one piece: another connection's thread may tell something at the same time."""
+    os.write(1, (line + "\n").encode())
+
+
+def read_message(message):
     """A message of gRPC: one byte for compression, four for the length."""
     compressed, length = struct.unpack(">BI", message[:5])
     if compressed or length != len(message) - 5:
@@ -62,7 +71,7 @@ def tell(message):
         resource = attributes(one_of(resource_spans, 1), 1)
         for scope_spans in all_of(resource_spans, 2):
             for span in all_of(scope_spans, 2):
-                print("span", json.dumps({**read(span), "resource": resource}), flush=True)
+                tell("span " + json.dumps({**read(span), "resource": resource}))
 
 
 def read(span):
@@ -80,12 +89,15 @@ def read(span):
 
 
 def attributes(message, number):
-    """Values are text (field 1) or signed numbers (field 3)."""
-    found = {}
-    for pair in all_of(message, number):
-        (kind, value), = fields(one_of(pair, 2))
-        found[one_of(pair, 1).decode()] = value.decode() if kind == 1 else value
-    return found
+    return {one_of(pair, 1).decode(): value_of(one_of(pair, 2)) for pair in all_of(message, number)}
+
+
+def value_of(value):
+    """Text (field 1), a signed number (field 3), or an array of values (field 5)."""
+    (kind, inner), = fields(value)
+    if kind == 5:
+        return [value_of(item) for item in all_of(inner, 1)]
+    return inner.decode() if kind == 1 else inner
 
 
 def one_of(message, number, otherwise=None):
@@ -126,6 +138,7 @@ class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     tls = None
+    silent = False
 
     def get_request(self):
         connection, address = super().get_request()
@@ -150,9 +163,11 @@ def main():
     parser.add_argument("--listen", required=True)
     for option in ("--certificate", "--key", "--clients"):
         parser.add_argument(option)
+    parser.add_argument("--silent", action="store_true")
     arguments = parser.parse_args()
     host, _, port = arguments.listen.rpartition(":")
     server = Server((host, int(port)), Receiver)
+    server.silent = arguments.silent
     if arguments.certificate:
         server.tls = server_tls(arguments)
     print("listening", "%s:%d" % server.server_address, flush=True)

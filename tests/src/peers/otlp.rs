@@ -21,7 +21,17 @@ pub struct OtlpReceiver {
 impl OtlpReceiver {
     /// Starts one on a free port.
     pub fn start(place: &dyn Place) -> Result<Self, LabError> {
-        Self::start_with(place, &[])
+        Self::start_with(place, 0, &[])
+    }
+
+    /// Starts one on a port that nobody listens on.
+    pub fn start_at(place: &dyn Place, port: u16) -> Result<Self, LabError> {
+        Self::start_with(place, port, &[])
+    }
+
+    /// Starts one that reads everything and never answers.
+    pub fn start_silent(place: &dyn Place) -> Result<Self, LabError> {
+        Self::start_with(place, 0, &["--silent".to_owned()])
     }
 
     /// Starts one that speaks TLS, by OpenSSL. With `clients` it listens to who shows a certificate of that authority only.
@@ -36,17 +46,23 @@ impl OtlpReceiver {
         if let Some(clients) = clients {
             options.extend(["--clients".to_owned(), file("clients.pem", clients.pem())?]);
         }
-        Self::start_with(place, &options)
+        Self::start_with(place, 0, &options)
     }
 
-    fn start_with(place: &dyn Place, options: &[String]) -> Result<Self, LabError> {
+    fn start_with(place: &dyn Place, port: u16, options: &[String]) -> Result<Self, LabError> {
         let script = place.make_file("otlp.py", include_bytes!("../../peers/otlp.py"))?;
         let mut command = Command::new("python3");
-        let listen = SocketAddr::new(place.address(), 0).to_string();
+        let listen = SocketAddr::new(place.address(), port).to_string();
         command.arg("-u").arg(script).args(["--listen", &listen]).args(options);
         let mut process = place.start(&command)?;
         let address = app::listening(&mut process)?;
         Ok(Self { address, process })
+    }
+
+    /// How many connections it has had so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.process.log().lines().filter(|line| *line == "connected").count()
     }
 
     /// What it has read so far, one object for each span.
