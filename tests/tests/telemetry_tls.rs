@@ -114,3 +114,28 @@ async fn authorities_that_change_are_taken_without_a_start() {
     traced(&mesh).await;
     a_span_comes(&receiver).await;
 }
+
+/// A connection may outlive the certificate that was shown when it was made.
+#[tokio::test]
+async fn a_client_certificate_that_changes_is_shown_on_a_connection_of_its_own() {
+    let (servers, clients) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let place = Here::new().unwrap();
+    let own = servers.issue_for_host("127.0.0.1").unwrap();
+    let receiver = OtlpReceiver::start_sealed(&place, &own, Some(&clients)).unwrap();
+    let files = files(&servers, &clients.issue_for_host("storefront.shop").unwrap());
+    let mesh = mesh(receiver.address, files.path(), true).await;
+    for (updates, spans, connections) in [(0.0, 1, 1), (0.0, 2, 1), (1.0, 3, 2)] {
+        if updates > 0.0 {
+            let next = clients.issue_for_host("storefront.shop").unwrap();
+            for (name, text) in [("client.key", &next.key), ("client.pem", &next.certificate)] {
+                fs::write(files.path().join(name), text).unwrap();
+            }
+            let taken = [("kind", "upstream"), ("result", "accepted")];
+            mesh.pod("storefront").metric_reaches("trama_certificate_updates_total", &taken, updates).await;
+        }
+        traced(&mesh).await;
+        let come = || async { (receiver.spans().len() >= spans).then_some(()) };
+        until(&format!("{spans} spans"), come).await;
+        assert_eq!(receiver.connections(), connections, "after {spans} spans");
+    }
+}

@@ -123,11 +123,13 @@ pub(super) fn of_receiver(config: &Config, shared: &Shared) -> Option<ReceiverTl
         files: config.telemetry.otlp_tls.as_deref().unwrap_or_default().into(),
     });
     let entries = Arc::clone(&shared.certificates.upstream);
+    let (of_revision, files) = (Arc::clone(&entries), Arc::clone(&receiver.files));
     let in_force = move || {
         let files = entries.in_force(&receiver.files).ok_or("its files are not loaded")?;
         files.client(&receiver, Offer::Http2).map_err(|error| error.to_string())
     };
-    Some(ReceiverTls { server_name, config: Arc::new(in_force) })
+    let revision = Arc::new(move || of_revision.revision(&files));
+    Some(ReceiverTls { server_name, config: Arc::new(in_force), revision })
 }
 
 /// Whether whoever receives spans is known by the system's authorities.

@@ -12,6 +12,7 @@ use opentelemetry::KeyValue;
 use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
+    error::OTelSdkError,
     trace::{SpanData, SpanExporter},
 };
 use tokio::{
@@ -29,6 +30,10 @@ use crate::telemetry::{metrics::Sources, record::Record};
 const QUEUE: usize = 4096;
 /// Spans sent at once.
 const BATCH: usize = 512;
+/// Bytes sent at once, about: receivers of gRPC usually take 4 MiB, and a path may be long.
+const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of a span beside what a peer writes into it, about.
+const SPAN_BYTES: usize = 1024;
 /// How long the first span of a batch waits for others.
 const GATHER: Duration = Duration::from_secs(1);
 /// How long the receiver may take for a batch.
@@ -64,20 +69,10 @@ impl Exporter {
         settings: ExporterSettings,
         sources: &Arc<Sources>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let channel = receiver::channel(&settings.endpoint, settings.tls)?;
-        let mut client = opentelemetry_otlp::SpanExporter::builder()
-            .with_tonic()
-            .with_channel(channel)
-            .with_timeout(TIMEOUT)
-            .build()?;
-        client.set_resource(&Resource::builder().with_attributes(settings.resource).build());
-        Ok(Self::with_client(client, sources))
-    }
-
-    fn with_client(client: impl SpanExporter + 'static, sources: &Arc<Sources>) -> Self {
+        let client = Client::new(settings)?;
         let (queue, receiver) = mpsc::channel(QUEUE);
         tokio::spawn(run(receiver, client, Arc::clone(sources)));
-        Self { queue, sources: Arc::clone(sources) }
+        Ok(Self { queue, sources: Arc::clone(sources) })
     }
 
     /// Hands over a kept request; never waits.
@@ -95,10 +90,72 @@ impl Exporter {
     }
 }
 
-async fn run(mut queue: mpsc::Receiver<Message>, client: impl SpanExporter, sources: Arc<Sources>) {
+/// The way to the receiver: made anew when our certificate is another, and when nothing comes back on it.
+struct Client {
+    settings: ExporterSettings,
+    /// Of what the present way was made with.
+    revision: u64,
+    exporter: opentelemetry_otlp::SpanExporter,
+}
+
+impl Client {
+    fn new(settings: ExporterSettings) -> Result<Self, Box<dyn std::error::Error>> {
+        let revision = settings.revision();
+        Ok(Self { exporter: settings.exporter()?, settings, revision })
+    }
+
+    async fn export(&mut self, batch: Vec<SpanData>) -> Result<(), Unsent> {
+        if self.settings.revision() != self.revision {
+            self.renew();
+        }
+        match timeout(TIMEOUT, self.exporter.export(batch)).await {
+            Ok(sent) => sent.map_err(Unsent::Refused),
+            Err(_) => {
+                // What is lost may be the connection, which the kernel would find out in a quarter of an hour.
+                self.renew();
+                Err(Unsent::Late)
+            }
+        }
+    }
+
+    fn renew(&mut self) {
+        self.revision = self.settings.revision();
+        // The same settings have made one before.
+        if let Ok(exporter) = self.settings.exporter() {
+            self.exporter = exporter;
+        }
+    }
+}
+
+/// Why a batch was not sent.
+#[derive(Debug, thiserror::Error)]
+enum Unsent {
+    #[error("{0}")]
+    Refused(OTelSdkError),
+    #[error("no answer within {TIMEOUT:?}")]
+    Late,
+}
+
+impl ExporterSettings {
+    fn revision(&self) -> u64 {
+        self.tls.as_ref().map_or(0, |tls| (tls.revision)())
+    }
+
+    fn exporter(&self) -> Result<opentelemetry_otlp::SpanExporter, Box<dyn std::error::Error>> {
+        let mut exporter = opentelemetry_otlp::SpanExporter::builder()
+            .with_tonic()
+            .with_channel(receiver::channel(&self.endpoint, self.tls.clone())?)
+            .with_timeout(TIMEOUT)
+            .build()?;
+        exporter.set_resource(&Resource::builder().with_attributes(self.resource.clone()).build());
+        Ok(exporter)
+    }
+}
+
+async fn run(mut queue: mpsc::Receiver<Message>, mut client: Client, sources: Arc<Sources>) {
     while let Some(first) = queue.recv().await {
         let (batch, asked) = gather(first, &mut queue).await;
-        send(batch, &client, &sources).await;
+        send(batch, &mut client, &sources).await;
         if let Some(done) = asked {
             // Who asked may have given up.
             let _ = done.send(());
@@ -112,14 +169,17 @@ async fn gather(
     queue: &mut mpsc::Receiver<Message>,
 ) -> (Vec<SpanData>, Option<oneshot::Sender<()>>) {
     let until = Instant::now() + GATHER;
-    let mut batch = Vec::new();
+    let (mut batch, mut bytes) = (Vec::new(), 0);
     let mut next = Some(first);
     while let Some(message) = next {
         match message {
-            Message::Span(record) => batch.extend(record.trace.map(|trace| span::of(&record, trace))),
+            Message::Span(record) => {
+                bytes += size(&record);
+                batch.extend(record.trace.map(|trace| span::of(&record, trace)));
+            }
             Message::Flush(done) => return (batch, Some(done)),
         }
-        if batch.len() >= BATCH {
+        if batch.len() >= BATCH || bytes >= BATCH_BYTES {
             break;
         }
         next = timeout_at(until, queue.recv()).await.ok().flatten();
@@ -127,20 +187,21 @@ async fn gather(
     (batch, None)
 }
 
-async fn send(batch: Vec<SpanData>, client: &impl SpanExporter, sources: &Sources) {
+/// About how many bytes its span has.
+fn size(record: &Record) -> usize {
+    let path = record.path.as_ref().map_or(0, |path| path.path().len());
+    SPAN_BYTES + path + record.detail.as_ref().map_or(0, |detail| detail.len())
+}
+
+async fn send(batch: Vec<SpanData>, client: &mut Client, sources: &Sources) {
     let spans = batch.len() as u64;
     if spans == 0 {
         return;
     }
-    let sent = timeout(TIMEOUT, client.export(batch)).await;
-    let counter = match sent {
-        Ok(Ok(())) => &sources.process.spans_exported,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, spans, "the trace receiver refused spans");
-            &sources.process.spans_dropped
-        }
-        Err(_) => {
-            tracing::warn!(spans, "the trace receiver did not answer in {TIMEOUT:?}");
+    let counter = match client.export(batch).await {
+        Ok(()) => &sources.process.spans_exported,
+        Err(error) => {
+            tracing::warn!(%error, spans, "spans are lost: the trace receiver did not take them");
             &sources.process.spans_dropped
         }
     };

@@ -31,6 +31,8 @@ pub struct ReceiverTls {
     pub server_name: ServerName<'static>,
     /// Gives what is in force; an error says what is missing.
     pub config: Arc<dyn Fn() -> Result<Arc<ClientConfig>, String> + Send + Sync>,
+    /// Tells one of what is in force from the next: a connection that was made with the one before is not used any more.
+    pub revision: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl fmt::Debug for ReceiverTls {
