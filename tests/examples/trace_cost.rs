@@ -118,6 +118,7 @@ fn record() -> Record {
         detail: None,
         attempts: 1,
         attempt_after: Duration::ZERO,
+        placement: None,
         downstream: None,
         upstream: None,
         bytes_received: 0,

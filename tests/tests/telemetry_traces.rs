@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
-    common::v1::{KeyValue, any_value::Value},
+    common::v1::{AnyValue, KeyValue, any_value::Value},
     trace::v1::{Span, span::SpanKind, status::StatusCode},
 };
 use tonic::{Request, Response, Status};
@@ -97,6 +97,7 @@ fn record(trace: Option<TraceContext>) -> Record {
         detail: None,
         attempts: 2,
         attempt_after: Duration::from_secs(1),
+        placement: None,
         downstream: Some(SocketAddr::from(([10, 0, 0, 1], 40_000))),
         upstream: Some(SocketAddr::from(([10, 0, 0, 2], 15_008))),
         bytes_received: 0,
@@ -107,10 +108,16 @@ fn record(trace: Option<TraceContext>) -> Record {
 
 const SETTINGS: TelemetrySettings = TelemetrySettings { sampling: 1.0, access_log: false };
 
+fn item(item: &AnyValue) -> &str {
+    let Some(Value::StringValue(text)) = &item.value else { panic!("{item:?}") };
+    text
+}
+
 fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |pair: &KeyValue| match pair.value.as_ref().and_then(|v| v.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::ArrayValue(array)) => array.values.iter().map(item).collect::<Vec<_>>().join(", "),
         other => panic!("{}: {other:?}", pair.key),
     };
     attributes.iter().map(|pair| (pair.key.clone(), text(pair))).collect()
@@ -238,6 +245,12 @@ async fn a_request_through_running_sidecars_is_one_trace() {
         (attribute(served, "trama.attempt"), attribute(served, "error.type")),
         (Some("2".to_owned()), None)
     );
+    let placed = |span| {
+        ["trama.region.why", "trama.regions.passed_over"]
+            .map(|name| attribute(span, name).unwrap_or_default())
+    };
+    assert_eq!(placed(failed), ["preferred", ""]);
+    assert_eq!(placed(served), ["moved", "rio: tried"]);
     // Each attempt is a child of what the application said; each server's span one of the attempt that reached it.
     let caller = 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes();
     assert!([failed, served].iter().all(|span| span.parent_span_id == caller), "{spans:#?}");

@@ -18,6 +18,7 @@ mod ewma;
 mod loads;
 pub mod outlier;
 mod p2c;
+mod passed_over;
 mod region;
 pub mod retry;
 

@@ -116,7 +116,7 @@ impl Attempts {
         self.tried.last().is_some_and(|t| t.region_rank == choice.decision.region_rank)
     }
 
-    fn tried(&self, endpoint: EndpointId) -> bool {
+    pub(super) fn tried(&self, endpoint: EndpointId) -> bool {
         self.tried.iter().any(|t| t.endpoint == endpoint)
     }
 

@@ -10,7 +10,7 @@ use crate::{
     config::snapshot::{Endpoint, Transport},
     error::Failure,
     http::{body::Body, fields, shape},
-    telemetry::{Protocol, Record, Security},
+    telemetry::{Placement, Protocol, Record, Security},
     upstream::Leg,
 };
 
@@ -55,6 +55,17 @@ impl Exchange {
         {
             record.trace = Some(self.worker.telemetry.retrace(trace, headers));
         }
+    }
+
+    /// Whether it becomes a span.
+    pub fn is_traced(&self) -> bool {
+        let trace = self.record.as_ref().and_then(|record| record.trace);
+        trace.is_some_and(|trace| trace.sampled)
+    }
+
+    /// Why the attempt that follows goes where it goes, or that there is nobody to ask.
+    pub fn place(&mut self, placement: Box<Placement>) {
+        self.record().placement = Some(placement);
     }
 
     /// Gives the request the shape of the leg that it goes on, and notes which version that is.

@@ -17,6 +17,7 @@ use crate::{
     error::{Failure, Fault, Reached, Reason},
     exchange::Exchange,
     http::{body::Body, deadline, fields, interim::Interim},
+    telemetry::Placement,
     tls::Offer,
     upstream::{Circuit, Leg, Target, WaitsFor, Who},
 };
@@ -41,6 +42,8 @@ pub(super) struct Attempts<'a> {
     under_way: Option<(Arc<Endpoint>, Duration)>,
     /// What is waited for there.
     waits_for: Cell<WaitsFor>,
+    /// Why the attempt that follows goes where it goes, if its trace is kept.
+    placement: Option<Box<Placement>>,
 }
 
 /// What holds for a service without routes.
@@ -58,8 +61,8 @@ impl<'a> Attempts<'a> {
             Some(rule) => (&rule.retry, rule.timeouts),
             None => (&*WITHOUT_A_RULE, RuleTimeouts::default()),
         };
-        let (under_way, waits_for) = Default::default();
-        Self { connection, exchange, interim, whom, retry, timeouts, under_way, waits_for }
+        let (under_way, waits_for, placement) = Default::default();
+        Self { connection, exchange, interim, whom, retry, timeouts, under_way, waits_for, placement }
     }
 
     /// Sends the request until it is answered or may not be sent again, within the rule's time for all of it.
@@ -106,7 +109,9 @@ impl<'a> Attempts<'a> {
         let mut tried = Tried::default();
         tried.last_chance = self.retry.attempts == 0;
         let mut retrying = None;
-        let mut choice = self.choose(cluster, &tried).map_err(Failure::before)?;
+        let first = self.choose(cluster, &tried);
+        self.place();
+        let mut choice = first.map_err(Failure::before)?;
         let gone = || Failure::after(Reason::UpstreamClosed).detail("the request cannot be sent again");
         let mut request = source.next(tried.last_chance).ok_or_else(gone)?;
         let mut made = 0;
@@ -138,6 +143,7 @@ impl<'a> Attempts<'a> {
                 None => return outcome,
             };
             self.exchange.retried(&outcome);
+            self.place();
             drop(outcome);
             if tried.stays(&choice) {
                 tokio::time::sleep(wait).await;
@@ -146,9 +152,22 @@ impl<'a> Attempts<'a> {
     }
 
     /// Whom the next attempt asks.
-    fn choose(&self, cluster: &Cluster, tried: &Tried) -> Result<Choice, Reason> {
+    fn choose(&mut self, cluster: &Cluster, tried: &Tried) -> Result<Choice, Reason> {
         let worker = &self.connection.worker;
-        worker.loads.borrow_mut().pick(cluster, tried, worker.now(), worker.draw())
+        let now = worker.now();
+        let choice = worker.loads.borrow_mut().pick(cluster, tried, now, worker.draw());
+        if self.exchange.is_traced() {
+            let placement = worker.loads.borrow().placement(cluster, tried, choice.as_ref().ok(), now);
+            self.placement = Some(Box::new(placement));
+        }
+        choice
+    }
+
+    /// The last choice is that of the attempt that is told of from now on.
+    fn place(&mut self) {
+        if let Some(placement) = self.placement.take() {
+            self.exchange.place(placement);
+        }
     }
 
     /// Whether another attempt may follow this outcome, and after which back-off.

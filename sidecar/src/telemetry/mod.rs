@@ -20,7 +20,7 @@ pub use self::{
         CATALOGUE, CertificateUse, ConnectionCount, Format, HandshakeFailure, Metric, OpenConnection, Peer,
         PolicyUpdate, ProcessMetrics, PushResult,
     },
-    record::{Direction, Protocol, Record, Security, TraceContext, TraceId},
+    record::{Direction, PassedOver, Placement, Protocol, Record, Security, TraceContext, TraceId},
     trace::{ReceiverTls, channel_to_receiver},
     worker::{External, Telemetry},
 };

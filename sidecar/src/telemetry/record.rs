@@ -79,6 +79,24 @@ pub struct TraceContext {
     pub random: bool,
 }
 
+/// Why an attempt of a kept trace went where it went.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Placement {
+    /// Why this region; `None`: there was nobody to ask.
+    pub why: Option<&'static str>,
+    /// The regions that it did not go to, in the order of the policy; last those that policy forbids.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A region that an attempt did not go to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PassedOver {
+    /// Its name; empty: that of endpoints which name none.
+    pub region: Arc<str>,
+    /// Why not.
+    pub why: &'static str,
+}
+
 /// One request or opaque connection, from its first byte to its last.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -126,6 +144,8 @@ pub struct Record {
     pub attempts: u32,
     /// From the start until the last attempt was begun.
     pub attempt_after: Duration,
+    /// Outbound: why the last attempt went where it went. Known of kept traces only.
+    pub placement: Option<Box<Placement>>,
     /// The downstream peer.
     pub downstream: Option<SocketAddr>,
     /// The endpoint that served it, or was tried last.
@@ -165,6 +185,7 @@ impl Record {
             detail: None,
             attempts: 0,
             attempt_after: Duration::ZERO,
+            placement: None,
             downstream: None,
             upstream: None,
             bytes_received: 0,
@@ -211,6 +232,7 @@ pub(crate) mod tests {
             detail: Some("refused\n\u{1}".into()),
             attempts: 2,
             attempt_after: Duration::from_millis(10),
+            placement: None,
             downstream: Some(SocketAddr::from(([10, 0, 0, 1], 40_000))),
             upstream: Some("[fd00::2]:15008".parse().unwrap()),
             bytes_received: 11,

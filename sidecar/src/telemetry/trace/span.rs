@@ -2,14 +2,14 @@
 //! `trama.`.
 
 use opentelemetry::{
-    InstrumentationScope, KeyValue, SpanId, TraceFlags, TraceId,
+    Array, InstrumentationScope, KeyValue, SpanId, StringValue, TraceFlags, TraceId, Value,
     trace::{SpanContext, SpanKind, Status, TraceState},
 };
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use crate::telemetry::{
     metrics::method_name,
-    record::{Direction, Protocol, Record, TraceContext},
+    record::{Direction, PassedOver, Placement, Protocol, Record, TraceContext},
 };
 
 /// The span of a request inbound, or of an attempt outbound.
@@ -71,7 +71,7 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
         KeyValue::new("http.request.body.size", signed(record.bytes_received)),
         KeyValue::new("http.response.body.size", signed(record.bytes_sent)),
     ];
-    let mut add = |name: &'static str, value: Option<opentelemetry::Value>| {
+    let mut add = |name: &'static str, value: Option<Value>| {
         all.extend(value.map(|value| KeyValue::new(name, value)));
     };
     let text = |s: &str| (!s.is_empty()).then(|| s.to_owned().into());
@@ -104,7 +104,19 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
     if record.direction == Direction::Outbound {
         add("trama.attempt", Some(i64::from(record.attempts).into()));
     }
+    if let Some(Placement { why, passed_over }) = record.placement.as_deref() {
+        add("trama.region.why", why.and_then(text));
+        let passed_over = passed_over.iter().map(told).collect::<Vec<_>>();
+        let passed_over = (!passed_over.is_empty()).then_some(Value::Array(Array::String(passed_over)));
+        add("trama.regions.passed_over", passed_over);
+    }
     all
+}
+
+/// `region: why`; endpoints that name no region have none.
+fn told(PassedOver { region, why }: &PassedOver) -> StringValue {
+    let region = if region.is_empty() { "no region" } else { region };
+    format!("{region}: {why}").into()
 }
 
 /// OpenTelemetry's name and version.
