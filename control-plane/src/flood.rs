@@ -33,6 +33,12 @@ impl Flood {
         granted
     }
 
+    /// Whether it is as if nothing had ever come.
+    pub(crate) fn is_idle(&mut self, now: Duration) -> bool {
+        self.fill(now);
+        self.tokens >= self.most()
+    }
+
     fn fill(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.looked).as_secs_f64();
         self.tokens = (self.tokens + passed * self.each_second).min(self.most());
@@ -64,8 +70,10 @@ mod tests {
     fn of_many_at_once_as_many_pass_as_there_is_room_for() {
         let mut flood = Flood::new(3);
         let at = Duration::from_secs;
+        assert!(flood.is_idle(at(0)));
         assert_eq!(flood.grant(25, at(0)), 25);
         assert_eq!(flood.grant(25, at(0)), 5);
         assert_eq!((flood.grant(25, at(0)), flood.grant(25, at(1))), (0, 3));
+        assert!(!flood.is_idle(at(10)) && flood.is_idle(at(11)));
     }
 }

@@ -4,7 +4,8 @@
 //!
 //! What a person changes comes in by `admin`, is judged by [`policy`] and written to the [`store`]. The [`mirror`] sees it
 //! there and changes the [`model`]'s world, which wakes every `stream`; [`distribute`] says to whom it is news. `serve`
-//! says who is at the other end of a connection, by the certificates that [`identity`] gives. [`app`] puts it together.
+//! says who is at the other end of a connection, by the certificates that [`identity`] gives. `traces` takes the spans of
+//! sidecars. [`app`] puts it together.
 
 // What the program was told.
 pub mod config;
@@ -15,6 +16,8 @@ mod serve;
 // The three services: operators, sidecars' policy; identities are in `identity`.
 mod admin;
 mod stream;
+// Spans of sidecars: taken, kept for a while, sent on
+mod traces;
 // What is counted.
 pub mod telemetry;
 

@@ -13,7 +13,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::identity::IdentityError;
+use crate::{
+    identity::IdentityError,
+    traces::{Loss, Refusal, WindowLost},
+};
 
 type Label = [(&'static str, &'static str); 1];
 type Labels = [(&'static str, &'static str); 2];
@@ -68,6 +71,21 @@ pub struct Metrics {
     revision: Gauge,
     expiry: Gauge,
     handshakes: Counter,
+    spans: Spans,
+}
+
+/// What is counted of spans.
+#[derive(Default)]
+struct Spans {
+    taken: Counter,
+    refused: Family<Label, Counter>,
+    forwarded: Counter,
+    retries: Counter,
+    lost: Family<Label, Counter>,
+    queued: Gauge,
+    traces: Gauge,
+    bytes: Gauge,
+    evicted: Family<Label, Counter>,
 }
 
 impl Default for Metrics {
@@ -86,6 +104,7 @@ impl Default for Metrics {
             revision: Gauge::default(),
             expiry: Gauge::default(),
             handshakes: Counter::default(),
+            spans: Spans::default(),
         };
         metrics.register();
         metrics
@@ -116,6 +135,7 @@ impl Metrics {
         let help = "When the control plane's own certificate ends, seconds since 1970";
         registry.register("certificate_expiry", help, self.expiry.clone());
         registry.register("handshakes_failed", "TLS handshakes that failed", self.handshakes.clone());
+        self.spans.register(&mut self.registry);
     }
 
     /// All counts in OpenMetrics' text form.
@@ -173,6 +193,58 @@ impl Metrics {
     pub(crate) fn handshake_failed(&self) {
         self.handshakes.inc();
     }
+
+    pub(crate) fn spans_taken(&self, spans: u64) {
+        self.spans.taken.inc_by(spans);
+    }
+
+    pub(crate) fn spans_refused(&self, why: Refusal, spans: u64) {
+        self.spans.refused.get_or_create(&[("reason", why.name())]).inc_by(spans);
+    }
+
+    pub(crate) fn spans_forwarded(&self, spans: u64) {
+        self.spans.forwarded.inc_by(spans);
+    }
+
+    pub(crate) fn forward_retried(&self) {
+        self.spans.retries.inc();
+    }
+
+    pub(crate) fn spans_lost(&self, why: Loss, spans: u64) {
+        if spans > 0 {
+            self.spans.lost.get_or_create(&[("reason", why.name())]).inc_by(spans);
+        }
+    }
+
+    pub(crate) fn window_lost(&self, WindowLost(lost): WindowLost) {
+        for (bound, number) in lost.into_iter().filter(|(_, number)| *number > 0) {
+            self.spans.evicted.get_or_create(&[("bound", bound)]).inc_by(number);
+        }
+    }
+
+    pub(crate) fn traces_held(&self, traces: usize, bytes: u64, queued: usize) {
+        self.spans.traces.set(traces as i64);
+        self.spans.bytes.set(bytes as i64);
+        self.spans.queued.set(queued as i64);
+    }
+}
+
+impl Spans {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("spans", "Spans that were taken from sidecars", self.taken.clone());
+        registry.register("spans_refused", "Spans that were refused, by reason", self.refused.clone());
+        registry.register("spans_forwarded", "Spans that the trace receiver took", self.forwarded.clone());
+        let help = "Requests with spans that the trace receiver did not take and that were sent again";
+        registry.register("forward_retries", help, self.retries.clone());
+        let help = "Spans that were taken and not sent on, by reason";
+        registry.register("spans_lost", help, self.lost.clone());
+        registry.register("spans_queued", "Spans that wait to be sent on", self.queued.clone());
+        registry.register("traces", "Traces in the window", self.traces.clone());
+        let help = "Memory that the traces in the window take, about";
+        registry.register_with_unit("traces", help, Unit::Bytes, self.bytes.clone());
+        let help = "Traces that left the window, and spans that were too many for one, by the bound";
+        registry.register("traces_evicted", help, self.evicted.clone());
+    }
 }
 
 #[cfg(test)]
@@ -189,6 +261,9 @@ mod tests {
         metrics.issued("join");
         metrics.refused_as("used_token");
         metrics.admin("apply", "ok");
+        metrics.spans_refused(Refusal::Flood, 1);
+        metrics.spans_lost(Loss::QueueFull, 1);
+        metrics.window_lost(WindowLost([("age", 1), ("bytes", 0), ("count", 0), ("spans", 0)]));
         let text = metrics.scrape();
         let described = |mark: &'static str| {
             let lines = text.lines().filter_map(move |line| line.strip_prefix(mark)?.split_once(' '));

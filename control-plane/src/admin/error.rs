@@ -59,6 +59,17 @@ pub(super) fn not_found(name: &ResourceName) -> Status {
     of_resource(Code::NotFound, "NOT_FOUND", name, message)
 }
 
+/// There is no such trace.
+pub(super) fn no_trace(id: &str) -> Status {
+    let message = format!(
+        "the window has no trace {id}; its spans come a second after a request's end, and it forgets \
+         (`traces.window`)"
+    );
+    let mut details = ErrorDetails::with_resource_info("Trace", id, "", &message);
+    details.set_error_info("NOT_FOUND", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::NotFound, message, details)
+}
+
 /// It is not at the version that was expected.
 pub(super) fn changed(id: &ResourceId, expected: u64, found: u64) -> Status {
     let is = |version| if version == 0 { "absent".to_owned() } else { format!("at version {version}") };

@@ -3,6 +3,7 @@
 mod apply;
 mod error;
 mod read;
+mod traces;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -12,15 +13,16 @@ use tonic::{Code, Request, Response, Status};
 use trama_proto::{
     admin::v1::{
         ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteRequest,
-        DeleteResponse, GetRequest, ListRequest, ListResponse, StatusRequest, StatusResponse, StoredResource,
-        ValidateRequest, ValidateResponse, WatchEvent, WatchRequest, admin_service_server::AdminService,
+        DeleteResponse, GetRequest, GetTraceRequest, ListRequest, ListResponse, ListTracesRequest,
+        ListTracesResponse, StatusRequest, StatusResponse, StoredResource, Trace, ValidateRequest,
+        ValidateResponse, WatchEvent, WatchRequest, admin_service_server::AdminService,
     },
     spiffe::SpiffeId,
 };
 
 use crate::{
     app::clock, identity::Authority, mirror::Mirror, serve::Peer, store::Store, stream::Seats,
-    telemetry::Metrics,
+    telemetry::Metrics, traces::Traces,
 };
 
 /// The longest that a join token may hold, in seconds.
@@ -33,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) seats: Arc<Seats>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) traces: Arc<Traces>,
     /// Who may use it over TLS.
     pub(crate) admins: Vec<SpiffeId>,
     pub(crate) token_lifetime: Duration,
@@ -123,6 +126,21 @@ impl AdminService for Admin {
         let request = self.let_in("status", request)?;
         let answer = self.0.status(&request);
         self.answer("status", answer)
+    }
+
+    async fn list_traces(
+        &self,
+        request: Request<ListTracesRequest>,
+    ) -> Result<Response<ListTracesResponse>, Status> {
+        let request = self.let_in("list_traces", request)?;
+        let answer = self.0.list_traces(request);
+        self.answer("list_traces", answer)
+    }
+
+    async fn get_trace(&self, request: Request<GetTraceRequest>) -> Result<Response<Trace>, Status> {
+        let request = self.let_in("get_trace", request)?;
+        let answer = self.0.get_trace(&request);
+        self.answer("get_trace", answer)
     }
 
     async fn create_join_token(

@@ -47,28 +47,14 @@ impl Shared {
         let filter = Filter::new(&request.kind, &request.namespace)?;
         let after = match request.page_token.as_str() {
             "" => None,
-            token => Some(mirror::resource_of(token).ok_or_else(|| {
-                error::field(
-                    "page_token",
-                    token,
-                    "not one of ours; give back the `next_page_token` of a page",
-                )
-            })?),
+            token => Some(mirror::resource_of(token).ok_or_else(|| bad_token(token))?),
         };
-        let size = match request.page_size {
-            0 => PAGE,
-            size if size > LARGEST_PAGE => {
-                let problem =
-                    format!("more than {LARGEST_PAGE}; ask for less and go on with `next_page_token`");
-                return Err(error::field("page_size", &size.to_string(), &problem));
-            }
-            size => size,
-        };
+        let size = page_size(request.page_size)?;
         Ok(self.mirror.look(|world| {
             let mut found = world
                 .resources()
                 .filter(|(id, _)| after.as_ref().is_none_or(|after| *id > after) && filter.takes(id));
-            let page: Vec<_> = found.by_ref().take(size as usize).collect();
+            let page: Vec<_> = found.by_ref().take(size).collect();
             let last = page.last().filter(|_| found.next().is_some());
             ListResponse {
                 next_page_token: last.map(|(id, _)| mirror::key(id)).unwrap_or_default(),
@@ -191,6 +177,23 @@ fn sidecar(seat: &Seat) -> SidecarStatus {
 
 pub(super) fn stamp(stamp: store::Stamp) -> Stamp {
     Stamp { epoch: stamp.epoch, revision: stamp.revision }
+}
+
+/// How many a page may have.
+pub(super) fn page_size(asked: u32) -> Result<usize, Status> {
+    match asked {
+        0 => Ok(PAGE as usize),
+        size if size > LARGEST_PAGE => {
+            let problem = format!("more than {LARGEST_PAGE}; ask for less and go on with `next_page_token`");
+            Err(error::field("page_size", &size.to_string(), &problem))
+        }
+        size => Ok(size as usize),
+    }
+}
+
+/// A token that no page has given.
+pub(super) fn bad_token(token: &str) -> Status {
+    error::field("page_token", token, "not one of ours; give back the `next_page_token` of a page")
 }
 
 /// A resource's name out of a request. No part of it can hold what separates them in the store.

@@ -5,7 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time;
 
 use super::clock;
-use crate::{identity::Authority, mirror::Mirror, serve::Credentials, store::Embedded, telemetry::Metrics};
+use crate::{
+    identity::Authority, mirror::Mirror, serve::Credentials, store::Embedded, telemetry::Metrics,
+    traces::Traces,
+};
+
+/// How often traces that are too old are looked for where no span comes.
+const TIDY: Duration = Duration::from_secs(10);
 
 /// Keeps roots, our own certificate and the join tokens in order.
 pub(super) async fn identities(
@@ -48,5 +54,13 @@ pub(super) async fn revision(mirror: Arc<Mirror>, metrics: Arc<Metrics>) {
         if let Some(stamp) = *stamps.borrow_and_update() {
             metrics.revision(stamp.revision);
         }
+    }
+}
+
+/// Forgets traces that are too old.
+pub(super) async fn traces(traces: Arc<Traces>) {
+    loop {
+        time::sleep(TIDY).await;
+        traces.tidy();
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     store::{self, Embedded, Store, StoreError},
     stream::{self, Policy, Seats},
     telemetry::Metrics,
+    traces::{Forwarder, ReceiverError, TraceServer, Traces},
 };
 
 /// Why the control plane cannot start.
@@ -41,6 +42,9 @@ pub enum StartError {
     /// The admin socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// Spans cannot be sent on.
+    #[error(transparent)]
+    Receiver(#[from] ReceiverError),
     /// A port cannot be opened.
     #[error("ports.{port}: {address}: {source}; give it an address and port that are free")]
     Listen {
@@ -99,6 +103,8 @@ impl App {
         let mirror = Arc::new(Mirror::default());
         let seats = Arc::new(Seats::new(config.limits.streams as usize));
         let (ending, is_ending) = watch::channel(false);
+        let traces = Arc::new(Traces::new(&config.traces, Arc::clone(&metrics), is_ending.clone()));
+        let forwarder = Forwarder::new(&traces, &config.traces.forward)?;
         let parts = services::Parts {
             policy: Policy(Arc::new(stream::Shared {
                 mirror: Arc::clone(&mirror),
@@ -115,11 +121,13 @@ impl App {
                 seats,
                 authority: Arc::clone(&authority),
                 metrics: Arc::clone(&metrics),
+                traces: Arc::clone(&traces),
                 admins: config.admin.identities.clone(),
                 token_lifetime: config.certificates.join_token_lifetime,
                 ending: is_ending.clone(),
                 changing: Mutex::default(),
             })),
+            traces: TraceServer::new(Arc::clone(&traces), config.traces.message_bytes as usize),
             message_bytes: config.limits.message_bytes as usize,
         };
 
@@ -140,8 +148,10 @@ impl App {
             tokio::spawn(keep::revision(Arc::clone(&mirror), Arc::clone(&metrics))),
             tokio::spawn(keep::identities(authority, credentials, metrics, config.certificates.lifetime)),
             tokio::spawn(keep::copy(embedded, config.store.copy_every)),
+            tokio::spawn(keep::traces(traces)),
         ];
-        let servers = parts.serve(tls, unix, &mirror, is_ending);
+        let mut servers = parts.serve(tls, unix, &mirror, is_ending.clone());
+        servers.extend(forwarder.map(|forwarder| tokio::spawn(forwarder.run(is_ending))));
         tracing::info!(sidecars = %addresses.sidecars, admin = %config.admin.socket.display(), "serving");
         Ok(Self { addresses, ending, drain: config.timeouts.drain, servers, keepers })
     }

@@ -16,13 +16,16 @@ use trama_proto::{
     identity::v1::identity_service_server::IdentityServiceServer,
 };
 
-use crate::{admin::Admin, identity::Identities, mirror::Mirror, serve::Connection, stream::Policy};
+use crate::{
+    admin::Admin, identity::Identities, mirror::Mirror, serve::Connection, stream::Policy,
+    traces::TraceServer,
+};
 
 /// A peer that is silent for so long is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// And gone if it does not answer for so long.
 const DEAD: Duration = Duration::from_secs(20);
-/// Calls at one time on a connection. A sidecar has one stream and now and then a renewal.
+/// Calls at one time on a connection. A sidecar has one stream and now and then a renewal, or sends spans.
 const CALLS: u32 = 64;
 const HEADER_BYTES: u32 = 16 * 1024;
 /// A signing request has a few hundred bytes.
@@ -33,6 +36,7 @@ pub(super) struct Parts {
     pub(super) policy: Policy,
     pub(super) identities: Identities,
     pub(super) admin: Admin,
+    pub(super) traces: TraceServer,
     pub(super) message_bytes: usize,
 }
 
@@ -49,7 +53,7 @@ impl Parts {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { policy, identities, admin, message_bytes } = self;
+        let Self { policy, identities, admin, traces, message_bytes } = self;
         let reporter = HealthReporter::new();
         tokio::spawn(report(reporter.clone(), Arc::clone(mirror)));
         let common = || {
@@ -67,7 +71,8 @@ impl Parts {
         };
         let network = common()
             .add_service(PolicyServiceServer::new(policy).max_decoding_message_size(message_bytes))
-            .add_service(IdentityServiceServer::new(identities).max_decoding_message_size(IDENTITY_BYTES));
+            .add_service(IdentityServiceServer::new(identities).max_decoding_message_size(IDENTITY_BYTES))
+            .add_service(traces);
         vec![serve(network, received(tls), ending.clone()), serve(common(), received(unix), ending)]
     }
 }
@@ -116,6 +121,7 @@ async fn report(reporter: HealthReporter, mirror: Arc<Mirror>) {
     let others = [
         <AdminServiceServer<Admin> as NamedService>::NAME,
         <IdentityServiceServer<Identities> as NamedService>::NAME,
+        TraceServer::NAME,
     ];
     for name in others {
         reporter.set_service_status(name, ServingStatus::Serving).await;

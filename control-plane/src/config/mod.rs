@@ -4,6 +4,7 @@
 //! all at once. `docs/src/reference/control-plane.schema.json` is its JSON Schema, generated from these types.
 
 mod sections;
+mod traces;
 mod validate;
 
 use std::{net::IpAddr, path::Path, sync::LazyLock};
@@ -18,7 +19,10 @@ use trama_proto::{
 };
 
 use self::sections::TrustDomainText;
-pub use self::sections::{Admin, Certificates, Limits, Ports, Store, Timeouts, Workload};
+pub use self::{
+    sections::{Admin, Certificates, Limits, Ports, Store, Timeouts, Workload},
+    traces::{Forward, TraceWindow, Traces},
+};
 
 const FORM: Form<Config> =
     Form { schema, reserved: &["TRAMA_CONFIG", "TRAMA_LOG"], problems: validate::problems };
@@ -42,6 +46,8 @@ pub struct Config {
     pub admin: Admin,
     /// What the certificate authority gives.
     pub certificates: Certificates,
+    /// The spans of sidecars.
+    pub traces: Traces,
     /// The most of everything.
     pub limits: Limits,
     /// The longest of everything.
@@ -58,6 +64,7 @@ impl Default for Config {
             store: Store::default(),
             admin: Admin::default(),
             certificates: Certificates::default(),
+            traces: Traces::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
         }

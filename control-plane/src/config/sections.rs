@@ -142,7 +142,7 @@ impl Default for Certificates {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections at `ports.sidecars`. Further ones wait.
+    /// Connections at `ports.sidecars`: of a sidecar one for its policy and one for its spans. Further ones wait.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: u32,
     /// Policy streams.
@@ -158,7 +158,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 20_000, streams: 20_000, message_bytes: 16 << 20, messages_per_second: 100 }
+        Self { connections: 50_000, streams: 20_000, message_bytes: 16 << 20, messages_per_second: 100 }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
 use trama_proto::{Problem, duration, located::Located};
+use trama_sidecar::config::bootstrap::sealed_host;
 
 use super::Config;
 
@@ -11,6 +13,7 @@ pub(super) fn problems(config: &Config, located: &Located) -> Vec<Problem> {
     let mut found = Vec::new();
     ports(config, located, &mut found);
     identities(config, located, &mut found);
+    receiver(config, located, &mut found);
     lengths(config, located, &mut found);
     found
 }
@@ -48,6 +51,26 @@ fn identities(config: &Config, located: &Located, found: &mut Vec<Problem>) {
     }
 }
 
+fn receiver(config: &Config, located: &Located, found: &mut Vec<Problem>) {
+    let forward = &config.traces.forward;
+    let host = forward.endpoint.as_deref().and_then(sealed_host);
+    if let Some(host) = host.filter(|host| ServerName::try_from(*host).is_err()) {
+        let problem = "a host that no certificate can name";
+        let remedy = "write a DNS name or an IP address, such as `https://collector:4317`";
+        found.push(located.problem("traces.forward.endpoint", format!("{host:?}"), problem, remedy));
+    }
+    if let (None, Some(file)) = (host, &forward.authorities) {
+        let remedy = "write `traces.forward.endpoint` with `https://`, or remove it";
+        let value = format!("{:?}", file.display().to_string());
+        found.push(located.problem(
+            "traces.forward.authorities",
+            value,
+            "has no meaning without TLS",
+            remedy,
+        ));
+    }
+}
+
 fn lengths(config: &Config, located: &Located, found: &mut Vec<Problem>) {
     let (timeouts, certificates) = (&config.timeouts, &config.certificates);
     let mut at_least = |field: &str, length: Duration, least: Duration, remedy: &str| {
@@ -68,11 +91,14 @@ fn lengths(config: &Config, located: &Located, found: &mut Vec<Problem>) {
         "a root must live twice as long as what it signs (`certificates.lifetime`)",
     );
     at_least("store.copyEvery", config.store.copy_every, second, "write more: it writes the whole store");
+    at_least("traces.window.age", config.traces.window.age, second, "write more: a trace takes its time");
+    at_least("traces.forward.giveUpAfter", config.traces.forward.give_up_after, second, "write more");
     let nothing_is_unlimited = "write more; nothing is unlimited";
     for (field, length) in [
         ("timeouts.tlsHandshake", timeouts.tls_handshake),
         ("timeouts.hello", timeouts.hello),
         ("timeouts.acknowledge", timeouts.acknowledge),
+        ("traces.forward.timeout", config.traces.forward.timeout),
     ] {
         at_least(field, length, Duration::from_millis(1), nothing_is_unlimited);
     }
