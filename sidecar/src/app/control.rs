@@ -31,7 +31,7 @@ use crate::{
     },
     discovery::PolicyFile,
     drain::{Drain, Stage},
-    telemetry::{LogOutput, TelemetryConfig, TelemetryHub},
+    telemetry::{LogOutput, ReceiverTls, TelemetryConfig, TelemetryHub},
     worker::{Answers, Shared},
 };
 
@@ -199,13 +199,26 @@ fn telemetry_config(config: &Config, shared: &Shared) -> TelemetryConfig {
         AccessLogTarget::Off => LogOutput::None,
         AccessLogTarget::File(path) => LogOutput::File(path.clone()),
     };
+    let (otlp_endpoint, otlp_tls) = receiver(config, shared);
     TelemetryConfig {
         access_log,
-        otlp_endpoint: config.telemetry.otlp_endpoint.clone(),
-        otlp_tls: certificates::of_receiver(config, shared),
+        otlp_endpoint,
+        otlp_tls,
         service: config.node.service.clone().unwrap_or_else(|| config.node.display_name()),
         namespace: config.node.namespace.clone(),
         region: config.node.region.clone(),
+    }
+}
+
+/// Who receives spans: whom the configuration names, else the control plane, where there is one.
+fn receiver(config: &Config, shared: &Shared) -> (Option<String>, Option<ReceiverTls>) {
+    match (&config.telemetry.otlp_endpoint, &config.control_plane) {
+        (Some(endpoint), _) => (Some(endpoint.clone()), certificates::of_receiver(config, shared)),
+        (None, Some(control_plane)) => {
+            let endpoint = format!("https://{}", control_plane.address);
+            (Some(endpoint), policy::way_to(control_plane, shared).receiver_tls())
+        }
+        (None, None) => (None, None),
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn follow(
         }
         Source::ControlPlane(control_plane) => {
             let beginning = Beginning {
-                control_plane: way_to(control_plane, shared),
+                control_plane: way_to(&control_plane, shared),
                 node: node(config),
                 local: local(config),
                 last_good,
@@ -91,11 +91,12 @@ pub(super) fn follow(
     opened
 }
 
-fn way_to(control_plane: bootstrap::ControlPlane, shared: &Shared) -> ControlPlane {
+/// Where the control plane is, and who is at both ends of the way there.
+pub(super) fn way_to(control_plane: &bootstrap::ControlPlane, shared: &Shared) -> ControlPlane {
     let expected = control_plane.identity.as_deref().map(SpiffeId::parse);
     ControlPlane {
-        address: control_plane.address,
-        authorities: control_plane.bundle,
+        address: control_plane.address.clone(),
+        authorities: control_plane.bundle.clone(),
         // One that is ill-formed does not come so far.
         expected: expected.and_then(Result::ok),
         identity: Arc::clone(&shared.certificates.identity),

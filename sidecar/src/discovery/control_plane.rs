@@ -19,7 +19,10 @@ use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 use trama_proto::spiffe::SpiffeId;
 
-use crate::tls::{self, Identity, IdentityError};
+use crate::{
+    telemetry::ReceiverTls,
+    tls::{self, Identity, IdentityError},
+};
 
 /// How long a connection may take to be made, and what is said first to be taken.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -89,11 +92,30 @@ impl ControlPlane {
         connected.map_err(|_| Unreachable::Late { address: address() })?.map_err(|error| self.http(error))
     }
 
+    /// The way there for spans: who is at both ends is looked at when a connection is made, as it is for policy. `None`: its
+    /// address names no host.
+    pub fn receiver_tls(&self) -> Option<ReceiverTls> {
+        let server_name = ServerName::try_from(self.host()).ok()?;
+        let way = self.clone();
+        let in_force = move || {
+            let own = way.identity.load_full().ok_or(Unreachable::NoIdentity)?;
+            let expected = way.expected_by(&own).ok_or(Unreachable::NoIdentity)?;
+            Ok(Arc::new(tls::to_control_plane(&way.authorities, &expected, &own)?))
+        };
+        let config = Arc::new(move || in_force().map_err(|error: Unreachable| error.to_string()));
+        let identity = Arc::clone(&self.identity);
+        let revision = Arc::new(move || identity.load().as_ref().map_or(0, |own| own.revision));
+        Some(ReceiverTls { server_name, config, revision })
+    }
+
+    fn host(&self) -> String {
+        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
+        host.trim_start_matches('[').trim_end_matches(']').to_owned()
+    }
+
     async fn dial(&self, config: rustls::ClientConfig) -> Result<TlsStream<TcpStream>, Unreachable> {
         let failed = |error| Unreachable::Connect { address: self.address.clone(), error };
-        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host).map_err(|error| Unreachable::Address {
+        let name = ServerName::try_from(self.host()).map_err(|error| Unreachable::Address {
             address: self.address.clone(),
             problem: error.to_string(),
         })?;

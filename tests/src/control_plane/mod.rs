@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness makes its test fail by panicking")]
 
 mod channel;
+mod pod;
 mod sidecar;
 mod workload;
 
@@ -35,6 +36,7 @@ use crate::mesh::{PATIENCE, until};
 use crate::process::Process;
 use crate::programs;
 
+pub use self::pod::Pod;
 pub use self::sidecar::{Opened, Stream, held, names};
 pub use self::workload::{Workload, request};
 
@@ -84,9 +86,14 @@ impl ControlPlane {
 
     /// A control plane as a process, at ports that were free a moment ago.
     pub async fn spawn() -> Self {
+        Self::spawn_with("").await
+    }
+
+    /// The same with more configuration.
+    pub async fn spawn_with(more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = Ports { sidecars: free_port(), metrics: free_port(), health: free_port() };
-        let text = configuration(&folder, ports);
+        let text = format!("{}{more}", configuration(&folder, ports));
         fs::write(folder.path().join("control.yaml"), &text).unwrap();
         let mut control = Self { running: Running::Stopped, ports, text, folder };
         control.respawn().await;
