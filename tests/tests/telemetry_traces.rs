@@ -267,6 +267,38 @@ async fn a_request_through_running_sidecars_is_one_trace() {
     }
 }
 
+/// How many requests begin a trace is policy, and changes while the sidecar runs.
+#[tokio::test]
+async fn a_file_that_changes_the_sampling_holds_for_the_next_requests() {
+    let tracing = |percent: u8| {
+        format!(
+            "kind: Telemetry\nmetadata: {{ name: mesh }}\nspec: {{ tracing: {{ samplingPercent: {percent} }} }}\n"
+        )
+    };
+    let (receiver, address) = receive();
+    let mut mesh = Mesh::builder()
+        .pod("orders", |p| p.serves("shop/orders").application(&Application::echo("orders")))
+        .pod("storefront", |p| p.spans_to(address))
+        .policy(|p| p.more(&tracing(0)))
+        .start()
+        .await;
+    for (updates, percent, calls, traced) in
+        [(1.0, 0, 5, 0), (2.0, 100, 1, 1), (3.0, 0, 5, 1), (4.0, 100, 2, 3)]
+    {
+        if updates > 1.0 {
+            mesh.publish(|p| p.more(&tracing(percent)));
+        }
+        let storefront = mesh.pod("storefront");
+        storefront.metric_reaches("trama_policy_updates_total", &[("result", "accepted")], updates).await;
+        let mut client = storefront.http(Speaks::Http1, "orders.shop").await;
+        for _ in 0..calls {
+            assert_eq!(client.get("/").await.status.as_u16(), 200);
+        }
+        let found = || async { Some(spans(&receiver).len()).filter(|found| *found >= traced) };
+        assert_eq!(until("the spans", found).await, traced, "at {percent} percent");
+    }
+}
+
 /// The same to a receiver that shares no code with the sender: what the numbers of fields mean is written down twice.
 #[tokio::test]
 async fn a_receiver_in_another_language_reads_the_same() {
