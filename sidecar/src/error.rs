@@ -113,6 +113,8 @@ reasons! {
     PlainRefused = "plain_refused", FORBIDDEN, Policy;
     /// A filter refuses the connection or the request.
     Denied = "denied", FORBIDDEN, Policy;
+    /// An AuthzPolicy refuses the caller, or none allows it.
+    AuthzDenied = "authz_denied", FORBIDDEN, Policy;
     /// The port is one of the sidecar's own, or not one that this pod serves.
     PortRefused = "port_refused", FORBIDDEN, Policy;
     /// The application did not accept the connection, or its sidecar said so by REFUSED_STREAM: it never saw the request.

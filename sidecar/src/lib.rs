@@ -36,13 +36,15 @@ pub mod accept;
 pub mod tls;
 // 3 protocol detection; HTTP/1.1 and HTTP/2; every version becomes one Request and one Response
 pub mod http;
-// 4 phases, the chain, built-in filters
+// 4 who may call what; pure
+pub mod authz;
+// 5 phases, the chain, built-in filters
 pub mod filter;
-// 5 the route table: match, rewrite, split; pure
+// 6 the route table: match, rewrite, split; pure
 pub mod route;
-// 6 the choice of region and endpoint, outliers, budgets; pure
+// 7 the choice of region and endpoint, outliers, budgets; pure
 pub mod balance;
-// 7 connect, pool, send over HTTP/1, HTTP/2 and opaque streams
+// 8 connect, pool, send over HTTP/1, HTTP/2 and opaque streams
 pub mod upstream;
 // The two stories, and what puts everything together.
 pub mod app;

@@ -119,6 +119,7 @@ fn record() -> Record {
         attempts: 1,
         attempt_after: Duration::ZERO,
         placement: None,
+        would_deny: None,
         downstream: None,
         upstream: None,
         bytes_received: 0,

@@ -118,6 +118,7 @@ fn record() -> Record {
         status: 200,
         reason: None,
         detail: None,
+        would_deny: None,
         attempts: 1,
         attempt_after: Duration::ZERO,
         placement: None,

@@ -95,6 +95,7 @@ fn record(trace: Option<TraceContext>) -> Record {
         status: 503,
         reason: Some(Reason::ConnectFailed),
         detail: None,
+        would_deny: None,
         attempts: 2,
         attempt_after: Duration::from_secs(1),
         placement: None,

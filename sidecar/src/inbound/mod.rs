@@ -3,6 +3,7 @@
 //! Meshed or plain is told by the port that a connection came in on, never by sniffing: on the mesh port everything is
 //! mutual TLS, and plain traffic never arrives there.
 
+mod authorize;
 mod opaque;
 mod request;
 

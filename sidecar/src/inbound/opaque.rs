@@ -56,6 +56,7 @@ async fn begins_anew(connection: &Connection) -> Result<(), Failure> {
 async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<(), Failure> {
     let snapshot = connection.worker.snapshot();
     connection.may_be(&snapshot)?;
+    connection.authorize(&snapshot, exchange, None)?;
     exchange.admit(connection.chain(&snapshot), connection.peer.as_ref(), &connection.admitted).await
 }
 

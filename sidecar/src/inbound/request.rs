@@ -65,6 +65,7 @@ impl Connection {
 
         // Caller: the policy of the moment, which may be younger than the connection, lets it come.
         self.may_be(snapshot)?;
+        self.authorize(snapshot, exchange, Some((&head.method, head.uri.path())))?;
         fields::strip_hop_by_hop(&mut head.headers);
         let client_version = self.client_version(&mut head.headers, head.version);
         let body = exchange.watch_request(body);

@@ -140,6 +140,8 @@ pub struct Record {
     pub reason: Option<Reason>,
     /// What happened, for the log.
     pub detail: Option<Box<str>>,
+    /// The AuthzPolicy in AUDIT that would have refused it.
+    pub would_deny: Option<Arc<str>>,
     /// Attempts made upstream.
     pub attempts: u32,
     /// From the start until the last attempt was begun.
@@ -183,6 +185,7 @@ impl Record {
             status: 0,
             reason: None,
             detail: None,
+            would_deny: None,
             attempts: 0,
             attempt_after: Duration::ZERO,
             placement: None,
@@ -230,6 +233,7 @@ pub(crate) mod tests {
             status: 503,
             reason: Some(Reason::ConnectFailed),
             detail: Some("refused\n\u{1}".into()),
+            would_deny: Some("shop/readers".into()),
             attempts: 2,
             attempt_after: Duration::from_millis(10),
             placement: None,

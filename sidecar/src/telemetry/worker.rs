@@ -132,6 +132,11 @@ impl Telemetry {
         self.metrics.retry_withheld(service, kind);
     }
 
+    /// Authorisation refused a caller or would have; `kind` and `result` are words from closed sets.
+    pub fn authz(&self, policy: &Arc<str>, kind: &'static str, result: &'static str) {
+        self.metrics.authz(policy, kind, result);
+    }
+
     /// A sign of life; to be given once a second.
     pub fn beat(&self) {
         self.pulse.beat(Instant::now());

@@ -97,7 +97,6 @@ fn the_published_table_of_configuration_fields_is_the_present_one() {
 fn what_is_refused_is_found_and_what_is_not_is_left_alone() {
     let refused = refused(trama_proto::schema());
     for field in [
-        "AuthzPolicy.kind",
         "PluginChain.spec.filters[].plugin",
         "RegionalPolicy.spec.mode=MANUAL",
         "RegionalPolicy.spec.targets",

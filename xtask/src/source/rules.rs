@@ -26,6 +26,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("accept", &["BASE"]),
     ("tls", &["BASE"]),
     ("http", &["BASE"]),
+    ("authz", &["BASE"]),
     ("filter", &["BASE", "http::body"]),
     ("route", &["BASE"]),
     ("balance", &["BASE"]),
@@ -39,7 +40,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("error", &[]),
 ];
 
-const STAGES: &[&str] = &["redirect", "accept", "tls", "http", "filter", "route", "balance", "upstream"];
+const STAGES: &[&str] =
+    &["redirect", "accept", "tls", "http", "authz", "filter", "route", "balance", "upstream"];
 const BASE: &[&str] = &["config", "telemetry", "drain", "error"];
 
 const LARGEST_FILE: usize = 600;

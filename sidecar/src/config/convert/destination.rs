@@ -6,6 +6,7 @@ use trama_proto::policy::v1::plugin_chain_spec::Direction;
 
 use super::{
     Extent, Local,
+    authz::{self, Authorizations},
     chain::Chains,
     cluster::{Clusters, Placed},
     findings::{Findings, quoted},
@@ -14,16 +15,22 @@ use super::{
 };
 use crate::config::snapshot::{DestinationIndex, Direct, FilterChain, ServicePort, Transport};
 
+/// What stands before services and their applications.
+pub(super) struct Before {
+    pub(super) chains: Chains,
+    pub(super) authorizations: Authorizations,
+}
+
 /// Builds the indexes from what was read before.
 pub(super) fn build(
     services: &Services<'_>,
     clusters: &Clusters<'_>,
     mut tables: Tables,
-    chains: &Chains,
+    before: Before,
     (local, extent): (&Local, Extent<'_>),
     findings: &mut Findings,
 ) -> DestinationIndex {
-    let mut index = DestinationIndex { inbound: chains.inbound().collect(), ..DestinationIndex::default() };
+    let mut index = DestinationIndex::default();
     for service in services.iter() {
         for port in &service.ports {
             let Some(cluster) = clusters.of(&service.name, port.port) else { continue };
@@ -33,7 +40,7 @@ pub(super) fn build(
                 port: port.port,
                 protocol: port.protocol,
                 whole: extent.covers(&service.name.label),
-                filters: chains.of(&service.name, Direction::Outbound),
+                filters: before.chains.of(&service.name, Direction::Outbound),
                 routes: tables.remove(&key).unwrap_or_default(),
                 cluster: Arc::clone(cluster),
             });
@@ -46,7 +53,9 @@ pub(super) fn build(
             index.by_name.insert(key, entry);
         }
     }
-    direct(&mut index, &clusters.endpoints, chains, findings);
+    direct(&mut index, &clusters.endpoints, &before, findings);
+    index.inbound = before.chains.inbound().collect();
+    index.authorization = before.authorizations.into_inner();
     index
 }
 
@@ -69,8 +78,9 @@ fn hosts(service: &Service<'_>, local: &Local) -> Vec<String> {
 
 /// Endpoints by their own address. One that serves several services has no owner; one that is described in two ways
 /// is refused, because which way is right cannot be told.
-fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], chains: &Chains, findings: &mut Findings) {
-    // Who described an address first, and the service whose chain was put before it last: services come one by one.
+fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], before: &Before, findings: &mut Findings) {
+    let Before { chains, authorizations } = before;
+    // Who described an address first, and the service whose policy was put before it last: services come one by one.
     let mut first: HashMap<SocketAddr, (&Placed<'_>, &str)> = HashMap::new();
     for placed in endpoints {
         let address = placed.endpoint.address;
@@ -78,7 +88,8 @@ fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], chains: &Chain
             first.insert(address, (placed, &placed.service));
             let owner = index.of_name(&placed.service, placed.port).cloned();
             let inbound = chains.by_label(&placed.service, Direction::Inbound);
-            let direct = Direct { endpoint: Arc::clone(&placed.endpoint), owner, inbound };
+            let authorization = authorizations.by_label(&placed.service);
+            let direct = Direct { endpoint: Arc::clone(&placed.endpoint), owner, inbound, authorization };
             index.by_endpoint.insert(address, direct);
             continue;
         };
@@ -95,6 +106,8 @@ fn direct(index: &mut DestinationIndex, endpoints: &[Placed<'_>], chains: &Chain
             if **last != *placed.service {
                 let own = chains.by_label(&placed.service, Direction::Inbound);
                 direct.inbound = both(direct.inbound.take(), own);
+                let own = authorizations.by_label(&placed.service);
+                direct.authorization = authz::both(direct.authorization.take(), own);
                 *last = &placed.service;
             }
         }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use trama_proto::{
     document::{Document, Resource},
     policy::v1::{
-        EndpointSetSpec, MeshSettingsSpec, PluginChainSpec, RegionTopologySpec, RegionalPolicySpec,
-        RouteSpec, ServiceSpec, TelemetrySpec,
+        AuthzPolicySpec, EndpointSetSpec, MeshSettingsSpec, PluginChainSpec, RegionTopologySpec,
+        RegionalPolicySpec, RouteSpec, ServiceSpec, TelemetrySpec,
     },
 };
 
@@ -24,6 +24,7 @@ pub(super) struct Index<'d> {
     pub(super) routes: Vec<Of<'d, RouteSpec>>,
     pub(super) regional_policies: Vec<Of<'d, RegionalPolicySpec>>,
     pub(super) chains: Vec<Of<'d, PluginChainSpec>>,
+    pub(super) authz: Vec<Of<'d, AuthzPolicySpec>>,
     pub(super) topology: Option<Of<'d, RegionTopologySpec>>,
     pub(super) telemetry: Option<Of<'d, TelemetrySpec>>,
     pub(super) mesh: Option<Of<'d, MeshSettingsSpec>>,
@@ -62,8 +63,7 @@ impl<'d> Index<'d> {
             Resource::Telemetry(it) => only(&mut self.telemetry, document, it.spec.as_ref(), findings),
             Resource::MeshSettings(it) => only(&mut self.mesh, document, it.spec.as_ref(), findings),
             Resource::PluginChain(it) => self.chains.extend(it.spec.iter().map(|spec| (document, spec))),
-            // Refused as unsupported.
-            Resource::AuthzPolicy(_) => {}
+            Resource::AuthzPolicy(it) => self.authz.extend(it.spec.iter().map(|spec| (document, spec))),
         }
     }
 }

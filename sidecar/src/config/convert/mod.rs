@@ -4,6 +4,7 @@
 //! resource, field, value and remedy. What a sidecar cannot do yet is refused rather than ignored, or a policy would
 //! seem to hold that does not.
 
+mod authz;
 mod backend_tls;
 mod chain;
 mod cluster;
@@ -24,7 +25,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use trama_proto::{Problems, document::Document};
 
-use self::{findings::Findings, index::Index};
+use self::{destination::Before, findings::Findings, index::Index};
 use super::{
     fnv1a,
     snapshot::{Origin, Revision, Snapshot, state::Registry},
@@ -86,9 +87,12 @@ pub fn convert_part(
     let policies = region::policies(&index, &services, &topology, local, &mut findings);
     let clusters = cluster::build(&index, &services, &endpoints, &policies, registry, &mut findings);
     let tables = route::build(&index, &services, &clusters, &mut findings);
-    let chains = chain::read(&index, &services, &mut findings);
+    let before = Before {
+        chains: chain::read(&index, &services, &mut findings),
+        authorizations: authz::read(&index, &services, &mut findings),
+    };
     let destinations =
-        destination::build(&services, &clusters, tables, &chains, (local, extent), &mut findings);
+        destination::build(&services, &clusters, tables, before, (local, extent), &mut findings);
 
     let snapshot = Snapshot {
         revision: Revision { number, digest: digest(documents) },

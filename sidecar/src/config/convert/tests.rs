@@ -265,6 +265,33 @@ fn an_outbound_chain_is_the_services_and_says_nothing_about_inbound() {
 }
 
 #[test]
+fn authorisation_is_of_the_service_of_its_namespace_and_of_all_that_an_application_serves() {
+    let policy = |name: &str, spec: &str| {
+        format!(
+            "---\nkind: AuthzPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {{action: DENY, rules: [{{}}]{spec}}}\n"
+        )
+    };
+    let more = "---\nkind: Service\nmetadata: {name: more, namespace: shop}\nspec: {ports: [{port: 8080}]}\n\
+                ---\nkind: EndpointSet\nmetadata: {name: more, namespace: shop}\nspec: {service: more, endpoints: [{address: 10.1.0.1}]}\n\
+                ---\nkind: Service\nmetadata: {name: other}\nspec: {ports: [{port: 80}]}\n";
+    let policies = policy("a", ", service: orders") + &policy("b", ", service: more") + &policy("c", "");
+    let index = compile(&format!("{BASE}{more}{policies}")).destinations;
+    let names = |address: &str, own| {
+        let found = index.authorization(address.parse().unwrap(), own);
+        let names = found.iter().flat_map(|found| &found.0).map(|policy| policy.name.to_string());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        names("10.1.0.3:8080", "shop/more"),
+        "shop/a shop/c",
+        "the address goes before the pod's own service"
+    );
+    assert_eq!(names("10.1.0.1:8080", ""), "shop/b shop/c shop/a");
+    assert_eq!(names("10.1.0.3:7070", "shop/orders"), "shop/a shop/c");
+    assert_eq!(names("10.1.0.3:7070", "default/other"), "", "of another namespace");
+}
+
+#[test]
 fn health_survives_a_new_snapshot() {
     let documents = Document::parse("p.yaml", BASE).unwrap();
     let mut registry = Registry::default();
@@ -365,7 +392,7 @@ const BAD: &[(&str, &str)] = &[
     ),
     (
         "what this version does not keep",
-        "kind: AuthzPolicy\nmetadata: {name: a}\nspec: {action: DENY, rules: [{}]}\n---\nkind: RegionalPolicy\nmetadata: {name: p, namespace: shop}\nspec: {service: orders, mode: LATENCY, spill: {requestsPerEndpoint: 3}, outlier: {latencyFactor: 2}}\n---\nkind: Route\nmetadata: {name: r, namespace: shop}\nspec: {parentRefs: [{service: orders}], rules: [{filters: [{pluginChain: {name: x}}], retry: {conditions: [RESET]}}]}\n",
+        "kind: RegionalPolicy\nmetadata: {name: p, namespace: shop}\nspec: {service: orders, mode: LATENCY, spill: {requestsPerEndpoint: 3}, outlier: {latencyFactor: 2}}\n---\nkind: Route\nmetadata: {name: r, namespace: shop}\nspec: {parentRefs: [{service: orders}], rules: [{filters: [{pluginChain: {name: x}}], retry: {conditions: [RESET]}}]}\n",
     ),
     (
         "TLS to names that no certificate can carry",
@@ -382,6 +409,10 @@ const BAD: &[(&str, &str)] = &[
     (
         "filters of a chain that cannot be",
         "kind: PluginChain\nmetadata: {name: a, namespace: shop}\nspec:\n  service: orders\n  direction: OUTBOUND\n  filters:\n    - sources: {}\n    - sources: {allow: [10.1.0.0/8, 10.0.0.0/33], deny: [everybody]}\n    - requestHeaderModifier: {set: [{name: host, value: x}], remove: [Trama-Reason, Keep-Alive]}\n    - plugin: {name: quota, source: /plugins/quota.wasm}\n",
+    ),
+    (
+        "authorisation that nobody or nothing could match",
+        "kind: MeshSettings\nmetadata: {name: mesh}\nspec: {trustDomain: mesh.local}\n---\nkind: AuthzPolicy\nmetadata: {name: a, namespace: shop}\nspec:\n  service: ordres\n  action: ALLOW\n  rules: [{}]\n---\nkind: AuthzPolicy\nmetadata: {name: b, namespace: shop}\nspec:\n  service: orders\n  action: DENY\n  rules:\n    - identities: ['*', spiffe://mesh.local/ns/shop/*, 'spiffe://mesh.local/*/sa', ns/shop/*, spiffe://other.local/ns/shop/sa/a, spiffe://mesh.local/ns/../a]\n      paths: [/a, /a/*, /*/b]\n      ports: [80, 8080]\n",
     ),
     (
         "a namespace that makes no server name",

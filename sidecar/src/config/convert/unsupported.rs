@@ -20,7 +20,6 @@ pub(super) fn check(documents: &[&Document], findings: &mut Findings) {
 
 fn fields(resource: &Resource) -> Vec<String> {
     match resource {
-        Resource::AuthzPolicy(_) => vec!["kind".to_owned()],
         Resource::PluginChain(chain) => chain.spec.as_ref().map_or_else(Vec::new, |spec| {
             let is_plugin = |it: &Option<_>| matches!(it, Some(chain_filter::Filter::Plugin(_)));
             let plugins = spec.filters.iter().enumerate().filter(|(_, filter)| is_plugin(&filter.filter));
@@ -69,7 +68,10 @@ fn fields(resource: &Resource) -> Vec<String> {
                 spec.access_log.as_ref().is_some_and(|log| log.mode() == access_log::Mode::Failures);
             named(&[("spec.tracing.otlpEndpoint", elsewhere), ("spec.accessLog.mode", failures)])
         }),
-        Resource::EndpointSet(_) | Resource::RegionTopology(_) | Resource::MeshSettings(_) => Vec::new(),
+        Resource::AuthzPolicy(_)
+        | Resource::EndpointSet(_)
+        | Resource::RegionTopology(_)
+        | Resource::MeshSettings(_) => Vec::new(),
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    cluster::Cluster, cluster::Endpoint, filter::FilterChain, names::AppProtocol, names::ServiceName,
-    route_index::RouteTable,
+    authz::Authorization, cluster::Cluster, cluster::Endpoint, filter::FilterChain, names::AppProtocol,
+    names::ServiceName, route_index::RouteTable,
 };
 
 /// One port of a service: what a request is addressed to.
@@ -43,6 +43,8 @@ pub struct Direct {
     pub owner: Option<Arc<ServicePort>>,
     /// What passes to its application is filtered so: the inbound chains of all services that it serves.
     pub inbound: Option<Arc<FilterChain>>,
+    /// Who may call its application: the policies of all services that it serves.
+    pub authorization: Option<Arc<Authorization>>,
 }
 
 /// What an address or authority means.
@@ -80,6 +82,8 @@ pub struct DestinationIndex {
     pub by_name: HashMap<(Arc<str>, u16), Arc<ServicePort>, foldhash::fast::FixedState>,
     /// Inbound chains by the service, `namespace/name`.
     pub inbound: HashMap<Arc<str>, Arc<FilterChain>, foldhash::fast::FixedState>,
+    /// Who may call, by the service, `namespace/name`.
+    pub authorization: HashMap<Arc<str>, Arc<Authorization>, foldhash::fast::FixedState>,
 }
 
 impl DestinationIndex {
@@ -120,6 +124,17 @@ impl DestinationIndex {
         match self.by_endpoint.get(&application) {
             Some(direct) => direct.inbound.as_ref(),
             None => self.inbound.get(own),
+        }
+    }
+
+    /// Who may call an application of this pod; `None`: everybody whom the mesh lets come. It is found as the inbound chain is.
+    pub fn authorization(&self, application: SocketAddr, own: &str) -> Option<&Arc<Authorization>> {
+        if self.authorization.is_empty() {
+            return None;
+        }
+        match self.by_endpoint.get(&application) {
+            Some(direct) => direct.authorization.as_ref(),
+            None => self.authorization.get(own),
         }
     }
 

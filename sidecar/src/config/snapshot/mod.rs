@@ -5,6 +5,7 @@
 //! handles to it. Everything that can be computed once (regular expressions, indexes, header names, TLS server names)
 //! is computed when the snapshot is built, never on a request's way.
 
+mod authz;
 mod cidr;
 mod cluster;
 mod destination;
@@ -18,6 +19,7 @@ pub mod state;
 use std::{collections::BTreeSet, sync::Arc};
 
 pub use self::{
+    authz::{Authorization, AuthzAction, AuthzPolicy, AuthzRule, TextPattern},
     cidr::Cidr,
     cluster::{
         BackendTls, CertificateName, CircuitLimits, Cluster, Endpoint, MeshRecord, OutlierPolicy,

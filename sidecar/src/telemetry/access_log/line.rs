@@ -44,6 +44,8 @@ struct Line<'a> {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_deny: Option<&'a str>,
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     downstream: Option<SocketAddr>,
@@ -89,6 +91,7 @@ impl<'a> From<&'a Record> for Line<'a> {
             status: (record.status != 0).then_some(record.status),
             reason: record.reason.map(Reason::name),
             detail: record.detail.as_deref(),
+            would_deny: record.would_deny.as_deref(),
             attempts: record.attempts,
             downstream: record.downstream,
             upstream: record.upstream,
@@ -160,7 +163,7 @@ mod tests {
         r#""peer_service":"shop/orders","peer_identity":"spiffe://trama.local/ns/shop/sa/orders","#,
         r#""peer_region":"sao-paulo","route":"shop/orders/0","method":"POST","authority":"orders.shop:8080","#,
         r#""path":"/v1/\"a\"","protocol":"http/1.1","upstream_protocol":"http/2","tls":"mutual","status":503,"#,
-        r#""reason":"connect_failed","detail":"refused\n\u0001","attempts":2,"downstream":"10.0.0.1:40000","#,
+        r#""reason":"connect_failed","detail":"refused\n\u0001","would_deny":"shop/readers","attempts":2,"downstream":"10.0.0.1:40000","#,
         r#""upstream":"[fd00::2]:15008","bytes_received":11,"bytes_sent":22,"duration_ms":12.345,"ttfb_ms":1.5,"#,
         r#""policy_revision":"7-00000000000000ab","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","#,
         r#""span_id":"00f067aa0ba902b7"}"#,
@@ -192,6 +195,7 @@ mod tests {
             status: 0,
             reason: None,
             detail: None,
+            would_deny: None,
             downstream: None,
             upstream: None,
             first_byte: None,

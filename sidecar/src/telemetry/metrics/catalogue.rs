@@ -6,8 +6,8 @@ use prometheus_client::{metrics::MetricType, registry::Unit};
 use super::{
     family::Labels,
     labels::{
-        AttemptLabels, ConnectionLabels, DirectionLabel, DurationLabels, EjectionLabels, HandshakeLabels,
-        KindLabel, RequestLabels, WithheldLabels,
+        AttemptLabels, AuthzLabels, ConnectionLabels, DirectionLabel, DurationLabels, EjectionLabels,
+        HandshakeLabels, KindLabel, RequestLabels, WithheldLabels,
     },
 };
 
@@ -90,6 +90,8 @@ catalogue! {
         "Endpoints taken out of the choice for a while";
     RETRIES_WITHHELD = "trama_retries_withheld_total", "counter", "", WithheldLabels::NAMES,
         "Retries that a failure called for and that were not made: budget (spent), or max_retries (as many were on their way)";
+    AUTHZ = "trama_authz_refusals_total", "counter", "", AuthzLabels::NAMES,
+        "Inbound requests and opaque connections that an AuthzPolicy refused: denied, or would_deny (it is in AUDIT)";
     POLICY_REVISION = "trama_policy_revision", "gauge", "", &[],
         "The number of the policy revision in force; 0 before the first";
     POLICY_UPDATES = "trama_policy_updates_total", "counter", "", &["result"],
@@ -140,6 +142,7 @@ mod tests {
             "peer",
             "peer_region",
             "peer_service",
+            "policy",
             "protocol",
             "reason",
             "result",

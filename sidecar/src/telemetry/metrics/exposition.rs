@@ -148,6 +148,7 @@ impl Collector for Scrape {
         family(&mut to, &catalogue::EXTERNAL, &families.external)?;
         family(&mut to, &catalogue::EJECTIONS, &families.ejections)?;
         family(&mut to, &catalogue::RETRIES_WITHHELD, &families.retries_withheld)?;
+        family(&mut to, &catalogue::AUTHZ, &families.authz)?;
         encode_process(&mut to, process)
     }
 }

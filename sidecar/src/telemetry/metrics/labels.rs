@@ -353,3 +353,22 @@ impl Labels for WithheldLabels {
         vec![(&*self.service).into(), self.kind.into()]
     }
 }
+
+/// Whose authorisation refused a call, and how.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct AuthzLabels {
+    /// The policy.
+    pub(crate) policy: Arc<str>,
+    /// Whether it denies, or is the first of those that do not allow.
+    pub(crate) kind: &'static str,
+    /// Whether it was done.
+    pub(crate) result: &'static str,
+}
+
+impl Labels for AuthzLabels {
+    const NAMES: &'static [&'static str] = &["policy", "kind", "result"];
+
+    fn values(&self) -> Vec<Cow<'_, str>> {
+        vec![(&*self.policy).into(), self.kind.into(), self.result.into()]
+    }
+}

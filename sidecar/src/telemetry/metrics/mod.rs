@@ -30,8 +30,8 @@ pub(crate) use self::{
 use self::{
     family::Family,
     labels::{
-        AttemptLabels, ConnectionLabels, DirectionLabel, DurationLabels, EjectionLabels, HandshakeLabels,
-        KindLabel, RequestLabels, WithheldLabels,
+        AttemptLabels, AuthzLabels, ConnectionLabels, DirectionLabel, DurationLabels, EjectionLabels,
+        HandshakeLabels, KindLabel, RequestLabels, WithheldLabels,
     },
     series::{ConnectionSeries, Counter, Histogram, RequestSeries},
 };
@@ -50,4 +50,5 @@ pub(crate) struct Families {
     external: Arc<Family<KindLabel, Counter>>,
     ejections: Arc<Family<EjectionLabels, Counter>>,
     retries_withheld: Arc<Family<WithheldLabels, Counter>>,
+    authz: Arc<Family<AuthzLabels, Counter>>,
 }

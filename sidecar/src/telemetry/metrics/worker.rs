@@ -13,8 +13,8 @@ use super::{
     family::Shard,
     handshake::HandshakeFailure,
     labels::{
-        AttemptLabels, ConnectionLabels, DirectionLabel, DurationLabels, EjectionLabels, HandshakeLabels,
-        KindLabel, Peer, RequestLabels, WithheldLabels, method_name,
+        AttemptLabels, AuthzLabels, ConnectionLabels, DirectionLabel, DurationLabels, EjectionLabels,
+        HandshakeLabels, KindLabel, Peer, RequestLabels, WithheldLabels, method_name,
     },
     series::{ConnectionSeries, Counter, Histogram, RequestSeries},
 };
@@ -39,6 +39,7 @@ pub(crate) struct WorkerMetrics {
     external: Shard<KindLabel, Counter>,
     ejections: Shard<EjectionLabels, Counter>,
     retries_withheld: Shard<WithheldLabels, Counter>,
+    authz: Shard<AuthzLabels, Counter>,
 }
 
 /// Everything that an ended request of these labels counts in.
@@ -67,6 +68,7 @@ impl WorkerMetrics {
             external: families.external.shard(),
             ejections: families.ejections.shard(),
             retries_withheld: families.retries_withheld.shard(),
+            authz: families.authz.shard(),
         }
     }
 
@@ -129,6 +131,11 @@ impl WorkerMetrics {
     /// Counts a retry that was not made.
     pub(crate) fn retry_withheld(&self, service: &Arc<str>, kind: &'static str) {
         self.retries_withheld.series(&WithheldLabels { service: Arc::clone(service), kind }).add(1);
+    }
+
+    /// Counts a call that authorisation refused, or would have.
+    pub(crate) fn authz(&self, policy: &Arc<str>, kind: &'static str, result: &'static str) {
+        self.authz.series(&AuthzLabels { policy: Arc::clone(policy), kind, result }).add(1);
     }
 
     /// The series of a request's labels. Two label sets may share a hash: the next number is then tried.

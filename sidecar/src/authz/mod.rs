@@ -1,0 +1,121 @@
+//! Authorisation: who may call what, decided at the side of the application.
+//!
+//! Everything here is a function of its arguments. A request that a DENY policy matches is refused; else, if there are
+//! ALLOW policies, one of them must match. Policies in AUDIT take no part in that; what they would have refused is told
+//! beside it.
+//!
+//! Where it is not certain whether a condition holds, DENY takes it that it does and ALLOW that it does not: a path that
+//! servers read in different ways ([`path`]), and method and path of a connection that is not HTTP.
+
+mod path;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use http::Method;
+
+use self::path::Readings;
+use crate::config::snapshot::{Authorization, AuthzAction, AuthzPolicy, AuthzRule, SpiffeId};
+
+/// A request, or an opaque connection, as policy sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'r> {
+    /// The caller, if it proved who it is.
+    pub identity: Option<&'r SpiffeId>,
+    /// Method and path; `None`: it is not HTTP.
+    pub http: Option<(&'r Method, &'r str)>,
+    /// The application's port.
+    pub port: u16,
+}
+
+/// What is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Decision<'p> {
+    /// It is refused.
+    pub denied: Option<Refusal<'p>>,
+    /// It would be refused if the policies in AUDIT were enforced; nothing is told of what is refused anyway.
+    pub would_deny: Option<Refusal<'p>>,
+}
+
+/// A refusal, and by which policy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Refusal<'p> {
+    /// The DENY policy that matches, or the first of the ALLOW policies, none of which does.
+    pub policy: &'p Arc<str>,
+    /// Which of both, as the metrics say it.
+    pub kind: &'static str,
+}
+
+/// Decides about a call. Allocates only for a path that can be read in two ways.
+pub fn decide<'p>(policies: &'p Authorization, call: &Call<'_>) -> Decision<'p> {
+    let call = Judged { call, readings: call.http.map(|(_, path)| Readings::of(path)) };
+    let denied = refusal(policies, &call, |policy| policy.enforced);
+    if denied.is_some() || policies.0.iter().all(|policy| policy.enforced) {
+        return Decision { denied, would_deny: None };
+    }
+    Decision { denied, would_deny: refusal(policies, &call, |_| true) }
+}
+
+/// What refuses the call, of the policies that count.
+fn refusal<'p>(
+    policies: &'p Authorization,
+    call: &Judged<'_>,
+    counts: impl Fn(&AuthzPolicy) -> bool,
+) -> Option<Refusal<'p>> {
+    let of = |action| policies.0.iter().filter(move |policy| policy.action == action);
+    let mut denying = of(AuthzAction::Deny).filter(|policy| counts(policy));
+    if let Some(policy) = denying.find(|policy| call.matches(policy)) {
+        return Some(Refusal { policy: &policy.name, kind: "denied" });
+    }
+    let mut allowing = of(AuthzAction::Allow).filter(|policy| counts(policy)).peekable();
+    let policy = &allowing.peek()?.name;
+    let refused = !allowing.any(|policy| call.matches(policy));
+    refused.then_some(Refusal { policy, kind: "not_allowed" })
+}
+
+struct Judged<'r> {
+    call: &'r Call<'r>,
+    readings: Option<Readings<'r>>,
+}
+
+impl Judged<'_> {
+    fn matches(&self, policy: &AuthzPolicy) -> bool {
+        policy.rules.iter().any(|rule| self.fits(rule, policy.action))
+    }
+
+    fn fits(&self, rule: &AuthzRule, action: AuthzAction) -> bool {
+        let port = rule.ports.is_empty() || rule.ports.contains(&self.call.port);
+        port && self.is_caller(rule) && self.is_method(rule, action) && self.is_path(rule, action)
+    }
+
+    /// Without an identity nobody is anybody: such a caller matches only rules that ask for none.
+    fn is_caller(&self, rule: &AuthzRule) -> bool {
+        let identity = self.call.identity.map(|id| id.as_str().as_bytes());
+        let is = |id: &[u8]| rule.identities.iter().any(|pattern| pattern.matches(id));
+        rule.identities.is_empty() || identity.is_some_and(is)
+    }
+
+    fn is_method(&self, rule: &AuthzRule, action: AuthzAction) -> bool {
+        let is = |(method, _): (&Method, &str)| rule.methods.contains(method);
+        rule.methods.is_empty() || self.call.http.map_or_else(|| in_doubt(action), is)
+    }
+
+    fn is_path(&self, rule: &AuthzRule, action: AuthzAction) -> bool {
+        let any = |path: &[u8]| rule.paths.iter().any(|pattern| pattern.matches(path));
+        rule.paths.is_empty()
+            || self.readings.as_ref().map_or_else(
+                || in_doubt(action),
+                |readings| match action {
+                    AuthzAction::Deny => readings.any(any),
+                    AuthzAction::Allow => readings.all(any),
+                },
+            )
+    }
+}
+
+/// What is taken for true where it cannot be known.
+const fn in_doubt(action: AuthzAction) -> bool {
+    matches!(action, AuthzAction::Deny)
+}
