@@ -82,6 +82,7 @@ impl Authority {
         now: u64,
     ) -> Result<Self, IdentityError> {
         let authority = Self { store, key, settings };
+        authority.check_roots(&authority.roots().await?)?;
         authority.maintain(now).await?;
         // To be found out now rather than at the first signing.
         authority.signer(&authority.roots().await?, now)?;
@@ -148,6 +149,16 @@ impl Authority {
         let valid = Validity { from: now.saturating_sub(schedule.skew), until: expires };
         let certificate = request.sign(id, valid, &root)?;
         Ok(Issued { id: id.clone(), certificate, expires, bundle: self.trusted(&roots, now) })
+    }
+
+    /// A root speaks for its own trust domain. Under another name it would sign what no sidecar takes, or should.
+    fn check_roots(&self, roots: &[Root]) -> Result<(), IdentityError> {
+        let configured = &self.settings.trust_domain;
+        let domains = roots.iter().filter_map(|root| certificate::trust_domain_of(&root.certificate));
+        match domains.into_iter().find(|domain| domain != configured) {
+            Some(stored) => Err(IdentityError::OtherDomain { stored, configured: configured.clone() }),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn check_domain(&self, id: &SpiffeId) -> Result<(), IdentityError> {

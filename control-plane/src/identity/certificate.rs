@@ -8,6 +8,7 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 use trama_proto::spiffe::SpiffeId;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{
     IdentityError,
@@ -98,6 +99,16 @@ pub(super) fn new_root(trust_domain: &str, valid: Validity) -> Result<NewRoot, I
     root.distinguished_name.push(DnType::CommonName, format!("{trust_domain} {}", random_hex::<4>()?));
     let certificate = root.self_signed(&key).map_err(signing)?;
     Ok(NewRoot { certificate: certificate.der().to_vec(), key: key.serialize_der() })
+}
+
+/// The trust domain of such a root.
+pub(super) fn trust_domain_of(root: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(root).ok()?;
+    let names = parsed.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::URI(uri) => uri.strip_prefix("spiffe://").map(str::to_owned),
+        _ => None,
+    })
 }
 
 fn params(valid: Validity) -> Result<CertificateParams, IdentityError> {

@@ -1,11 +1,23 @@
 //! Why an identity is not given.
 
+use std::path::PathBuf;
+
 use crate::store::StoreError;
 
 /// Why an identity is not given. To whom asks over the network all tokens that do not fit are alike, or it could find
 /// out which exist; the name of the case is for the log and the count.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
+    /// The store's authority is another trust domain's.
+    #[error(
+        "trustDomain is `{configured}`, but the store is the authority of `{stored}`; write `{stored}`, or name another `store.path`"
+    )]
+    OtherDomain {
+        /// Whose roots the store has.
+        stored: String,
+        /// What the configuration says.
+        configured: String,
+    },
     /// Not a SPIFFE id of a workload of this trust domain.
     #[error("`{id}` is not an identity of this mesh: {rule}")]
     BadIdentity {
@@ -42,6 +54,14 @@ pub enum IdentityError {
         "the keys of the certificate authority cannot be opened: {0}; give the sealing key that closed them"
     )]
     Sealed(String),
+    /// The file of the sealing key can be neither read nor made.
+    #[error("store.sealingKey {}: {problem}", path.display())]
+    SealingKey {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what would help.
+        problem: String,
+    },
     /// A key could not be made or used.
     #[error("the certificate authority cannot sign: {0}")]
     Signing(String),
@@ -54,6 +74,7 @@ impl IdentityError {
     /// A short name for counts.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::OtherDomain { .. } => "other_domain",
             Self::BadIdentity { .. } => "bad_identity",
             Self::MalformedToken => "malformed_token",
             Self::UnknownToken => "unknown_token",
@@ -61,7 +82,7 @@ impl IdentityError {
             Self::UsedToken => "used_token",
             Self::ForeignRequest { .. } => "foreign_request",
             Self::BadRequest(_) => "bad_request",
-            Self::Sealed(_) => "sealed",
+            Self::Sealed(_) | Self::SealingKey { .. } => "sealed",
             Self::Signing(_) => "signing",
             Self::Store(_) => "store",
         }

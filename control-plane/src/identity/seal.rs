@@ -2,9 +2,9 @@
 
 use std::{
     fmt::{self, Debug, Formatter},
-    fs::{self, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -31,9 +31,11 @@ impl SealingKey {
 
     /// Reads the key from a file that nobody else may read; makes one if there is none.
     pub fn from_file(path: &Path) -> Result<Self, IdentityError> {
-        let bytes = read_or_make(path)
-            .map_err(|error| IdentityError::Sealed(format!("sealing key {}: {error}", path.display())))?;
-        Self::new(&bytes)
+        let wrong = |problem: String| IdentityError::SealingKey { path: path.to_owned(), problem };
+        let bytes = read_or_make(path).map_err(|error| wrong(error.to_string()))?;
+        Self::new(&bytes).map_err(|_| {
+            wrong(format!("{} bytes, not {LENGTH}; restore the key, or remove it for a new one", bytes.len()))
+        })
     }
 
     /// Closes a secret. `name` says what it is, so that one sealed secret cannot be put in another's place.
@@ -87,6 +89,9 @@ const fn forbidden(owner: u32, own: u32) -> u32 {
 fn make(path: &Path) -> io::Result<()> {
     let mut bytes = [0; LENGTH];
     rand::fill(&mut bytes).map_err(|_| io::Error::other("no random numbers"))?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
     let unfinished = path.with_extension(format!("new-{}", std::process::id()));
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;

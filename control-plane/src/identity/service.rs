@@ -75,6 +75,8 @@ fn status(error: &IdentityError) -> Status {
         E::BadIdentity { .. } | E::ForeignRequest { .. } => Status::permission_denied(error.to_string()),
         E::BadRequest(_) => Status::invalid_argument(error.to_string()),
         E::Store(_) => Status::unavailable("the store cannot be used at the moment; try again"),
-        E::Sealed(_) | E::Signing(_) => Status::internal("the authority cannot sign; its log says why"),
+        E::OtherDomain { .. } | E::Sealed(_) | E::SealingKey { .. } | E::Signing(_) => {
+            Status::internal("the authority cannot sign; its log says why")
+        }
     }
 }

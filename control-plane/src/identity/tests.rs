@@ -216,7 +216,7 @@ async fn the_keys_are_sealed_and_any_control_plane_with_the_sealing_key_is_the_s
 async fn the_sealing_key_is_made_once_and_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sealing.key");
+    let path = folder.path().join("made/with/it/sealing.key");
     let sealed = SealingKey::from_file(&path).unwrap().seal("name", b"secret").unwrap();
     let again = SealingKey::from_file(&path).unwrap();
     assert_eq!(again.open("name", &sealed).unwrap(), b"secret");
@@ -228,7 +228,29 @@ async fn the_sealing_key_is_made_once_and_for_its_owner_alone() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(&path, "short").unwrap();
     let refused = SealingKey::from_file(&path).unwrap_err().to_string();
-    assert!(refused.contains("32 bytes, this one 5"), "{refused}");
+    assert!(refused.contains("sealing.key: 5 bytes, not 32"), "{refused}");
+    let refused = SealingKey::from_file(&path.join("below a file")).unwrap_err().to_string();
+    assert!(refused.starts_with("store.sealingKey ") && refused.contains("Not a directory"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_store_is_the_authority_of_one_trust_domain() {
+    let store: Arc<dyn Store> = Arc::new(Memory::new(1));
+    let first = over(Arc::clone(&store), [7; 32], NOW).await.unwrap();
+    let key = SealingKey::new(&[7; 32]).unwrap();
+    let other =
+        Authority::open(Arc::clone(&store), key, Settings::new("other.test"), NOW).await.err().unwrap();
+    assert_eq!(
+        other.to_string(),
+        "trustDomain is `other.test`, but the store is the authority of `mesh.test`; write `mesh.test`, or name \
+         another `store.path`"
+    );
+    let again = over(store, [7; 32], NOW).await.unwrap();
+    assert_eq!(
+        again.bundle(NOW).await.unwrap(),
+        first.bundle(NOW).await.unwrap(),
+        "nothing was made meanwhile"
+    );
 }
 
 #[tokio::test]

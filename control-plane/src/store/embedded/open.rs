@@ -2,8 +2,9 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, DirBuilder, Permissions},
     io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -27,8 +28,8 @@ pub(super) struct Opened {
 /// Opens the file.
 pub(super) fn open(settings: &Settings) -> Result<Opened, Fault> {
     let path = &settings.path;
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let copy = copy_of(path);
     let damage = match fs::metadata(path).map(|found| found.len()) {
@@ -77,6 +78,8 @@ pub(super) fn write_whole(
         _ => {}
     }
     let database = (settings.open)(&builder(), &unfinished)?;
+    // Keys are in it, sealed as they are, and who may call whom.
+    fs::set_permissions(&unfinished, Permissions::from_mode(0o600))?;
     let write = database.begin_write()?;
     tables::fill(&write, stamp, entries)?;
     write.commit()?;

@@ -33,6 +33,18 @@ async fn survives_being_closed() {
 }
 
 #[tokio::test]
+async fn nobody_but_its_owner_may_read_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("made/store");
+    let store = Embedded::open(Settings::new(&path, 1)).await.unwrap();
+    store.copy().await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let modes = [mode(&path), mode(&open::copy_of(&path)), mode(path.parent().unwrap())];
+    assert_eq!(modes, [0o600, 0o600, 0o700]);
+}
+
+#[tokio::test]
 async fn one_file_is_one_program() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
