@@ -1,4 +1,5 @@
-//! A policy file: YAML documents of the form `kind`, `metadata`, `spec`, read into resources.
+//! A policy file: YAML documents of the form `kind`, `metadata`, `spec`, read into resources, and resources written as
+//! such documents.
 
 use crate::{
     Position, Problem, did_you_mean,
@@ -7,9 +8,13 @@ use crate::{
     schema,
 };
 use prost::Message;
+use serde_json::Value;
 use std::fmt::{self, Display, Formatter};
 
 pub use crate::policy::v1::resource::Kind as Resource;
+
+/// The `apiVersion` of every document.
+pub const API_VERSION: &str = "trama.dev/v1alpha1";
 
 /// One resource of a policy file. It knows where its fields were written.
 #[derive(Clone, Debug)]
@@ -76,18 +81,13 @@ impl Document {
     /// another version, or harm in mind.
     pub fn received(source_name: &str, resource: Resource) -> Result<Self, Vec<Problem>> {
         let id = ResourceId::of(&resource);
-        let message = policy::v1::Resource { kind: Some(resource.clone()) };
-        let value = serde_json::to_value(message).map_err(|error| {
+        let value = written(&resource).map_err(|error| {
             let mut problem =
                 Problem::of_source(source_name, error.to_string(), "use a value of this version");
             problem.resource = id.to_string();
             vec![problem]
         })?;
-        // The message's JSON form is `{"route": {…}}`, a document's is the inner part with its kind.
-        let written = value.as_object().and_then(|fields| fields.values().next()).cloned();
-        let mut written = written.unwrap_or_default();
-        written["kind"] = id.kind.into();
-        let Self { located, .. } = Self::typed(Located::of_value(source_name, written))?;
+        let Self { located, .. } = Self::typed(Located::of_value(source_name, value))?;
         Ok(Self { id, resource, located })
     }
 
@@ -138,6 +138,18 @@ impl Document {
     }
 }
 
+/// A resource as the document that says it. What has its default by the rules of protobuf's JSON form is left out. An error
+/// names a value that this version has no word for.
+pub fn written(resource: &Resource) -> Result<Value, serde_json::Error> {
+    let message = serde_json::to_value(policy::v1::Resource { kind: Some(resource.clone()) })?;
+    // The message's JSON form is `{"route": {…}}`, a document's is the inner part with its kind.
+    let mut document =
+        message.as_object().and_then(|fields| fields.values().next()).cloned().unwrap_or_default();
+    document["apiVersion"] = API_VERSION.into();
+    document["kind"] = resource.kind().into();
+    Ok(document)
+}
+
 fn kind_of(located: &Located) -> Result<&'static str, Box<Problem>> {
     let kinds = KINDS.join(", ");
     if !located.value().is_object() {
@@ -157,7 +169,8 @@ fn kind_of(located: &Located) -> Result<&'static str, Box<Problem>> {
 
 macro_rules! kinds {
     ($($kind:ident),*) => {
-        const KINDS: &[&str] = &[$(stringify!($kind)),*];
+        /// Every kind of resource, as it is written in a document.
+        pub const KINDS: &[&str] = &[$(stringify!($kind)),*];
 
         fn resource(kind: &str, located: &mut Located) -> Result<Resource, Vec<Problem>> {
             let definition = format!("#/$defs/{kind}");

@@ -150,3 +150,74 @@ fn a_message_that_no_file_could_hold_is_refused_with_its_field() {
     let refused = Problems(Document::received("push 7", service.resource).unwrap_err()).to_string();
     assert!(refused.contains("Service shop/orders: "), "{refused}");
 }
+
+#[test]
+fn what_is_written_is_read_as_the_same_resource() {
+    for document in Document::parse("orders.yaml", ORDERS).unwrap() {
+        let text = crate::yaml(&written(&document.resource).unwrap());
+        let again =
+            Document::parse("again.yaml", &text).unwrap_or_else(|e| panic!("{}\n{text}", Problems(e)));
+        assert_eq!(again[0].resource, document.resource, "{text}");
+    }
+    let service = &Document::parse("orders.yaml", ORDERS).unwrap()[2];
+    let text = crate::yaml(&written(&service.resource).unwrap());
+    assert!(
+        text.starts_with("apiVersion: trama.dev/v1alpha1\nkind: Service\nmetadata:\n  labels:\n"),
+        "{text}"
+    );
+}
+
+/// YAML would take a bare `80` or `no` for something else than text.
+#[test]
+fn a_text_stays_a_text() {
+    let long = "many words ".repeat(30);
+    let texts = [
+        "80",
+        "0x10",
+        "1e3",
+        "no",
+        "true",
+        "null",
+        "~",
+        "",
+        " a ",
+        "a: b",
+        "a #b",
+        "- a",
+        "'",
+        "\"",
+        "a\nb",
+        "---",
+        "2026-11-21",
+        "*a",
+        "&a",
+        "!a",
+        "\u{7}",
+        "${a}",
+        "%a",
+        "é",
+        &long,
+    ];
+    for text in texts {
+        let metadata = Metadata {
+            name: "orders".to_owned(),
+            labels: [("l".to_owned(), text.to_owned())].into(),
+            ..Metadata::default()
+        };
+        let resource = Resource::Telemetry(policy::v1::Telemetry {
+            metadata: Some(metadata),
+            spec: Some(policy::v1::TelemetrySpec::default()),
+        });
+        let written = crate::yaml(&written(&resource).unwrap());
+        let again =
+            Document::parse("t.yaml", &written).unwrap_or_else(|e| panic!("{}\n{written}", Problems(e)));
+        assert_eq!(again[0].resource, resource, "{written}");
+    }
+}
+
+#[test]
+fn the_version_of_documents_is_the_schemas() {
+    for kind in KINDS {
+        assert_eq!(schema()["$defs"][*kind]["properties"]["apiVersion"]["const"], API_VERSION, "{kind}");
+    }
+}

@@ -5,9 +5,10 @@
 //! - [`discovery`]: the messages of the policy stream, with client and server.
 //! - [`admin`]: the Admin API, with client and server.
 //! - [`identity`]: how workloads get their certificates, with client and server.
-//! - [`document`]: a policy file, read into resources.
+//! - [`document`]: a policy file, read into resources, and back.
 //! - [`settings`]: how a program is configured.
 //! - [`located`]: any YAML file, read by its JSON Schema into a type; errors name line, field, value and remedy.
+//! - [`yaml`]: any value as YAML.
 //! - [`duration`]: lengths of time as people write them.
 //! - [`spiffe`]: identities of workloads.
 
@@ -36,6 +37,7 @@ mod schema;
 mod suggest;
 
 pub use generated::{admin, discovery, identity, policy};
+pub use node::yaml;
 pub use problem::{Position, Problem, Problems};
 pub use schema::schema;
 pub use suggest::did_you_mean;

@@ -1,4 +1,4 @@
-//! A YAML text as values, or as a tree whose nodes know their place.
+//! A YAML text as values, or as a tree whose nodes know their place; and values as a YAML text.
 
 use crate::{Position, Problem};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -26,6 +26,12 @@ pub(crate) fn values(source: &str, text: &str) -> Result<Vec<Value>, Box<Problem
 /// The same documents with their places, which costs as much again.
 pub(crate) fn located(text: &str) -> Vec<Spanned<Node>> {
     read(text).unwrap_or_default()
+}
+
+/// A value as one YAML document, in the block style, each text on one line.
+pub fn yaml(value: &Value) -> String {
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    serde_saphyr::to_string_with_options(value, options).expect("whatever JSON can say, YAML can")
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, serde_saphyr::Error> {
