@@ -41,7 +41,8 @@ takes the [JSON Schema](config.schema.json) that this page is made from. A field
 is left out.
 ";
 
-fn published(name: &str, present: &str) {
+/// Holds a page of the reference against what it is to be, or writes it anew.
+pub(crate) fn published(name: &str, present: &str) {
     let page = pages::book().join("reference").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&page, present).unwrap();

@@ -21,7 +21,8 @@ use crate::error::{Error, Result};
 use crate::process::{root, target};
 
 /// The folders with code that ships or that people run; tests/tests and tests/benches are tests from end to end.
-const FOLDERS: &[&str] = &["proto/src", "sidecar/src", "control-plane/src", "tests/src", "xtask/src"];
+const FOLDERS: &[&str] =
+    &["proto/src", "sidecar/src", "control-plane/src", "control-plane/cli/src", "tests/src", "xtask/src"];
 
 /// A parsed source file.
 pub(crate) struct Source {

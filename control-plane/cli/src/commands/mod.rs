@@ -1,0 +1,26 @@
+//! The commands, a file for each.
+
+pub(crate) mod apply;
+pub(crate) mod completions;
+pub(crate) mod delete;
+pub(crate) mod get;
+pub(crate) mod join_token;
+pub(crate) mod validate;
+
+use crate::{
+    arguments::{Arguments, Command},
+    exit::Exit,
+    failure::Failure,
+};
+
+/// Does what was asked for.
+pub(crate) async fn run(Arguments { global, command }: Arguments) -> Result<Exit, Failure> {
+    match command {
+        Command::Apply(apply) => apply.run(&global).await,
+        Command::Get(get) => get.run(&global).await,
+        Command::Delete(delete) => delete.run(&global).await,
+        Command::Validate(validate) => validate.run(&global).await,
+        Command::JoinToken(join_token) => join_token.run(&global).await,
+        Command::Completions(completions) => completions.run(),
+    }
+}

@@ -1,0 +1,180 @@
+//! The one connection: over the Unix socket, or over mutual TLS with the certificate of an admin.
+
+use std::{
+    future::{Ready, ready},
+    io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream, rustls::ClientConfig};
+use tonic::{
+    codegen::http::Uri,
+    transport::{Channel, Endpoint},
+};
+use tower_service::Service;
+use trama_proto::spiffe::SpiffeId;
+use trama_sidecar::tls::{Identity, IdentityError, IdentityFiles, to_control_plane};
+
+use crate::{
+    arguments::Global,
+    failure::{self, Failure},
+};
+
+/// Where a control plane has its socket unless its configuration says otherwise.
+pub(crate) const DEFAULT_SOCKET: &str = "/run/trama/admin.sock";
+
+/// Where the control plane is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    /// On this machine.
+    Socket(PathBuf),
+    /// Host and port.
+    Address(String),
+}
+
+impl FromStr for Server {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let wrong = "write the path of a socket (with a slash), or HOST:PORT ([::1]:15010 for IPv6)";
+        if text.contains('/') {
+            return Ok(Self::Socket(text.strip_prefix("unix:").unwrap_or(text).into()));
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(wrong)?;
+        let bare = !host.is_empty() && (!host.contains(':') || host.starts_with('[') && host.ends_with(']'));
+        match port.parse::<u16>() {
+            Ok(1..) if bare => Ok(Self::Address(text.to_owned())),
+            _ => Err(wrong),
+        }
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::Address(address) => f.write_str(address),
+        }
+    }
+}
+
+/// Connects.
+pub(crate) async fn connect(global: &Global) -> Result<Channel, Failure> {
+    let late = || unreachable(&global.server, format!("it does not answer within {:?}", global.timeout));
+    let made = async {
+        let stream: Box<dyn Stream> = match &global.server {
+            Server::Socket(path) => Box::new(socket(path, &global.server).await?),
+            Server::Address(address) => Box::new(tls(address, global).await?),
+        };
+        // The name is said to nobody but the control plane, which does not look at it.
+        let endpoint = Endpoint::from_static("http://control.plane");
+        let connected = endpoint.connect_with_connector(Once(Some(stream))).await;
+        connected.map_err(|error| unreachable(&global.server, failure::with_causes(&error)))
+    };
+    timeout(global.timeout, made).await.map_err(|_| late())?
+}
+
+async fn socket(path: &Path, server: &Server) -> Result<UnixStream, Failure> {
+    UnixStream::connect(path).await.map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::Forbidden(format!(
+            "{server} is not ours to open: {error}; be its owner, or name HOST:PORT with --server"
+        )),
+        _ => unreachable(server, format!("{error}; does it run, and is --server right?")),
+    })
+}
+
+async fn tls(address: &str, global: &Global) -> Result<TlsStream<TcpStream>, Failure> {
+    let (config, name) = credentials(address, global)?;
+    let failed = |error: io::Error| unreachable(&global.server, error.to_string());
+    let stream = TcpStream::connect(address).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)
+}
+
+fn credentials(address: &str, global: &Global) -> Result<(ClientConfig, ServerName<'static>), Failure> {
+    let (Some(certificate), Some(key), Some(ca)) = (&global.certificate, &global.key, &global.ca) else {
+        let problem = format!(
+            "over the network ({address}) the Admin API is for certificates of admins; name --certificate, --key and --ca"
+        );
+        return Err(Failure::Usage(problem));
+    };
+    let files = IdentityFiles { certificate: certificate.clone(), key: key.clone(), bundle: ca.clone() };
+    let own = Identity::load(&files, 0).map_err(of_file)?;
+    let usual = || {
+        let domain = own.id.trust_domain();
+        SpiffeId::parse(&format!("spiffe://{domain}/ns/trama-system/sa/trama-control-plane"))
+    };
+    let expected = global.server_identity.clone().map_or_else(usual, Ok);
+    let expected = expected.map_err(|rule| Failure::Usage(rule.to_owned()))?;
+    let config = to_control_plane(ca, &expected, &own).map_err(of_file)?;
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+    let name = name.map_err(|error| Failure::Usage(format!("--server {address}: {error}")))?;
+    Ok((config, name))
+}
+
+fn of_file(error: IdentityError) -> Failure {
+    let (IdentityError::File { path, .. } | IdentityError::Content { path, .. }) = &error;
+    let (source, problem) = (path.display().to_string(), error.to_string());
+    let problem = problem.strip_prefix(&format!("{source}: ")).unwrap_or(&problem);
+    Failure::of_file(&source, problem, "give the files of one identity by --certificate, --key and --ca")
+}
+
+fn unreachable(server: &Server, problem: String) -> Failure {
+    Failure::Unreachable { server: server.to_string(), problem }
+}
+
+/// Both directions.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+/// Gives the one connection that was made. Another one would be made by the channel behind our back.
+struct Once(Option<Box<dyn Stream>>);
+
+impl Service<Uri> for Once {
+    type Response = TokioIo<Box<dyn Stream>>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        ready(self.0.take().map(TokioIo::new).ok_or_else(|| io::ErrorKind::ConnectionAborted.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slash_makes_a_socket_and_a_port_an_address() {
+        let server = |text: &str| text.parse::<Server>();
+        assert_eq!(server("/run/x.sock").unwrap(), Server::Socket("/run/x.sock".into()));
+        assert_eq!(server("unix:./x.sock").unwrap(), Server::Socket("./x.sock".into()));
+        for address in ["mesh.example:15010", "10.0.0.1:1", "[fd00::1]:15010"] {
+            assert_eq!(server(address).unwrap(), Server::Address(address.to_owned()));
+        }
+        for wrong in ["", "x", "x.sock", ":1", "host:0", "host:99999", "host:", "fd00::1:15010"] {
+            assert!(server(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_socket_is_where_the_control_plane_opens_it() {
+        let configured = trama_control_plane::config::Config::default().admin.socket;
+        assert_eq!(configured, PathBuf::from(DEFAULT_SOCKET));
+    }
+}

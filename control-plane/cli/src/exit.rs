@@ -1,0 +1,67 @@
+//! How `tramactl` ends. A number never changes its meaning: scripts know it.
+
+use std::fmt::Write;
+
+/// How `tramactl` ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It is done.
+    Done = 0,
+    /// The command line is wrong.
+    Usage = 2,
+    /// A file or the policy is refused.
+    Refused = 3,
+    /// There is no such resource.
+    Missing = 4,
+    /// Somebody else was faster.
+    Changed = 5,
+    /// We may not.
+    Forbidden = 6,
+    /// The control plane is not reached.
+    Unreachable = 7,
+    /// Anything else.
+    Failed = 10,
+}
+
+impl Exit {
+    /// All of them, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Usage,
+        Self::Refused,
+        Self::Missing,
+        Self::Changed,
+        Self::Forbidden,
+        Self::Unreachable,
+        Self::Failed,
+    ];
+
+    /// The number.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// What it says.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Usage => "the command line is wrong",
+            Self::Refused => "a file cannot be read, or what was asked for is refused; nothing is changed",
+            Self::Missing => "there is no such resource; nothing is changed",
+            Self::Changed => "somebody else was faster; nothing is changed",
+            Self::Forbidden => {
+                "the control plane does not let us: no certificate of an admin, or no right to its socket"
+            }
+            Self::Unreachable => "the control plane is not reached, is not ready, or does not answer in time",
+            Self::Failed => "anything else, such as a limit of the control plane",
+        }
+    }
+}
+
+/// The table, for `--help`.
+pub(crate) fn table() -> String {
+    Exit::ALL.iter().fold("Exit codes:\n".to_owned(), |mut table, exit| {
+        let _ = writeln!(table, "  {:<3} {}", exit.code(), exit.meaning());
+        table
+    })
+}

@@ -1,0 +1,158 @@
+//! How resources are named on the command line: `Route orders`, `routes shop/orders`.
+
+use std::ffi::OsStr;
+
+use clap::{
+    Arg, Command, Error,
+    builder::{PossibleValue, TypedValueParser},
+    error::ErrorKind,
+};
+use trama_proto::{
+    did_you_mean,
+    document::{KINDS, ResourceId},
+};
+
+use crate::failure::Failure;
+
+/// What stands for every kind.
+const ALL: &str = "all";
+
+/// Which kinds are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    /// Every kind.
+    All,
+    /// One of [`KINDS`].
+    One(&'static str),
+}
+
+impl Kinds {
+    /// As the Admin API wants it: an empty text for every kind.
+    pub(crate) fn filter(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::One(kind) => kind,
+        }
+    }
+}
+
+/// Reads one kind.
+#[derive(Clone)]
+pub(crate) struct OneKind;
+
+/// Reads one kind or `all`.
+#[derive(Clone)]
+pub(crate) struct AnyKinds;
+
+impl TypedValueParser for OneKind {
+    type Value = &'static str;
+
+    fn parse_ref(&self, command: &Command, _: Option<&Arg>, value: &OsStr) -> Result<&'static str, Error> {
+        kind(&value.to_string_lossy())
+            .map_err(|problem| Error::raw(ErrorKind::InvalidValue, problem + "\n").with_cmd(command))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(KINDS.iter().copied().map(PossibleValue::new)))
+    }
+}
+
+impl TypedValueParser for AnyKinds {
+    type Value = Kinds;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<Kinds, Error> {
+        if value == ALL {
+            return Ok(Kinds::All);
+        }
+        OneKind.parse_ref(command, argument, value).map(Kinds::One)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new([ALL].into_iter().chain(KINDS.iter().copied()).map(PossibleValue::new)))
+    }
+}
+
+/// A kind as people write it: `Route`, `route`, `routes`, `regional-policies`.
+fn kind(text: &str) -> Result<&'static str, String> {
+    let bare = text.to_lowercase().replace(['-', '_'], "");
+    let found = KINDS.iter().copied().find(|kind| {
+        let kind = kind.to_lowercase();
+        bare == plural(&kind) || bare == kind
+    });
+    found.ok_or_else(|| {
+        let near = did_you_mean(&bare, KINDS.iter().copied());
+        let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+        format!("there is no kind `{text}`; {near}Known: {}", KINDS.join(", "))
+    })
+}
+
+fn plural(kind: &str) -> String {
+    match kind.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None if kind.ends_with('s') => kind.to_owned(),
+        None => format!("{kind}s"),
+    }
+}
+
+/// A resource by `NAME` or `NAMESPACE/NAME`.
+pub(crate) fn resource(
+    kind: &'static str,
+    namespace: Option<&str>,
+    text: &str,
+) -> Result<ResourceId, Failure> {
+    let (within, name) = match text.split_once('/') {
+        Some((within, name)) => (Some(within), name),
+        None => (None, text),
+    };
+    if let (Some(within), Some(namespace)) = (within, namespace)
+        && within != namespace
+    {
+        let problem =
+            format!("`{text}` is in namespace `{within}`, and --namespace says `{namespace}`; leave one out");
+        return Err(Failure::Usage(problem));
+    }
+    let namespace = within.or(namespace).unwrap_or("default");
+    if namespace.is_empty() || name.is_empty() || name.contains('/') {
+        return Err(Failure::Usage(format!("`{text}` is no name; write NAME or NAMESPACE/NAME")));
+    }
+    Ok(ResourceId { kind, namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_known_however_people_write_them() {
+        for (text, known) in [
+            ("Route", "Route"),
+            ("routes", "Route"),
+            ("SERVICE", "Service"),
+            ("regional-policies", "RegionalPolicy"),
+            ("region_topology", "RegionTopology"),
+            ("meshsettings", "MeshSettings"),
+            ("telemetries", "Telemetry"),
+        ] {
+            assert_eq!(kind(text), Ok(known), "{text}");
+        }
+        let unknown = kind("rout").unwrap_err();
+        assert!(
+            unknown.starts_with("there is no kind `rout`; did you mean `Route`? Known: Service, "),
+            "{unknown}"
+        );
+        assert!(kind("pods").unwrap_err().starts_with("there is no kind `pods`; Known: "));
+    }
+
+    #[test]
+    fn a_name_may_carry_its_namespace() {
+        let id = |namespace, text| resource("Route", namespace, text).map(|id| id.to_string());
+        assert_eq!(id(None, "orders").unwrap(), "Route default/orders");
+        assert_eq!(id(Some("shop"), "orders").unwrap(), "Route shop/orders");
+        assert_eq!(id(None, "shop/orders").unwrap(), "Route shop/orders");
+        assert_eq!(id(Some("shop"), "shop/orders").unwrap(), "Route shop/orders");
+        assert!(id(Some("other"), "shop/orders").unwrap_err().to_string().contains("leave one out"));
+        for bad in ["", "/", "shop/", "/orders", "a/b/c"] {
+            assert!(matches!(id(None, bad), Err(Failure::Usage(_))), "{bad}");
+        }
+    }
+}
