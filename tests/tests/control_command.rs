@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use trama_tests::control_plane::{ControlPlane, identity, request};
+use trama_proto::discovery::v1::{Refusal, ResourceName};
+use trama_tests::control_plane::{ControlPlane, identity, names, request};
 use trama_tests::mesh::PATIENCE;
-use trama_tests::{process, programs};
+use trama_tests::process::{self, Process};
+use trama_tests::programs;
 
 const ORDERS: &str = "\
 kind: Service
@@ -363,4 +365,176 @@ async fn completions_are_what_shells_take() {
     }
     // Who closes the pipe has seen enough.
     place.shell("set -o pipefail; \"$ctl\" completions bash | true").await.done();
+}
+
+/// A sidecar that takes everything, or refuses the resource with this name, until it is dropped.
+struct Sidecar(tokio::task::JoinHandle<()>);
+
+impl Sidecar {
+    async fn start(place: &Place, account: &str, refuses: Option<&'static str>) -> Self {
+        let workload = place.control.joined("shop", account).await;
+        let mut stream = place.control.stream(&workload).await;
+        stream.subscribe(&[("shop", "orders")]);
+        place.control.sidecar("its stream", |it| it.node.as_ref().unwrap().name == account).await;
+        Self(tokio::spawn(async move {
+            while let Ok(push) = stream.following().await {
+                let named = names(&push);
+                match refuses.filter(|refused| named.iter().any(|name| name == refused)) {
+                    Some(refused) => stream.nack(&push, refusal(refused)),
+                    None => stream.ack(&push),
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn refusal(resource: &str) -> Refusal {
+    let (kind, rest) = resource.split_once(' ').unwrap();
+    let (namespace, name) = rest.split_once('/').unwrap();
+    let name = ResourceName { kind: kind.into(), namespace: namespace.into(), name: name.into() };
+    let (path, problem) = ("spec.rules[0]".to_owned(), "not known here; take a later sidecar".to_owned());
+    Refusal { name: Some(name), path, problem, ..Refusal::default() }
+}
+
+#[tokio::test]
+async fn a_change_is_waited_for_and_a_refusal_is_shown() {
+    let place = Place::new().await;
+    place.write("orders.yaml", ORDERS);
+    place.write("shop.yaml", &format!("{ORDERS}---\n{ROUTE}"));
+    let said = place.run("apply -f orders.yaml --wait").await.done();
+    assert!(said.ends_with("no sidecar is connected: nobody to wait for\n"), "{said}");
+
+    let _a = Sidecar::start(&place, "a", None).await;
+    let _b = Sidecar::start(&place, "b", Some("Route shop/orders")).await;
+    place.write("orders.yaml", &ORDERS.replace("80", "81"));
+    let said = place.run("apply -f orders.yaml --wait=20s").await.done();
+    assert!(said.ends_with("\nacknowledged by 2 of 2 sidecars\n"), "{said}");
+
+    let applied = place.run("apply -f shop.yaml --wait=20s").await;
+    let revision = revision(&applied.out);
+    let refused = format!(
+        "shop/b refuses Route shop/orders (revision {revision}): spec.rules[0]: not known here; take a later sidecar"
+    );
+    assert_eq!(applied.code, 8, "{applied:?}");
+    assert!(applied.out.ends_with(&format!("\n{refused}\nacknowledged by 2 of 2 sidecars\n")), "{applied:?}");
+    // It is still refused when nothing has changed.
+    let again = place.run("apply -f shop.yaml --wait -o json").await;
+    let said = json(&again.out);
+    assert_eq!((again.code, &said["sidecars"]["refusals"][0]["field"]), (8, &Value::from("spec.rules[0]")));
+
+    let status = place.run("status").await.done();
+    assert!(status.starts_with(&format!("revision {revision} (epoch ")), "{status}");
+    assert!(status.contains("2 sidecars connected, 1 in sync, 0 behind, 1 with refusals\n"), "{status}");
+    assert!(status.ends_with(&format!("\n\n{refused}\n")), "{status}");
+    let status = json(&place.run("status -n shop -o json").await.done());
+    assert_eq!(status["sidecars"][1]["refusals"][0]["resource"], "Route shop/orders");
+    assert_eq!(status["sidecars"][0]["services"][0], "shop/orders");
+    assert_eq!(
+        json(&place.run("status -n bank -o json").await.done())["sidecars"].as_array().unwrap().len(),
+        0
+    );
+
+    let described = place.run("describe route orders -n shop").await.done();
+    assert!(described.contains(&format!("\n{refused}\n")), "{described}");
+    assert!(described.contains("acknowledged by 1, refused by 1, awaited from 0\n"), "{described}");
+    assert!(described.contains("kind: Route\n"), "{described}");
+    let described = json(&place.run("describe service shop/orders -o json").await.done());
+    assert_eq!(described["sidecars"][1]["state"], "acknowledged");
+    place.run("describe route shop/ordres").await.failed(4);
+
+    let listed = place.run("proxy list").await.done();
+    let rows: Vec<_> = listed.lines().skip(1).collect();
+    assert!(rows[0].starts_with("shop/a ") && rows[0].ends_with(" in sync"), "{listed}");
+    assert!(rows[1].contains(&identity("shop", "b")) && rows[1].ends_with(" refuses 1"), "{listed}");
+
+    // What is taken back is refused by nobody.
+    let said = place.run("delete route shop/orders --wait=20s").await.done();
+    assert!(said.ends_with("acknowledged by 2 of 2 sidecars\n"), "{said}");
+    assert!(place.run("status").await.done().contains("2 in sync"));
+}
+
+#[tokio::test]
+async fn who_does_not_answer_is_named_when_time_is_over() {
+    let place = Place::new().await;
+    place.write("orders.yaml", ORDERS);
+    let workload = place.control.joined("shop", "slow").await;
+    let stream = place.control.stream(&workload).await;
+    stream.subscribe(&[]);
+    place.control.sidecar("its stream", |_| true).await;
+    let applied = place.run("apply -f orders.yaml --wait=100ms").await;
+    assert_eq!(applied.code, 9, "{applied:?}");
+    assert!(applied.out.ends_with("acknowledged by 0 of 1 sidecar; not yet by shop/slow\n"), "{applied:?}");
+    let described = place.run("describe service shop/orders").await.done();
+    assert!(described.contains("awaited from 1\n"), "{described}");
+    let status = place.run("status").await.done();
+    assert!(status.contains("1 behind") && status.contains(" behind\n"), "{status}");
+}
+
+#[tokio::test]
+async fn a_difference_is_shown_line_by_line_and_by_the_exit_code() {
+    let place = Place::new().await;
+    place.write("shop.yaml", &format!("{ORDERS}---\n{ROUTE}"));
+    let new = place.run("diff -f shop.yaml").await;
+    assert_eq!((new.code, new.out.matches("(absent)\n").count()), (1, 2), "{new:?}");
+    place.run("apply -f shop.yaml").await.done();
+    assert_eq!(place.run("diff -f shop.yaml").await.done(), "");
+
+    place.write("shop.yaml", &format!("{}---\n{ROUTE}", ORDERS.replace("80", "81")));
+    let changed = place.run("diff -f shop.yaml").await;
+    assert_eq!((changed.code, changed.err.as_str()), (1, ""));
+    assert!(changed.out.starts_with("--- Service shop/orders (revision "), "{changed:?}");
+    assert!(changed.out.contains("\n-  - port: 80\n+  - port: 81\n"), "{changed:?}");
+    assert!(!changed.out.contains("Route"), "{changed:?}");
+    let told = json(&place.run("diff -f shop.yaml -o json").await.out);
+    assert_eq!(
+        (&told[0]["outcome"], &told[1]["outcome"]),
+        (&Value::from("configured"), &Value::from("unchanged"))
+    );
+    // A diff that could not be made is no difference.
+    place.run("diff -f none.yaml").await.failed(3);
+    place.run("diff -f shop.yaml --server /nowhere/at.all").await.failed(7);
+}
+
+#[tokio::test]
+async fn a_watch_tells_each_change_and_where_to_go_on() {
+    let mut place = Place::new().await;
+    place.write("orders.yaml", ORDERS);
+    place.write("route.yaml", ROUTE);
+    let first = revision(&place.run("apply -f orders.yaml").await.done());
+    let watch = |line: String, log: &str| {
+        let mut command = Command::new(programs::built("tramactl").unwrap());
+        command.args(line.split(' ')).env("TRAMACTL_SERVER", place.control.socket());
+        Process::start("tramactl", &mut command, &place.folder.path().join(log)).unwrap()
+    };
+    let mut all = watch(format!("watch --since {}", first - 1), "all");
+    let mut routes = watch(format!("watch routes --since {first} -o json"), "routes");
+    all.wait_line(&format!("{first} written Service shop/orders"), PATIENCE).unwrap();
+    let second = revision(&place.run("apply -f route.yaml").await.done());
+    all.wait_line(&format!("{second} written Route shop/orders"), PATIENCE).unwrap();
+    let third = revision(&place.run("delete route shop/orders").await.done());
+    all.wait_line(&format!("{third} deleted Route shop/orders"), PATIENCE).unwrap();
+    let told = routes.wait_until("two changes", PATIENCE, |routes| {
+        let log = routes.log();
+        (log.matches('\n').count() == 2).then(|| log.lines().map(json).collect::<Vec<_>>())
+    });
+    let told = told.unwrap();
+    assert_eq!(
+        (&told[0]["change"], &told[0]["resource"]["kind"]),
+        (&Value::from("written"), &Value::from("Route"))
+    );
+    assert_eq!((told[1]["change"].as_str(), told[1]["revision"].as_u64()), (Some("deleted"), Some(third)));
+
+    place.control.kill();
+    let ended = all.wait(PATIENCE).unwrap();
+    assert_eq!(ended.code(), Some(7));
+    assert!(all.log().contains(&format!("go on with --since {third}\n")), "{}", all.log());
+    place.control.respawn().await;
+    let told = place.run("watch --since 99999").await.failed(2);
+    assert!(told.contains(&format!("after the last change ({third})")), "{told}");
 }

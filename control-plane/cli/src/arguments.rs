@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use trama_proto::{duration, spiffe::SpiffeId};
 
 use crate::{
-    commands::{apply, completions, delete, get, join_token, validate},
+    commands::{apply, completions, delete, describe, diff, get, join_token, proxy, status, validate, watch},
     connect::{DEFAULT_SOCKET, Server},
     exit,
     output::Format,
@@ -66,6 +66,10 @@ pub(crate) enum Command {
     ///
     /// Without names: all of the kind, of every namespace unless one is given. As YAML they can be applied.
     Get(get::Get),
+    /// Shows a resource, who has acknowledged it, and who refuses it and why.
+    ///
+    /// A sidecar that the resource does not concern has acknowledged it, too.
+    Describe(describe::Describe),
     /// Deletes resources: all of them or none.
     ///
     /// What something else refers to is not deleted, unless that goes at the same time.
@@ -74,6 +78,21 @@ pub(crate) enum Command {
     ///
     /// The resources are judged as if they were applied to the policy in force.
     Validate(validate::Validate),
+    /// Shows what `apply` would change.
+    ///
+    /// As a unified diff from what is applied to what the files say. The exit code is 1 if there is a difference. What
+    /// is applied and in none of the files is not told: `apply` would not touch it.
+    Diff(diff::Diff),
+    /// Shows changes as they happen.
+    ///
+    /// Goes on until it is ended, or the control plane ends. As JSON each change is a line.
+    Watch(watch::Watch),
+    /// Shows who has acknowledged what, and who refuses what and why.
+    ///
+    /// The sidecars are those with a stream at this moment.
+    Status(status::Status),
+    /// Shows the sidecars.
+    Proxy(proxy::Proxy),
     /// Makes the tokens by which workloads join the mesh.
     JoinToken(join_token::JoinToken),
     /// Writes the completions of a shell.

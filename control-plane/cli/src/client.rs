@@ -4,19 +4,25 @@ use std::{future::Future, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::timeout;
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Response, Status, Streaming, transport::Channel};
 use trama_proto::{
     admin::v1::{
         ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteRequest,
-        DeleteResponse, GetRequest, ListRequest, Stamp, StoredResource, ValidateRequest, ValidateResponse,
-        admin_service_client::AdminServiceClient,
+        DeleteResponse, GetRequest, ListRequest, Stamp, StatusRequest, StoredResource, ValidateRequest,
+        ValidateResponse, WatchEvent, WatchRequest, admin_service_client::AdminServiceClient,
     },
     did_you_mean,
     discovery::v1::ResourceName,
     document::{Resource, ResourceId},
 };
 
-use crate::{arguments::Global, connect, failure::Failure, reference::Kinds};
+use crate::{
+    arguments::Global,
+    connect,
+    failure::Failure,
+    reference::Kinds,
+    sidecars::{Known, Sidecar},
+};
 
 /// A page of 100 resources of 1 MiB each, and their frame.
 const LARGEST_ANSWER: usize = 128 << 20;
@@ -72,6 +78,27 @@ impl Client {
         request: CreateJoinTokenRequest,
     ) -> Result<CreateJoinTokenResponse, Failure> {
         self.answered(self.api.clone().create_join_token(request)).await
+    }
+
+    /// The changes from now on. Only the first word has a deadline.
+    pub(crate) async fn watch(&self, request: WatchRequest) -> Result<Streaming<WatchEvent>, Failure> {
+        self.answered(self.api.clone().watch(request)).await
+    }
+
+    /// The sidecars with a stream.
+    pub(crate) async fn sidecars(&self, namespace: Option<&str>) -> Result<Known, Failure> {
+        let request = StatusRequest { namespace: namespace.unwrap_or_default().to_owned() };
+        let status = self.answered(self.api.clone().status(request)).await?;
+        let Stamp { epoch, revision } = status.stamp.unwrap_or_default();
+        let sidecars = status.sidecars.into_iter().map(|sidecar| Sidecar::of(sidecar, revision));
+        Ok(Known { epoch, revision, sidecars: sidecars.collect() })
+    }
+
+    /// The last change.
+    pub(crate) async fn stamp(&self) -> Result<Stamp, Failure> {
+        let request = ListRequest { page_size: 1, ..ListRequest::default() };
+        let page = self.answered(self.api.clone().list(request)).await?;
+        Ok(page.stamp.unwrap_or_default())
     }
 
     /// All resources of a kind and a namespace, page by page.
@@ -144,7 +171,7 @@ impl Client {
 
 impl Stored {
     /// `None`: a kind that this version does not know.
-    fn read(stored: StoredResource) -> Option<Self> {
+    pub(crate) fn read(stored: StoredResource) -> Option<Self> {
         Some(Self { resource: stored.resource?.kind?, version: stored.version })
     }
 }

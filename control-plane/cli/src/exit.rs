@@ -7,6 +7,8 @@ use std::fmt::Write;
 pub enum Exit {
     /// It is done.
     Done = 0,
+    /// `diff` found a difference.
+    Differs = 1,
     /// The command line is wrong.
     Usage = 2,
     /// A file or the policy is refused.
@@ -19,20 +21,27 @@ pub enum Exit {
     Forbidden = 6,
     /// The control plane is not reached.
     Unreachable = 7,
+    /// A sidecar refuses what was applied.
+    Nacked = 8,
+    /// Not every sidecar has acknowledged in time.
+    Pending = 9,
     /// Anything else.
     Failed = 10,
 }
 
 impl Exit {
     /// All of them, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Done,
+        Self::Differs,
         Self::Usage,
         Self::Refused,
         Self::Missing,
         Self::Changed,
         Self::Forbidden,
         Self::Unreachable,
+        Self::Nacked,
+        Self::Pending,
         Self::Failed,
     ];
 
@@ -45,6 +54,7 @@ impl Exit {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Differs => "`diff`: what is applied is not what the files say",
             Self::Usage => "the command line is wrong",
             Self::Refused => "a file cannot be read, or what was asked for is refused; nothing is changed",
             Self::Missing => "there is no such resource; nothing is changed",
@@ -53,6 +63,8 @@ impl Exit {
                 "the control plane does not let us: no certificate of an admin, or no right to its socket"
             }
             Self::Unreachable => "the control plane is not reached, is not ready, or does not answer in time",
+            Self::Nacked => "`--wait`: it is done, and a sidecar refuses it",
+            Self::Pending => "`--wait`: it is done, and not every sidecar has acknowledged it in time",
             Self::Failed => "anything else, such as a limit of the control plane",
         }
     }

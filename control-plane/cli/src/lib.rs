@@ -14,6 +14,8 @@ mod files;
 // The control plane.
 mod client;
 mod connect;
+mod sidecars;
+mod wait;
 // What is done.
 mod commands;
 // What is answered, and how it ends.

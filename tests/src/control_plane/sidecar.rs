@@ -61,9 +61,12 @@ impl Stream {
 
     /// The next push, or how the stream ended.
     pub async fn next(&mut self) -> Result<Push, Status> {
-        let message = timeout(PATIENCE, self.incoming.message()).await;
-        let message = message.unwrap_or_else(|_| panic!("nothing was pushed"))?;
-        match message.and_then(|message| message.message) {
+        timeout(PATIENCE, self.following()).await.unwrap_or_else(|_| panic!("nothing was pushed"))
+    }
+
+    /// The same, however long it takes.
+    pub async fn following(&mut self) -> Result<Push, Status> {
+        match self.incoming.message().await?.and_then(|message| message.message) {
             Some(control_message::Message::Push(push)) => Ok(push),
             None => Err(Status::cancelled("the stream ended without a word")),
         }

@@ -15,6 +15,7 @@ use crate::{
     files::{Files, Sources},
     output::printable,
     unchanged::Unchanged,
+    wait::{Change, Waiting},
 };
 
 #[derive(Debug, Args)]
@@ -23,6 +24,8 @@ pub(crate) struct Apply {
     sources: Sources,
     #[command(flatten)]
     unchanged: Unchanged,
+    #[command(flatten)]
+    waiting: Waiting,
 }
 
 impl Apply {
@@ -33,8 +36,9 @@ impl Apply {
         self.unchanged.check(files.ids().zip(&held))?;
         let applied = client.apply(request(&files, &held)).await;
         let applied = Applied::of(applied.map_err(|failure| explain::refusal(failure, &files))?);
-        global.output.print(&applied, Applied::table)?;
-        Ok(Exit::Done)
+        let written: Vec<_> = applied.resources.iter().map(|line| (line.resource(), line.revision)).collect();
+        let change = Change { revision: applied.revision, written: &written };
+        self.waiting.tell(&client, global.output, &applied, applied.table(), change).await
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     output::printable,
     reference::{self, OneKind},
     unchanged::Unchanged,
+    wait::{Change, Waiting},
 };
 
 #[derive(Debug, Args)]
@@ -39,6 +40,8 @@ pub(crate) struct Delete {
     ignore_not_found: bool,
     #[command(flatten)]
     unchanged: Unchanged,
+    #[command(flatten)]
+    waiting: Waiting,
 }
 
 impl Delete {
@@ -68,8 +71,8 @@ impl Delete {
         let resources = deletions.iter().map(|(id, _)| id.to_string()).collect();
         let revision = done.stamp.unwrap_or_default().revision;
         let deleted = Deleted { revision: Some(revision), resources };
-        global.output.print(&deleted, |deleted| deleted.table(revision))?;
-        Ok(Exit::Done)
+        let change = Change { revision, written: &[] };
+        self.waiting.tell(&client, global.output, &deleted, deleted.table(revision), change).await
     }
 
     fn ids(&self) -> Result<Vec<ResourceId>, Failure> {
