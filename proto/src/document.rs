@@ -138,16 +138,42 @@ impl Document {
     }
 }
 
-/// A resource as the document that says it. What has its default by the rules of protobuf's JSON form is left out. An error
-/// names a value that this version has no word for.
+/// A resource as the document that says it. What is empty is left out unless a document must say it. An error names a value
+/// that this version has no word for.
 pub fn written(resource: &Resource) -> Result<Value, serde_json::Error> {
     let message = serde_json::to_value(policy::v1::Resource { kind: Some(resource.clone()) })?;
     // The message's JSON form is `{"route": {…}}`, a document's is the inner part with its kind.
     let mut document =
         message.as_object().and_then(|fields| fields.values().next()).cloned().unwrap_or_default();
+    say_what_is_empty(&schema()["$defs"][resource.kind()], &mut document);
     document["apiVersion"] = API_VERSION.into();
     document["kind"] = resource.kind().into();
     Ok(document)
+}
+
+/// protobuf's JSON form leaves out an empty text and a zero, also where a document must say them: a header's empty value,
+/// the weight 0.
+fn say_what_is_empty(shape: &Value, value: &mut Value) {
+    let named = shape["$ref"].as_str().and_then(|reference| schema().pointer(reference.strip_prefix('#')?));
+    let shape = named.unwrap_or(shape);
+    match value {
+        Value::Object(fields) => {
+            for name in shape["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                let property = &shape["properties"][name];
+                let empty: Value = match property["type"].as_str() {
+                    Some("string") if property.get("enum").is_none() => "".into(),
+                    Some("integer") if property["minimum"] == 0 => 0.into(),
+                    _ => continue,
+                };
+                fields.entry(name).or_insert(empty);
+            }
+            for (name, field) in fields {
+                say_what_is_empty(&shape["properties"][name], field);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| say_what_is_empty(&shape["items"], item)),
+        _ => {}
+    }
 }
 
 fn kind_of(located: &Located) -> Result<&'static str, Box<Problem>> {

@@ -221,3 +221,27 @@ fn the_version_of_documents_is_the_schemas() {
         assert_eq!(schema()["$defs"][*kind]["properties"]["apiVersion"]["const"], API_VERSION, "{kind}");
     }
 }
+
+/// Else the control plane would refuse, as missing, what a file may say.
+#[test]
+fn what_is_empty_on_purpose_is_not_missing() {
+    let text = "kind: Route\nmetadata: { name: r }\nspec:\n  parentRefs: [{ service: s }]\n  rules:\n\
+                \x20 - matches: [{ headers: [{ name: x, value: '' }], queryParams: [{ name: q, value: '' }] }]\n\
+                \x20   filters: [{ requestHeaderModifier: { set: [{ name: x, value: '' }] } }]\n---\n\
+                kind: RegionalPolicy\nmetadata: { name: p }\n\
+                spec: { service: s, mode: WEIGHTED, weights: [{ region: r, weight: 0 }] }\n";
+    for document in Document::parse("p.yaml", text).unwrap_or_else(|e| panic!("{}", Problems(e))) {
+        let received = Document::received("a request", document.resource.clone());
+        assert_eq!(received.unwrap_or_else(|e| panic!("{}", Problems(e))).resource, document.resource);
+        let again = crate::yaml(&written(&document.resource).unwrap());
+        let again = Document::parse("again.yaml", &again).unwrap_or_else(|e| panic!("{}", Problems(e)));
+        assert_eq!(again[0].resource, document.resource);
+    }
+    // What no document may leave empty is still missed.
+    let nameless =
+        Resource::Telemetry(policy::v1::Telemetry { metadata: Some(Metadata::default()), spec: None });
+    let missed = Document::received("a request", nameless).unwrap_err();
+    let missed: Vec<_> =
+        missed.iter().map(|problem| (problem.field.as_str(), problem.problem.as_str())).collect();
+    assert_eq!(missed, [("spec", "missing"), ("metadata.name", "missing")]);
+}
