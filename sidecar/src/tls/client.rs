@@ -6,8 +6,7 @@ use rustls::{ClientConfig, Error, RootCertStore};
 
 use super::{
     ALPN_HTTP2, ALPN_TCP,
-    files::Loaded,
-    identity::provider,
+    identity::{Credentials, provider},
     verify::{VerifyPeer, Wanted},
 };
 use crate::config::snapshot::SpiffeId;
@@ -22,7 +21,7 @@ pub enum Carried {
 }
 
 pub(super) fn config(
-    source: &Loaded,
+    source: &Credentials,
     roots: &Arc<RootCertStore>,
     expected: &SpiffeId,
     carried: Carried,

@@ -8,7 +8,7 @@ use std::{
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::server;
+use super::{Credentials, Part, Unfit, server};
 
 /// Where an identity's files lie.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,25 +44,28 @@ pub enum IdentityError {
     },
 }
 
-/// What the files hold.
-pub(super) struct Loaded {
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: PrivateKeyDer<'static>,
-    pub(super) bundle: Vec<CertificateDer<'static>>,
-}
-
 impl IdentityFiles {
     /// All of them.
     pub fn paths(&self) -> Vec<PathBuf> {
         vec![self.certificate.clone(), self.key.clone(), self.bundle.clone()]
     }
 
-    pub(super) fn load(&self) -> Result<Loaded, IdentityError> {
-        Ok(Loaded {
+    pub(super) fn load(&self) -> Result<Credentials, IdentityError> {
+        Ok(Credentials {
             chain: certificates(&self.certificate)?,
             key: private_key(&self.key)?,
             bundle: certificates(&self.bundle)?,
         })
+    }
+
+    /// Says which file is to blame.
+    pub(super) fn blame(&self, Unfit { part, problem }: Unfit) -> IdentityError {
+        let path = match part {
+            Part::Certificate => &self.certificate,
+            Part::Key => &self.key,
+            Part::Bundle => &self.bundle,
+        };
+        IdentityError::Content { path: path.clone(), problem }
     }
 }
 

@@ -1,4 +1,4 @@
-//! An identity, loaded: what both sides of mutual TLS are configured from. Replaced whole when its files change.
+//! An identity: what both sides of mutual TLS are configured from. Replaced whole by the next one.
 
 use std::{fmt, sync::Arc};
 
@@ -11,14 +11,45 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::{
     client,
     clients::Clients,
-    files::{IdentityError, IdentityFiles, Loaded},
+    files::{IdentityError, IdentityFiles},
     server, spiffe,
 };
 use crate::config::snapshot::SpiffeId;
 
+/// What an identity is made of.
+pub struct Credentials {
+    /// The certificate chain, our own certificate first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// The authorities that peers' certificates must come from.
+    pub bundle: Vec<CertificateDer<'static>>,
+}
+
+/// Why credentials make no identity.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub struct Unfit {
+    /// What of them.
+    pub part: Part,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// A part of credentials.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// The certificate chain.
+    Certificate,
+    /// The key, or what it has to do with the certificate.
+    Key,
+    /// The authorities.
+    Bundle,
+}
+
 /// A certificate with its key and the authorities that we trust, at one revision.
 pub struct Identity {
-    /// Rises with each change of the files; connections are kept apart by it.
+    /// Rises with each change; connections are kept apart by it.
     pub revision: u64,
     /// Who we are.
     pub id: SpiffeId,
@@ -26,7 +57,7 @@ pub struct Identity {
     pub not_after: i64,
     /// The server side of the mesh port.
     pub server: Arc<ServerConfig>,
-    source: Loaded,
+    source: Credentials,
     roots: Arc<RootCertStore>,
     clients: Clients<(SpiffeId, client::Carried)>,
 }
@@ -34,18 +65,23 @@ pub struct Identity {
 impl Identity {
     /// Loads and checks an identity.
     pub fn load(files: &IdentityFiles, revision: u64) -> Result<Self, IdentityError> {
-        let source = files.load()?;
-        let content =
-            |path: &std::path::Path, problem: String| IdentityError::Content { path: path.into(), problem };
-        let certificate = &source.chain[0];
-        let id = spiffe::spiffe_id_of(certificate).map_err(|e| content(&files.certificate, e.to_owned()))?;
+        Self::new(files.load()?, revision).map_err(|unfit| files.blame(unfit))
+    }
+
+    /// Checks credentials and makes an identity of them.
+    pub fn new(source: Credentials, revision: u64) -> Result<Self, Unfit> {
+        let unfit = |part, problem: String| Unfit { part, problem };
+        let none = || unfit(Part::Certificate, "there is no certificate".to_owned());
+        let certificate = source.chain.first().ok_or_else(none)?;
+        let id =
+            spiffe::spiffe_id_of(certificate).map_err(|rule| unfit(Part::Certificate, rule.to_owned()))?;
         let not_after = spiffe::not_after(certificate).unwrap_or_default();
         let mut roots = RootCertStore::empty();
         for authority in &source.bundle {
-            roots.add(authority.clone()).map_err(|e| content(&files.bundle, e.to_string()))?;
+            roots.add(authority.clone()).map_err(|e| unfit(Part::Bundle, e.to_string()))?;
         }
         let roots = Arc::new(roots);
-        let server = server::config(&source, &roots).map_err(|e| content(&files.key, e.to_string()))?;
+        let server = server::config(&source, &roots).map_err(|e| unfit(Part::Key, e.to_string()))?;
         Ok(Self { revision, id, not_after, server, source, roots, clients: Clients::default() })
     }
 

@@ -1,5 +1,4 @@
-//! Who we are and who the peer is: identities from files, rotation, the two sides of mutual TLS, and TLS with who has no
-//! sidecar.
+//! Who we are and who the peer is: identities, their rotation, the two sides of mutual TLS, and TLS with who has no sidecar.
 //!
 //! TLS 1.3 only between sidecars, TLS 1.2 too with others, the key exchange X25519MLKEM768 preferred, the provider aws-lc-rs named everywhere. The
 //! certificate alone says who the peer is; a header never does.
@@ -18,7 +17,7 @@ pub use self::{
     client::Carried,
     control_plane::to_control_plane,
     files::{IdentityError, IdentityFiles, ListenerFiles},
-    identity::{Identity, gather_entropy},
+    identity::{Credentials, Identity, Part, Unfit, gather_entropy},
     server::{MeshPeer, MeshTarget},
     spiffe::spiffe_id_of,
     upstream::{Offer, UpstreamFiles, UpstreamTls, UpstreamTlsByName},

@@ -8,10 +8,15 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{ALPN_HTTP2, ALPN_TCP, client::Carried, files::Loaded, identity::provider, spiffe::spiffe_id_of};
+use super::{
+    ALPN_HTTP2, ALPN_TCP,
+    client::Carried,
+    identity::{Credentials, provider},
+    spiffe::spiffe_id_of,
+};
 use crate::config::snapshot::SpiffeId;
 
-pub(super) fn config(source: &Loaded, roots: &Arc<RootCertStore>) -> Result<Arc<ServerConfig>, Error> {
+pub(super) fn config(source: &Credentials, roots: &Arc<RootCertStore>) -> Result<Arc<ServerConfig>, Error> {
     let provider = provider();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(&provider))
         .build()
