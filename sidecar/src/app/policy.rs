@@ -16,7 +16,7 @@ use crate::{
         fnv1a,
         snapshot::{Origin, Snapshot, SpiffeId, UnknownDestination},
     },
-    discovery::{self, Accepted, Beginning, ControlPlane, Kept, LastGood, PolicyFile, PolicyStream},
+    discovery::{self, Accepted, Beginning, ControlPlane, Kept, PolicyFile, PolicyStream, Slots},
     telemetry::{PolicyUpdate, TelemetryHub},
     worker::{Answers, Shared},
 };
@@ -215,14 +215,15 @@ fn keeper(config: &Config, telemetry: &TelemetryHub) -> (Option<watch::Sender<Op
         tracing::info!("stateDirectory is not set: a start without its source of policy will have none");
         return (None, None);
     };
-    let (store, last_good, torn) = LastGood::open(folder.clone());
+    let (store, last_good, torn) = Slots::open(folder.clone());
     for torn in torn {
         tracing::error!("a kept policy is lost: {torn}");
         telemetry.process().policy_store_failed();
     }
     let accepted = watch::Sender::new(None);
     let hub = telemetry.clone();
-    tokio::spawn(discovery::keep(store, accepted.clone(), move |error| {
+    tokio::spawn(discovery::keep(store, accepted.clone(), move |_, saved| {
+        let Err(error) = saved else { return };
         let folder = folder.display();
         tracing::error!("stateDirectory {folder}: the policy cannot be kept: {error}; traffic goes on");
         hub.process().policy_store_failed();

@@ -1,18 +1,24 @@
-//! Keeps accepted policies on disk, beside everything else: a disk that is slow or full holds up nobody.
+//! Keeps on disk what is in force, beside everything else: a disk that is slow or full holds up nobody.
 
 use std::{io, time::Duration};
 
 use tokio::{sync::watch, task, time};
 
-use super::last_good::{Kept, LastGood};
+use super::slots::{Content, Slots};
 
-/// How long after a failure it is tried again, if no new policy comes before that.
+/// How long after a failure it is tried again, if nothing new comes before that.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// Keeps each policy that is put into `accepted`, for ever. Of those that come while one is being written only the last
-/// is kept. `failed` hears of each that could not be kept.
-pub async fn keep(mut store: LastGood, accepted: watch::Sender<Option<Kept>>, failed: impl Fn(&io::Error)) {
+/// Keeps each content that is put into `accepted`, for ever. Of those that come while one is being written only the last
+/// is kept. `tried` hears of each what became of it.
+pub async fn keep<T: Content + Send + Sync + 'static>(
+    mut store: Slots<T>,
+    accepted: watch::Sender<Option<T>>,
+    tried: impl Fn(&T, &io::Result<()>),
+) {
     let mut arrivals = accepted.subscribe();
+    // Something may have been put there before this begins.
+    arrivals.mark_changed();
     let mut waiting = None;
     loop {
         tokio::select! {
@@ -33,8 +39,8 @@ pub async fn keep(mut store: LastGood, accepted: watch::Sender<Option<Kept>>, fa
         // A save that panics takes the store with it.
         let Ok((back, kept, saved)) = task::spawn_blocking(save).await else { return };
         store = back;
-        if let Err(error) = saved {
-            failed(&error);
+        tried(&kept, &saved);
+        if saved.is_err() {
             waiting = Some(kept);
         }
     }
@@ -47,7 +53,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::config::snapshot::Revision;
+    use crate::{config::snapshot::Revision, discovery::Kept};
 
     fn policy(number: u64) -> Kept {
         Kept { revision: Revision { number, digest: number }, content: vec![b'#'; 100] }
@@ -70,19 +76,22 @@ mod tests {
         fs::write(&state, "in the way of a folder").unwrap();
         let accepted = watch::Sender::new(None);
         let (failures, heard) = mpsc::channel();
-        let (store, ..) = LastGood::open(state.clone());
-        let failed = move |error: &io::Error| failures.send(error.to_string()).unwrap();
-        let keeper = tokio::spawn(keep(store, accepted.clone(), failed));
-        task::yield_now().await;
+        let (store, ..) = Slots::<Kept>::open(state.clone());
+        let tried = move |_: &Kept, saved: &io::Result<()>| {
+            if let Err(error) = saved {
+                failures.send(error.to_string()).unwrap();
+            }
+        };
+        let keeper = tokio::spawn(keep(store, accepted.clone(), tried));
         for number in 1..=3 {
             accepted.send_replace(Some(policy(number)));
         }
         until(|| heard.try_recv().ok()).await;
         until(|| heard.try_recv().ok()).await;
         fs::remove_file(&state).unwrap();
-        assert_eq!(until(|| LastGood::open(state.clone()).1).await, policy(3));
+        assert_eq!(until(|| Slots::<Kept>::open(state.clone()).1).await, policy(3));
         accepted.send_replace(Some(policy(4)));
-        until(|| LastGood::open(state.clone()).1.filter(|kept| *kept == policy(4))).await;
+        until(|| Slots::<Kept>::open(state.clone()).1.filter(|kept| *kept == policy(4))).await;
         keeper.abort();
     }
 }

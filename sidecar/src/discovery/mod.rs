@@ -8,6 +8,7 @@ mod files;
 mod fingerprint;
 mod keeper;
 mod last_good;
+mod slots;
 mod stream;
 
 pub use self::{
@@ -15,6 +16,7 @@ pub use self::{
     file::{Accepted, PolicyFile},
     files::WatchedFiles,
     keeper::keep,
-    last_good::{Kept, LastGood, Torn},
+    last_good::Kept,
+    slots::{Slots, Torn},
     stream::{Beginning, PolicyStream},
 };
