@@ -15,7 +15,7 @@ use crate::{
     discovery::WatchedFiles,
     telemetry::{CertificateUse, ReceiverTls, TelemetryHub},
     tls::{
-        Identity, IdentityError, IdentityFiles, ListenerFiles, Offer, UpstreamFiles, UpstreamTls,
+        Identity, IdentityError, IdentityFiles, InForce, ListenerFiles, Offer, UpstreamFiles, UpstreamTls,
         UpstreamTlsByName,
     },
     upstream::Certificates,
@@ -31,7 +31,7 @@ const SYSTEM: UpstreamFiles = UpstreamFiles { authorities: None, client: None };
 /// A place for everything, with nothing in it yet.
 pub(super) fn none(config: &Config) -> Certificates {
     let names = config.upstream_tls.iter().map(|entry| entry.name.as_str());
-    Certificates { identity: Arc::default(), upstream: Arc::new(UpstreamTlsByName::new(names)) }
+    Certificates { identity: InForce::default(), upstream: Arc::new(UpstreamTlsByName::new(names)) }
 }
 
 /// Loads everything once, to see whether it can be used.
@@ -65,13 +65,13 @@ pub(super) fn keep_identity(
 ) -> Result<(), StartError> {
     let Some(files) = identity_files(config) else { return Ok(()) };
     let watched = WatchedFiles::new(files.paths());
-    let in_force = Arc::clone(&shared.certificates.identity);
+    let in_force = shared.certificates.identity.clone();
     let mut revision = 0;
     let mut load = move || {
         let identity = Identity::load(&files, revision + 1)?;
         revision += 1;
         tracing::info!(id = %identity.id, not_after = identity.not_after, "identity in use");
-        in_force.store(Some(Arc::new(identity)));
+        in_force.put(identity);
         Ok(())
     };
     load().map_err(of("identity"))?;

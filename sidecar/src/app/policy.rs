@@ -96,10 +96,10 @@ pub(super) fn way_to(control_plane: &bootstrap::ControlPlane, shared: &Shared) -
     let expected = control_plane.identity.as_deref().map(SpiffeId::parse);
     ControlPlane {
         address: control_plane.address.clone(),
-        authorities: control_plane.bundle.clone(),
+        pinned: control_plane.bundle.clone(),
         // One that is ill-formed does not come so far.
         expected: expected.and_then(Result::ok),
-        identity: Arc::clone(&shared.certificates.identity),
+        identity: shared.certificates.identity.clone(),
     }
 }
 

@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
@@ -19,9 +18,10 @@ use tonic::transport::{Channel, Endpoint};
 use tower_service::Service;
 use trama_proto::spiffe::SpiffeId;
 
+use super::clock;
 use crate::{
     telemetry::ReceiverTls,
-    tls::{self, Identity, IdentityError},
+    tls::{self, Identity, IdentityError, InForce},
 };
 
 /// How long a connection may take to be made, and what is said first to be taken.
@@ -37,21 +37,21 @@ const WINDOW: u32 = 4 * 1024 * 1024;
 pub struct ControlPlane {
     /// Host and port.
     pub address: String,
-    /// The authorities that its certificate must come from.
-    pub authorities: PathBuf,
+    /// The file of the authorities that its certificate must come from.
+    pub pinned: PathBuf,
     /// Its identity; `None`: the usual one of our own trust domain.
     pub expected: Option<SpiffeId>,
     /// Our own identity in force.
-    pub identity: Arc<ArcSwapOption<Identity>>,
+    pub identity: InForce,
 }
 
 /// Why the control plane is not reached.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreachable {
-    #[error("there is no identity yet")]
-    NoIdentity,
     #[error("controlPlane.bundle: {0}")]
     Authorities(#[from] IdentityError),
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
     #[error("controlPlane.address: {address:?}: {problem}")]
     Address { address: String, problem: String },
     #[error("{address}: {error}")]
@@ -63,21 +63,11 @@ pub(super) enum Unreachable {
 }
 
 impl ControlPlane {
-    /// Who it must be, seen from an identity.
-    fn expected_by(&self, own: &Identity) -> Option<SpiffeId> {
-        let usual = || {
-            let domain = own.id.trust_domain();
-            SpiffeId::parse(&format!("spiffe://{domain}/ns/trama-system/sa/trama-control-plane")).ok()
-        };
-        self.expected.clone().or_else(usual)
-    }
-
-    /// Connects anew.
+    /// Connects anew, once there is an identity that holds.
     pub(super) async fn connect(&self) -> Result<Channel, Unreachable> {
+        let own = self.identity.holding(clock::seconds).await;
         let address = || self.address.clone();
-        let own = self.identity.load_full().ok_or(Unreachable::NoIdentity)?;
-        let expected = self.expected_by(&own).ok_or(Unreachable::NoIdentity)?;
-        let config = tls::to_control_plane(&self.authorities, &expected, &own)?;
+        let config = self.client(&own)?;
         let dialled = timeout(PATIENCE, self.dial(config)).await;
         let stream = dialled.map_err(|_| Unreachable::Late { address: address() })??;
         let endpoint =
@@ -98,19 +88,32 @@ impl ControlPlane {
         let server_name = ServerName::try_from(self.host()).ok()?;
         let way = self.clone();
         let in_force = move || {
-            let own = way.identity.load_full().ok_or(Unreachable::NoIdentity)?;
-            let expected = way.expected_by(&own).ok_or(Unreachable::NoIdentity)?;
-            Ok(Arc::new(tls::to_control_plane(&way.authorities, &expected, &own)?))
+            let own = way.identity.load_full().ok_or_else(|| "there is no identity yet".to_owned())?;
+            way.client(&own).map(Arc::new).map_err(|error| error.to_string())
         };
-        let config = Arc::new(move || in_force().map_err(|error: Unreachable| error.to_string()));
-        let identity = Arc::clone(&self.identity);
+        let identity = self.identity.clone();
         let revision = Arc::new(move || identity.load().as_ref().map_or(0, |own| own.revision));
-        Some(ReceiverTls { server_name, config, revision })
+        Some(ReceiverTls { server_name, config: Arc::new(in_force), revision })
+    }
+
+    /// A client for one connection.
+    fn client(&self, own: &Identity) -> Result<rustls::ClientConfig, Unreachable> {
+        let authorities = tls::pinned(&self.pinned)?;
+        Ok(tls::to_control_plane(&authorities, &self.expected_by(own), own)?)
     }
 
     fn host(&self) -> String {
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
         host.trim_start_matches('[').trim_end_matches(']').to_owned()
+    }
+
+    /// Who it must be, seen from an identity.
+    fn expected_by(&self, own: &Identity) -> SpiffeId {
+        self.expected.clone().unwrap_or_else(|| {
+            let trust_domain = own.id.trust_domain();
+            let usual = format!("spiffe://{trust_domain}/ns/trama-system/sa/trama-control-plane");
+            SpiffeId::parse(&usual).expect("the trust domain of an id makes another id")
+        })
     }
 
     async fn dial(&self, config: rustls::ClientConfig) -> Result<TlsStream<TcpStream>, Unreachable> {
@@ -168,12 +171,13 @@ mod tests {
             key: file("key", &key.serialize_pem()),
             bundle: file("bundle", &certificate),
         };
-        let identity = Identity::load(&files, 1).unwrap();
+        let in_force = InForce::default();
+        in_force.put(Identity::load(&files, 1).unwrap());
         ControlPlane {
             address: listener.local_addr().unwrap().to_string(),
-            authorities: files.bundle,
+            pinned: files.bundle,
             expected: None,
-            identity: Arc::new(ArcSwapOption::from_pointee(identity)),
+            identity: in_force,
         }
     }
 
@@ -196,10 +200,18 @@ mod tests {
         drop(listener);
         let refused = way.connect().await.unwrap_err().to_string();
         assert!(refused.contains(&way.address) && refused.contains("refused"), "{refused}");
-        way.authorities = folder.path().join("nothing");
+        way.pinned = folder.path().join("nothing");
         let refused = way.connect().await.unwrap_err().to_string();
         assert!(refused.starts_with("controlPlane.bundle: ") && refused.contains("nothing"), "{refused}");
-        way.identity = Arc::default();
-        assert!(matches!(way.connect().await.unwrap_err(), Unreachable::NoIdentity));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_identity_that_holds_nobody_is_asked() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut way = way(&listener, folder.path()).await;
+        way.identity = InForce::default();
+        let asked = timeout(100 * PATIENCE, way.connect()).await;
+        assert!(asked.is_err(), "{asked:?}");
     }
 }

@@ -2,6 +2,7 @@
 //! export; a request never waits for it.
 
 mod backoff;
+mod clock;
 mod control_plane;
 mod file;
 mod files;

@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, Error, RootCertStore};
 
 use super::{
     files::{IdentityError, certificates},
@@ -12,28 +12,30 @@ use super::{
 };
 use crate::config::snapshot::SpiffeId;
 
-/// A client for one connection. `authorities` are read anew: they may have been replaced. `own` is who we are.
+/// The authorities of a PEM file.
+pub fn pinned(path: &Path) -> Result<Arc<RootCertStore>, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(path)? {
+        roots
+            .add(authority)
+            .map_err(|e| IdentityError::Content { path: path.into(), problem: e.to_string() })?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// A client for one connection, that wants a certificate of these authorities. `own` is who we are.
 pub fn to_control_plane(
-    authorities: &Path,
+    authorities: &Arc<RootCertStore>,
     expected: &SpiffeId,
     own: &Identity,
-) -> Result<ClientConfig, IdentityError> {
-    let content = |problem: rustls::Error| IdentityError::Content {
-        path: authorities.into(),
-        problem: problem.to_string(),
-    };
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(authorities)? {
-        roots.add(authority).map_err(content)?;
-    }
-    let verifier = VerifyPeer::new(&Arc::new(roots), Wanted::Identity(expected.clone()));
+) -> Result<ClientConfig, Error> {
+    let verifier = VerifyPeer::new(authorities, Wanted::Identity(expected.clone()));
     let builder = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(content)?
+        .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let (chain, key) = own.certificate();
-    let mut config = builder.with_client_auth_cert(chain.to_vec(), key.clone_key()).map_err(content)?;
+    let mut config = builder.with_client_auth_cert(chain.to_vec(), key.clone_key())?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     // A connection lives for days: whoever it ends with is looked at anew.
     config.resumption = rustls::client::Resumption::disabled();

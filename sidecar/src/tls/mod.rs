@@ -8,6 +8,7 @@ mod clients;
 mod control_plane;
 mod files;
 mod identity;
+mod in_force;
 mod server;
 mod spiffe;
 mod upstream;
@@ -15,9 +16,10 @@ mod verify;
 
 pub use self::{
     client::Carried,
-    control_plane::to_control_plane,
+    control_plane::{pinned, to_control_plane},
     files::{IdentityError, IdentityFiles, ListenerFiles},
     identity::{Credentials, Identity, Part, Unfit, gather_entropy},
+    in_force::InForce,
     server::{MeshPeer, MeshTarget},
     spiffe::spiffe_id_of,
     upstream::{Offer, UpstreamFiles, UpstreamTls, UpstreamTlsByName},

@@ -33,7 +33,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use http::{Request, Response};
 
 pub use self::{
@@ -54,7 +53,7 @@ use crate::{
     error::{Failure, Reason},
     http::{body::Body, interim::Interim},
     telemetry::{Direction, Telemetry},
-    tls::{Carried, Identity, Offer, UpstreamTlsByName},
+    tls::{Carried, InForce, Offer, UpstreamTlsByName},
 };
 
 /// The upstream side of one worker.
@@ -70,7 +69,7 @@ pub struct Upstream {
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
     /// Our identity in the mesh.
-    pub identity: Arc<ArcSwapOption<Identity>>,
+    pub identity: InForce,
     /// What TLS to endpoints without a sidecar takes.
     pub upstream: Arc<UpstreamTlsByName>,
 }
