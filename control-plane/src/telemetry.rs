@@ -63,6 +63,7 @@ pub struct Metrics {
     streams: Gauge,
     ended: Family<Label, Counter>,
     pushes: Counter,
+    pushed: Counter,
     answers: Family<Label, Counter>,
     acknowledged: Histogram,
     identities: Family<Label, Counter>,
@@ -95,6 +96,7 @@ impl Default for Metrics {
             streams: Gauge::default(),
             ended: Family::default(),
             pushes: Counter::default(),
+            pushed: Counter::default(),
             answers: Family::default(),
             // From a millisecond to half a minute.
             acknowledged: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
@@ -121,6 +123,11 @@ impl Metrics {
             self.ended.clone(),
         );
         registry.register("pushes", "Pushes sent", self.pushes.clone());
+        registry.register(
+            "pushed_resources",
+            "Resources and tombstones in pushes; a sidecar that comes back is sent what has changed",
+            self.pushed.clone(),
+        );
         registry.register("push_answers", "Answers to pushes, ack or nack", self.answers.clone());
         registry.register_with_unit(
             "push_acknowledged",
@@ -157,8 +164,9 @@ impl Metrics {
         self.ended.get_or_create(&[("reason", why.name())]).inc();
     }
 
-    pub(crate) fn pushed(&self) {
+    pub(crate) fn pushed(&self, resources: usize) {
         self.pushes.inc();
+        self.pushed.inc_by(resources as u64);
     }
 
     pub(crate) fn answered(&self, result: &'static str, took: Duration) {

@@ -135,7 +135,7 @@ impl Task {
         let push = self.shared.mirror.look(|world| taken.seat().session.next(world));
         let Some(push) = push else { return Ok(None) };
         self.pushed = Some(Instant::now());
-        self.shared.metrics.pushed();
+        self.shared.metrics.pushed(push.resources.len() + push.tombstones.len());
         let message = ControlMessage { message: Some(control_message::Message::Push(push)) };
         match time::timeout(self.shared.timeouts.acknowledge, self.outgoing.send(Ok(message))).await {
             Ok(Ok(())) => Ok(None),
