@@ -112,7 +112,8 @@ pub struct Certificates {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub root_lifetime: Duration,
-    /// How long a new root is trusted before it signs: the time in which it reaches every sidecar.
+    /// How long a new root is trusted before it signs: the time in which it reaches every sidecar. At least `lifetime`, as
+    /// sidecars hear of it when they renew.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub overlap: Duration,

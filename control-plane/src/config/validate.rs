@@ -90,6 +90,12 @@ fn lengths(config: &Config, located: &Located, found: &mut Vec<Problem>) {
         twice,
         "a root must live twice as long as what it signs (`certificates.lifetime`)",
     );
+    at_least(
+        "certificates.overlap",
+        certificates.overlap,
+        certificates.lifetime,
+        "sidecars hear of a new root when they renew: write at least `certificates.lifetime`",
+    );
     at_least("store.copyEvery", config.store.copy_every, second, "write more: it writes the whole store");
     at_least("traces.window.age", config.traces.window.age, second, "write more: a trace takes its time");
     at_least("traces.forward.giveUpAfter", config.traces.forward.give_up_after, second, "write more");
