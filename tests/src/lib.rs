@@ -5,6 +5,7 @@ pub mod charts;
 pub mod control;
 pub mod control_plane;
 pub mod frames;
+pub mod joined;
 pub mod lab;
 pub mod mesh;
 pub mod peers;

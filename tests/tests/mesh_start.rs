@@ -157,7 +157,7 @@ async fn a_torn_slot_is_told_and_the_one_before_it_serves() {
     assert_eq!(pod.metric("trama_policy_store_failures_total", &[]).await, 1.0);
     assert_eq!(calls(pod).await, (200, String::new()));
     let log = mesh.pod_mut("storefront").process().log();
-    assert!(log.contains("policy.1: torn: it has another length than its head says"), "{log}");
+    assert!(log.contains("policy.1: torn: its checksum is wrong"), "{log}");
 }
 
 #[tokio::test]

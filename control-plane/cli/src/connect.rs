@@ -116,7 +116,8 @@ fn credentials(address: &str, global: &Global) -> Result<(ClientConfig, ServerNa
     };
     let expected = global.server_identity.clone().map_or_else(usual, Ok);
     let expected = expected.map_err(|rule| Failure::Usage(rule.to_owned()))?;
-    let config = to_control_plane(ca, &expected, &own).map_err(of_file)?;
+    let config = to_control_plane(own.authorities(), &expected, Some(&own));
+    let config = config.map_err(|error| Failure::Usage(format!("--certificate and --key: {error}")))?;
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
     let name = name.map_err(|error| Failure::Usage(format!("--server {address}: {error}")))?;

@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt::Display, sync::Arc};
 use arc_swap::ArcSwap;
 use rustls_pki_types::ServerName;
 
-use super::StartError;
+use super::{StartError, identity};
 use crate::{
     config::{
         bootstrap::{self, Config, ListenerTls},
@@ -14,10 +14,7 @@ use crate::{
     },
     discovery::WatchedFiles,
     telemetry::{CertificateUse, ReceiverTls, TelemetryHub},
-    tls::{
-        Identity, IdentityError, IdentityFiles, InForce, ListenerFiles, Offer, UpstreamFiles, UpstreamTls,
-        UpstreamTlsByName,
-    },
+    tls::{IdentityError, InForce, ListenerFiles, Offer, UpstreamFiles, UpstreamTls, UpstreamTlsByName},
     upstream::Certificates,
     worker::Shared,
 };
@@ -36,9 +33,7 @@ pub(super) fn none(config: &Config) -> Certificates {
 
 /// Loads everything once, to see whether it can be used.
 pub(super) fn check(config: &Config) -> Result<(), StartError> {
-    if let Some(files) = identity_files(config) {
-        Identity::load(&files, 1).map_err(of("identity"))?;
-    }
+    identity::check(config)?;
     for (index, listener) in config.listeners.iter().enumerate() {
         let files = listener.tls.as_ref().map(listener_files);
         files.map(|files| files.load()).transpose().map_err(of(format_args!("listeners[{index}].tls")))?;
@@ -53,30 +48,8 @@ pub(super) fn check(config: &Config) -> Result<(), StartError> {
 }
 
 /// Says which field of the configuration names the files.
-fn of(field: impl Display) -> impl FnOnce(IdentityError) -> StartError {
+pub(super) fn of(field: impl Display) -> impl FnOnce(IdentityError) -> StartError {
     move |error| StartError::Certificates { field: field.to_string(), error }
-}
-
-/// Loads the identity and keeps it current. To be called on the control side's runtime, as its siblings are.
-pub(super) fn keep_identity(
-    config: &Config,
-    shared: &Shared,
-    telemetry: &TelemetryHub,
-) -> Result<(), StartError> {
-    let Some(files) = identity_files(config) else { return Ok(()) };
-    let watched = WatchedFiles::new(files.paths());
-    let in_force = shared.certificates.identity.clone();
-    let mut revision = 0;
-    let mut load = move || {
-        let identity = Identity::load(&files, revision + 1)?;
-        revision += 1;
-        tracing::info!(id = %identity.id, not_after = identity.not_after, "identity in use");
-        in_force.put(identity);
-        Ok(())
-    };
-    load().map_err(of("identity"))?;
-    again(CertificateUse::Identity, watched, telemetry, load);
-    Ok(())
 }
 
 /// Loads the certificates of explicit listeners and keeps them current, by the listeners' names.
@@ -173,7 +146,7 @@ fn keep_entry(
 }
 
 /// Loads again after each change.
-fn again(
+pub(super) fn again(
     of: CertificateUse,
     files: WatchedFiles,
     telemetry: &TelemetryHub,
@@ -191,14 +164,6 @@ fn again(
             }
         }
     }));
-}
-
-fn identity_files(config: &Config) -> Option<IdentityFiles> {
-    config.identity.as_ref().map(|identity| IdentityFiles {
-        certificate: identity.certificate.clone(),
-        key: identity.key.clone(),
-        bundle: identity.bundle.clone(),
-    })
 }
 
 fn listener_files(tls: &ListenerTls) -> ListenerFiles {

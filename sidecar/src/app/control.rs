@@ -20,6 +20,7 @@ use tokio::{
 use super::{
     Addresses, StartError,
     certificates::{self, ServerTls},
+    identity,
     policy::{self, Source},
 };
 use crate::{
@@ -63,7 +64,7 @@ impl Control {
         let _context = runtime.enter();
         let telemetry = TelemetryHub::start(telemetry_config(config, shared)).map_err(system("telemetry"))?;
 
-        certificates::keep_identity(config, shared, &telemetry)?;
+        identity::keep(config, shared, &telemetry)?;
         certificates::keep_upstream(config, shared, &telemetry)?;
         let listeners = certificates::keep_listeners(config, &telemetry)?;
         let opened = policy::follow(config, source, (shared, answers), &telemetry);

@@ -17,7 +17,7 @@ pub(super) fn gather(config: &Config) {
 
 /// Whether there will be handshakes.
 fn wants_any(config: &Config) -> bool {
-    config.identity.is_some()
+    config.has_identity()
         || !config.upstream_tls.is_empty()
         || config.listeners.iter().any(|listener| listener.tls.is_some())
 }
@@ -33,6 +33,7 @@ mod tests {
         assert!(!wants("listeners: [{ name: a, address: '127.0.0.1:1', protocol: HTTP }]"));
         for with_tls in [
             "identity: { certificate: c, key: k, bundle: b }",
+            "controlPlane: { address: 'c:1', bundle: b, join: { identity: spiffe://m/ns/a/sa/b, token: t } }\nstateDirectory: s",
             "upstreamTls: [{ name: a }]",
             "listeners: [{ name: a, address: '127.0.0.1:1', tls: { certificate: c, key: k } }]",
         ] {

@@ -6,6 +6,7 @@
 mod certificates;
 mod control;
 mod entropy;
+mod identity;
 mod policy;
 mod settings;
 mod sockets;

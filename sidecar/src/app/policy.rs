@@ -91,12 +91,13 @@ pub(super) fn follow(
     opened
 }
 
-/// Where the control plane is, and who is at both ends of the way there.
+/// Where the control plane is, and who is at both ends of the way there: for policy, identity and spans.
 pub(super) fn way_to(control_plane: &bootstrap::ControlPlane, shared: &Shared) -> ControlPlane {
     let expected = control_plane.identity.as_deref().map(SpiffeId::parse);
     ControlPlane {
         address: control_plane.address.clone(),
         pinned: control_plane.bundle.clone(),
+        gives_identity: control_plane.join.is_some(),
         // One that is ill-formed does not come so far.
         expected: expected.and_then(Result::ok),
         identity: shared.certificates.identity.clone(),
@@ -204,7 +205,7 @@ fn without_policy(config: &Config, origin: Origin) -> Snapshot {
     };
     // The policy may be one that demands mutual TLS. Without an identity nobody could come in by it.
     snapshot.mesh.strict = origin == Origin::Awaited
-        && config.identity.is_some()
+        && config.has_identity()
         && config.startup.plain_inbound == WithoutPolicy::Refuse;
     snapshot
 }

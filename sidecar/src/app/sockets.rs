@@ -93,7 +93,7 @@ impl Sockets {
             let at = SocketAddr::new(ip, config.ports.inbound);
             sockets.addresses.inbound = Some(sockets.each("inbound capture", at, &Purpose::Inbound)?);
         }
-        if config.identity.is_some() {
+        if config.has_identity() {
             let at = SocketAddr::new(ip, config.ports.mesh);
             sockets.addresses.mesh = Some(sockets.each("mesh", at, &Purpose::Mesh)?);
         }

@@ -16,7 +16,12 @@ pub(super) struct Backoff {
 impl Backoff {
     /// It failed once more: how long to wait. `draw` is any random number.
     pub(super) fn failed(&mut self, draw: u64) -> Duration {
-        let most = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failed_up_to(LONGEST, draw)
+    }
+
+    /// The same with another bound.
+    pub(super) fn failed_up_to(&mut self, longest: Duration, draw: u64) -> Duration {
+        let most = FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures += 1;
         most.mul_f64(draw as f64 / u64::MAX as f64)
     }
@@ -39,6 +44,7 @@ mod tests {
         assert!(longest[7..].iter().all(|wait| *wait == 10_000));
         assert_eq!(backoff.failed(0), Duration::ZERO);
         assert_eq!(backoff.failed(u64::MAX / 2).as_millis(), 5000);
+        assert_eq!(backoff.failed_up_to(100 * LONGEST, u64::MAX).as_secs(), 1000);
         backoff.succeeded();
         assert_eq!(backoff.failed(u64::MAX).as_millis(), 200);
     }

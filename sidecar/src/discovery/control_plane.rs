@@ -1,4 +1,5 @@
-//! The way to the control plane: one TCP connection, TLS 1.3 with both certificates, HTTP/2 for gRPC.
+//! The way to the control plane: one TCP connection, TLS 1.3 with both certificates (who joins has none yet), HTTP/2 for
+//! gRPC.
 
 use std::{
     future::{Ready, ready},
@@ -39,6 +40,8 @@ pub struct ControlPlane {
     pub address: String,
     /// The file of the authorities that its certificate must come from.
     pub pinned: PathBuf,
+    /// Whether it gives us our identity. The authorities that came with that take the place of the pinned ones then.
+    pub gives_identity: bool,
     /// Its identity; `None`: the usual one of our own trust domain.
     pub expected: Option<SpiffeId>,
     /// Our own identity in force.
@@ -62,12 +65,32 @@ pub(super) enum Unreachable {
     Http { address: String, error: tonic::transport::Error },
 }
 
+impl Unreachable {
+    /// What TLS has against it, where it was TLS.
+    pub(super) fn tls(&self) -> Option<&rustls::Error> {
+        match self {
+            Self::Tls(error) => Some(error),
+            Self::Connect { error, .. } => error.get_ref()?.downcast_ref(),
+            _ => None,
+        }
+    }
+}
+
 impl ControlPlane {
     /// Connects anew, once there is an identity that holds.
     pub(super) async fn connect(&self) -> Result<Channel, Unreachable> {
         let own = self.identity.holding(clock::seconds).await;
+        self.reach(self.client(&own)?).await
+    }
+
+    /// Connects without an identity, as one that is to be had in this trust domain.
+    pub(super) async fn connect_to_join(&self, trust_domain: &str) -> Result<Channel, Unreachable> {
+        let authorities = tls::pinned(&self.pinned)?;
+        self.reach(tls::to_control_plane(&authorities, &self.expected_in(trust_domain), None)?).await
+    }
+
+    async fn reach(&self, config: rustls::ClientConfig) -> Result<Channel, Unreachable> {
         let address = || self.address.clone();
-        let config = self.client(&own)?;
         let dialled = timeout(PATIENCE, self.dial(config)).await;
         let stream = dialled.map_err(|_| Unreachable::Late { address: address() })??;
         let endpoint =
@@ -96,10 +119,13 @@ impl ControlPlane {
         Some(ReceiverTls { server_name, config: Arc::new(in_force), revision })
     }
 
-    /// A client for one connection.
+    /// A client for one connection, as who we are.
     fn client(&self, own: &Identity) -> Result<rustls::ClientConfig, Unreachable> {
-        let authorities = tls::pinned(&self.pinned)?;
-        Ok(tls::to_control_plane(&authorities, &self.expected_by(own), own)?)
+        let authorities = match self.gives_identity {
+            true => Arc::clone(own.authorities()),
+            false => tls::pinned(&self.pinned)?,
+        };
+        Ok(tls::to_control_plane(&authorities, &self.expected_in(own.id.trust_domain()), Some(own))?)
     }
 
     fn host(&self) -> String {
@@ -107,10 +133,9 @@ impl ControlPlane {
         host.trim_start_matches('[').trim_end_matches(']').to_owned()
     }
 
-    /// Who it must be, seen from an identity.
-    fn expected_by(&self, own: &Identity) -> SpiffeId {
+    /// Who it must be, seen from a trust domain.
+    fn expected_in(&self, trust_domain: &str) -> SpiffeId {
         self.expected.clone().unwrap_or_else(|| {
-            let trust_domain = own.id.trust_domain();
             let usual = format!("spiffe://{trust_domain}/ns/trama-system/sa/trama-control-plane");
             SpiffeId::parse(&usual).expect("the trust domain of an id makes another id")
         })
@@ -176,6 +201,7 @@ mod tests {
         ControlPlane {
             address: listener.local_addr().unwrap().to_string(),
             pinned: files.bundle,
+            gives_identity: false,
             expected: None,
             identity: in_force,
         }
@@ -203,6 +229,12 @@ mod tests {
         way.pinned = folder.path().join("nothing");
         let refused = way.connect().await.unwrap_err().to_string();
         assert!(refused.starts_with("controlPlane.bundle: ") && refused.contains("nothing"), "{refused}");
+        // Once the identity brings the authorities, the file has no say any more.
+        way.gives_identity = true;
+        let refused = way.connect().await.unwrap_err().to_string();
+        assert!(refused.contains(&way.address), "{refused}");
+        let refused = way.connect_to_join("mesh.test").await.unwrap_err().to_string();
+        assert!(refused.contains("nothing"), "{refused}");
     }
 
     #[tokio::test(start_paused = true)]

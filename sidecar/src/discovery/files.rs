@@ -30,21 +30,28 @@ impl WatchedFiles {
     /// Calls `changed` after each change, for ever.
     pub async fn watch(mut self, mut changed: impl FnMut()) {
         loop {
-            time::sleep(LOOK).await;
-            let mut now = look(&self.paths);
-            if now == self.seen {
-                continue;
-            }
-            for _ in 0..PATIENCE {
-                time::sleep(SETTLED).await;
-                let before = std::mem::replace(&mut now, look(&self.paths));
-                if before == now {
-                    break;
-                }
-            }
-            self.seen = now;
+            self.changed().await;
             changed();
         }
+    }
+
+    /// Waits for the next change.
+    pub async fn changed(&mut self) {
+        let mut now = loop {
+            time::sleep(LOOK).await;
+            let now = look(&self.paths);
+            if now != self.seen {
+                break now;
+            }
+        };
+        for _ in 0..PATIENCE {
+            time::sleep(SETTLED).await;
+            let before = std::mem::replace(&mut now, look(&self.paths));
+            if before == now {
+                break;
+            }
+        }
+        self.seen = now;
     }
 }
 

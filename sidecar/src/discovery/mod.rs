@@ -7,6 +7,7 @@ mod control_plane;
 mod file;
 mod files;
 mod fingerprint;
+mod identity;
 mod keeper;
 mod last_good;
 mod slots;
@@ -16,6 +17,7 @@ pub use self::{
     control_plane::ControlPlane,
     file::{Accepted, PolicyFile},
     files::WatchedFiles,
+    identity::{JoinedIdentity, Joining},
     keeper::keep,
     last_good::Kept,
     slots::{Slots, Torn},

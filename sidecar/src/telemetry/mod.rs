@@ -17,8 +17,9 @@ pub use self::{
     access_log::LogOutput,
     hub::{TelemetryConfig, TelemetryHub},
     metrics::{
-        CATALOGUE, CertificateUse, ConnectionCount, Format, HandshakeFailure, Metric, OpenConnection, Peer,
-        PolicyUpdate, ProcessMetrics, PushResult,
+        CATALOGUE, CertificateUse, ConnectionCount, Format, HandshakeFailure, IdentityFailure,
+        IdentityMetrics, IdentityRequest, Metric, OpenConnection, Peer, PolicyUpdate, ProcessMetrics,
+        PushResult,
     },
     record::{Direction, PassedOver, Placement, Protocol, Record, Security, TraceContext, TraceId},
     trace::{ReceiverTls, channel_to_receiver},

@@ -1,5 +1,5 @@
 //! The client side towards the control plane: it must be the identity that our configuration says, by authorities that are
-//! pinned there.
+//! pinned there or that it gave us itself.
 
 use std::{path::Path, sync::Arc};
 
@@ -23,19 +23,22 @@ pub fn pinned(path: &Path) -> Result<Arc<RootCertStore>, IdentityError> {
     Ok(Arc::new(roots))
 }
 
-/// A client for one connection, that wants a certificate of these authorities. `own` is who we are.
+/// A client for one connection, that wants a certificate of these authorities. `own` is who we are; without it we have to
+/// prove it otherwise.
 pub fn to_control_plane(
     authorities: &Arc<RootCertStore>,
     expected: &SpiffeId,
-    own: &Identity,
+    own: Option<&Identity>,
 ) -> Result<ClientConfig, Error> {
     let verifier = VerifyPeer::new(authorities, Wanted::Identity(expected.clone()));
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let (chain, key) = own.certificate();
-    let mut config = builder.with_client_auth_cert(chain.to_vec(), key.clone_key())?;
+    let mut config = match own.map(Identity::certificate) {
+        Some((chain, key)) => builder.with_client_auth_cert(chain.to_vec(), key.clone_key())?,
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"h2".to_vec()];
     // A connection lives for days: whoever it ends with is looked at anew.
     config.resumption = rustls::client::Resumption::disabled();

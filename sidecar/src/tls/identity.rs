@@ -4,9 +4,11 @@ use std::{fmt, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
+    client::verify_server_cert_signed_by_trust_anchor,
     crypto::{CryptoProvider, aws_lc_rs},
+    server::ParsedCertificate,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 
 use super::{
     client,
@@ -88,6 +90,20 @@ impl Identity {
     /// Our certificate's chain and its key.
     pub(super) fn certificate(&self) -> (&[CertificateDer<'static>], &PrivateKeyDer<'static>) {
         (&self.source.chain, &self.source.key)
+    }
+
+    /// The authorities that came with it.
+    pub fn authorities(&self) -> &Arc<RootCertStore> {
+        &self.roots
+    }
+
+    /// Whether a peer with the same authorities would take our certificate at `now`.
+    pub fn verify(&self, now: UnixTime) -> Result<(), rustls::Error> {
+        let (certificate, others) =
+            self.source.chain.split_first().expect("an identity is made of a certificate");
+        let algorithms = provider().signature_verification_algorithms.all;
+        let certificate = ParsedCertificate::try_from(certificate)?;
+        verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, others, now, algorithms)
     }
 
     /// The client side towards a peer that must be `expected`. Called when a connection is made, never for a request.

@@ -9,6 +9,7 @@ mod control_plane;
 mod files;
 mod identity;
 mod in_force;
+mod own_key;
 mod server;
 mod spiffe;
 mod upstream;
@@ -20,6 +21,7 @@ pub use self::{
     files::{IdentityError, IdentityFiles, ListenerFiles},
     identity::{Credentials, Identity, Part, Unfit, gather_entropy},
     in_force::InForce,
+    own_key::{KeyError, OwnKey},
     server::{MeshPeer, MeshTarget},
     spiffe::spiffe_id_of,
     upstream::{Offer, UpstreamFiles, UpstreamTls, UpstreamTlsByName},

@@ -12,10 +12,11 @@
 mod channel;
 mod pod;
 mod sidecar;
+mod skewed;
 mod workload;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -38,6 +39,7 @@ use crate::programs;
 
 pub use self::pod::Pod;
 pub use self::sidecar::{Opened, Stream, held, names};
+pub use self::skewed::Skewed;
 pub use self::workload::{Workload, request};
 
 /// The trust domain of tests.
@@ -181,6 +183,13 @@ impl ControlPlane {
         self.admin().await.create_join_token(request).await.unwrap().into_inner()
     }
 
+    /// What a workload joins with: `token` and `control-plane.pem` in this folder. What is there is replaced.
+    pub async fn invite(&self, identity: &str, folder: &Path) {
+        let made = self.token(identity, 0).await;
+        put(&folder.join("control-plane.pem"), &workload::pem_of(&made.bundle));
+        put(&folder.join("token"), &made.token);
+    }
+
     /// Joins with a token and a signing request.
     pub async fn join(&self, token: &str, request: Vec<u8>) -> Result<IdentityResponse, tonic::Status> {
         let mut client = IdentityServiceClient::new(self.channel(None).await.unwrap());
@@ -258,6 +267,13 @@ pub fn identity(namespace: &str, account: &str) -> String {
 pub fn resources(text: &str) -> Vec<Resource> {
     let documents = Document::parse("test", text).unwrap_or_else(|problems| panic!("{problems:?}"));
     documents.into_iter().map(|document| Resource { kind: Some(document.resource) }).collect()
+}
+
+/// Replaces a file as a whole.
+pub fn put(path: &Path, text: &str) {
+    let next = path.with_extension("next");
+    fs::write(&next, text).unwrap();
+    fs::rename(next, path).unwrap();
 }
 
 fn configuration(folder: &TempDir, Ports { sidecars, metrics, health }: Ports) -> String {

@@ -41,12 +41,10 @@ impl Workload {
 
     /// Writes `identity.pem`, `identity.key` and `ca.pem`.
     pub fn write_to(&self, folder: &Path) {
-        let certificate = |der: &Vec<u8>| pem::encode(&Pem::new("CERTIFICATE", der.clone()));
-        fs::write(folder.join("identity.pem"), certificate(&self.certificate)).unwrap();
+        fs::write(folder.join("identity.pem"), pem_of(std::slice::from_ref(&self.certificate))).unwrap();
         let key = pem::encode(&Pem::new("PRIVATE KEY", self.key.clone()));
         fs::write(folder.join("identity.key"), key).unwrap();
-        let bundle: String = self.bundle.iter().map(certificate).collect();
-        fs::write(folder.join("ca.pem"), bundle).unwrap();
+        fs::write(folder.join("ca.pem"), pem_of(&self.bundle)).unwrap();
     }
 
     /// What its sidecar says of itself.
@@ -59,6 +57,11 @@ impl Workload {
             ..Node::default()
         }
     }
+}
+
+/// Certificates in PEM.
+pub(super) fn pem_of(certificates: &[Vec<u8>]) -> String {
+    certificates.iter().map(|der| pem::encode(&Pem::new("CERTIFICATE", der.clone()))).collect()
 }
 
 /// A signing request that names these URIs.

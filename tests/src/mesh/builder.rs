@@ -13,6 +13,7 @@ use super::policy::{Endpoint, Policy, TRUST_DOMAIN};
 use super::{EXPLICIT, Mesh, Ports};
 use crate::authority::{Authority, Issued};
 use crate::control::Control;
+use crate::control_plane::ControlPlane;
 use crate::lab::Lab;
 
 /// Where a mesh runs.
@@ -226,7 +227,16 @@ impl MeshBuilder {
     }
 
     /// Starts everything and waits until it serves.
-    pub async fn start(mut self) -> Mesh {
+    pub async fn start(self) -> Mesh {
+        self.begin(None).await
+    }
+
+    /// The same with a real control plane: it is applied the policy, and each sidecar joins it by a token.
+    pub async fn start_in(self, control_plane: &ControlPlane) -> Mesh {
+        self.begin(Some(control_plane)).await
+    }
+
+    async fn begin(mut self, control_plane: Option<&ControlPlane>) -> Mesh {
         let folder = tempfile::Builder::new().prefix("trama-mesh-").tempdir().unwrap();
         open(folder.path(), 0o755);
         let lab = (self.place == Where::Namespaces).then(|| Lab::new().unwrap_or_else(|e| panic!("{e}")));
@@ -240,6 +250,10 @@ impl MeshBuilder {
             control.publish(&policy.text());
             control.start(&authorities[0]).await;
         }
+        if let Some(control_plane) = control_plane {
+            fs::remove_file(folder.path().join("policy.yaml")).unwrap();
+            control_plane.apply(&policy.text()).await.unwrap();
+        }
         let mut pods = BTreeMap::new();
         for (spec, net) in self.pods.into_iter().zip(nets) {
             let own = folder.path().join(&spec.name);
@@ -248,8 +262,15 @@ impl MeshBuilder {
             open(&own, 0o777);
             let issued = issue(&authorities, &spec);
             put_identity(&own, &issued, self.place);
-            fs::write(own.join("sidecar.yaml"), configuration(&own, &spec, &net, self.control.as_ref()))
-                .unwrap();
+            if let Some(control_plane) = control_plane {
+                control_plane.invite(&spec.identity, &own).await;
+            }
+            let source = match (&self.control, control_plane) {
+                (Some(control), _) => Source::Control(control.address()),
+                (None, Some(control_plane)) => Source::ControlPlane(control_plane.address()),
+                (None, None) => Source::File,
+            };
+            fs::write(own.join("sidecar.yaml"), configuration(&own, &spec, &net, source)).unwrap();
             let application = spec.application.as_ref().map(|a| pod::start_application(a, &net, &spec.name));
             let sidecar = match (spec.sidecar, self.place) {
                 (false, _) => None,
@@ -323,7 +344,15 @@ fn open(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-fn configuration(own: &Path, spec: &PodSpec, net: &Net, control: Option<&Control>) -> String {
+/// Where policy comes from, and the identity with it.
+#[derive(Clone, Copy)]
+enum Source {
+    File,
+    Control(SocketAddr),
+    ControlPlane(SocketAddr),
+}
+
+fn configuration(own: &Path, spec: &PodSpec, net: &Net, source: Source) -> String {
     let (own, ip) = (own.display(), net.ip());
     let service = spec.service.as_deref().unwrap_or(&spec.name);
     let mut text = format!(
@@ -335,14 +364,23 @@ fn configuration(own: &Path, spec: &PodSpec, net: &Net, control: Option<&Control
         region = spec.region,
         workers = spec.workers,
     );
-    if spec.certificate != Certificate::None {
+    if spec.certificate != Certificate::None && !matches!(source, Source::ControlPlane(_)) {
         text.push_str(&format!(
             "identity: {{ certificate: {own}/identity.pem, key: {own}/identity.key, bundle: {own}/../ca.pem }}\n"
         ));
     }
-    if let Some(control) = control {
-        let address = control.address();
-        text.push_str(&format!("controlPlane: {{ address: \"{address}\", bundle: {own}/../ca.pem }}\n"));
+    match source {
+        Source::File => {}
+        Source::Control(address) => {
+            text.push_str(&format!("controlPlane: {{ address: \"{address}\", bundle: {own}/../ca.pem }}\n"));
+        }
+        Source::ControlPlane(address) => {
+            let identity = &spec.identity;
+            text.push_str(&format!(
+                "controlPlane:\n  address: \"{address}\"\n  bundle: {own}/control-plane.pem\n  \
+                 join: {{ identity: {identity}, token: {own}/token }}\nstateDirectory: {own}/state\n"
+            ));
+        }
     }
     if let Net::Loopback(_) = net {
         let ways = "capture: { outbound: false, inbound: false }";

@@ -105,6 +105,11 @@ impl Mesh {
         self.pods.get_mut(name).unwrap_or_else(|| panic!("no pod {name}"))
     }
 
+    /// Takes a pod out, to be used while others are changed. It ends with the value.
+    pub fn take(&mut self, name: &str) -> Pod {
+        self.pods.remove(name).unwrap_or_else(|| panic!("no pod {name}"))
+    }
+
     /// Its control plane.
     pub fn control(&mut self) -> &mut Control {
         self.control.as_mut().expect("the mesh was built with one")

@@ -26,7 +26,7 @@ use trama_proto::{
 };
 
 pub use self::{
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, Join},
     limits::{Limits, Pool, Timeouts},
     listener::{Listener, ListenerProtocol, ListenerTls, ServiceAddress},
     schema::schema,
@@ -59,7 +59,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The application beside this sidecar.
     pub application: Application,
-    /// The identity of the workload. Left out: nothing is sent or taken by mTLS.
+    /// The identity of the workload, in files. Left out, and without `controlPlane.join`: nothing is sent or taken by mTLS.
     pub identity: Option<Identity>,
     /// Files for TLS to endpoints without a sidecar, by the names that policies use.
     pub upstream_tls: Vec<UpstreamTls>,
@@ -67,8 +67,8 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
     /// The control plane, which gives policy instead of a file.
     pub control_plane: Option<ControlPlane>,
-    /// A folder of this sidecar's own, where the last good policy is kept for a start whose policy is missing or bad.
-    /// Left out: such a start has none.
+    /// A folder of this sidecar's own, where the last good policy is kept for a start whose policy is missing or bad, and the
+    /// identity that it joined with. Left out: such a start has none.
     pub state_directory: Option<PathBuf>,
     /// The most of everything.
     pub limits: Limits,
@@ -105,6 +105,16 @@ impl Config {
     /// The number of worker threads.
     pub fn worker_count(&self) -> usize {
         self.workers.unwrap_or_else(cpu::workers)
+    }
+
+    /// How the identity is had from the control plane, where it is.
+    pub fn join(&self) -> Option<&Join> {
+        self.control_plane.as_ref()?.join.as_ref()
+    }
+
+    /// Whether the workload has an identity, or is to have one.
+    pub fn has_identity(&self) -> bool {
+        self.identity.is_some() || self.join().is_some()
     }
 
     /// The address of every port in `ports`.

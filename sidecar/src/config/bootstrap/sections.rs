@@ -66,7 +66,7 @@ pub struct Ports {
     pub outbound: u16,
     /// Takes captured traffic to the application.
     pub inbound: u16,
-    /// Takes mTLS from other sidecars. It is open only with an `identity`.
+    /// Takes mTLS from other sidecars. It is open only where the workload has an identity.
     pub mesh: u16,
     /// Answers Prometheus.
     pub metrics: u16,
@@ -133,7 +133,7 @@ pub struct Startup {
     pub wait_for_policy: Duration,
     /// What becomes of outbound traffic after that.
     pub without_policy: WithoutPolicy,
-    /// What becomes of plain inbound traffic after that, where there is an `identity`: the policy may be one that
+    /// What becomes of plain inbound traffic after that, where there is an identity: the policy may be one that
     /// demands mutual TLS.
     pub plain_inbound: WithoutPolicy,
 }

@@ -106,12 +106,32 @@ fn policy_has_one_source_and_the_control_plane_wants_to_know_who_asks() {
                 policyFile: p.yaml\n";
     let expected = "\
 c.yaml:2:13: policyFile: excluded by `controlPlane`, got \"p.yaml\"; remove one of the two: policy has one source
-c.yaml:1:1: identity: missing with `controlPlane`; name the files of an identity: the control plane tells policy to none without
+c.yaml:1:1: identity: missing with `controlPlane`; name the files of an identity, or how it joins by `controlPlane.join`: the control plane tells policy to none without
 c.yaml:1:69: controlPlane.identity: a workload's SPIFFE id has a path after the trust domain, got \"spiffe://mesh\"; write `spiffe://<trust domain>/ns/<namespace>/sa/<account>`";
     assert_eq!(refused(text, &[]), expected);
     let refused = refused("controlPlane: { address: control, bundle: ca.pem }\n", &[]);
     let wanted =
         "c.yaml:1:26: controlPlane.address: malformed, got \"control\"; write a host and a port, such as";
+    assert!(refused.starts_with(wanted), "{refused}");
+}
+
+#[test]
+fn a_workload_that_joins_has_no_identity_in_files_and_a_place_for_its_key() {
+    let joins = "controlPlane: { address: 'control:15010', bundle: ca.pem, join: { identity: spiffe://mesh/ns/a/sa/b, token: t } }\n";
+    let config = Config::parse("c.yaml", &format!("{joins}stateDirectory: s\n"), NONE).unwrap();
+    assert!(config.has_identity());
+    assert_eq!(config.join().unwrap().token, PathBuf::from("t"));
+    let both = format!("{joins}identity: {{ certificate: c.pem, key: k.pem, bundle: b.pem }}\n");
+    let expected = "\
+c.yaml:1:65: controlPlane.join: excluded by `identity`; remove one of the two: an identity has one source
+c.yaml:1:1: stateDirectory: missing with `controlPlane.join`; name a folder of this sidecar's own: its key is kept there, and a join token is good for one key";
+    assert_eq!(refused(&both, &[]), expected);
+
+    let variables =
+        [("TRAMA_CONTROL_PLANE_JOIN_TOKEN", "/run/token"), ("TRAMA_CONTROL_PLANE_JOIN_IDENTITY", "orders")];
+    let refused = refused(&format!("{joins}stateDirectory: s\n"), &variables);
+    let wanted =
+        "TRAMA_CONTROL_PLANE_JOIN_IDENTITY: controlPlane.join.identity: malformed, got \"orders\"; write";
     assert!(refused.starts_with(wanted), "{refused}");
 }
 

@@ -1,7 +1,7 @@
 //! The text forms of values, in the schema and for serde.
 
 pub(super) use trama_proto::settings::text::{
-    DurationText, HttpUrlText, LabelText, SocketAddressText, duration,
+    DurationText, HttpUrlText, LabelText, SocketAddressText, SpiffeIdText, duration,
 };
 
 /// A host name or an address, with a port.

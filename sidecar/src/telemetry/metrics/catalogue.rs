@@ -106,6 +106,16 @@ catalogue! {
         "Policy streams that could not be opened or that ended";
     POLICY_PUSHES = "trama_policy_pushes_total", "counter", "", &["result"],
         "Pushes of the control plane: acknowledged, refused (told which resource and field), or fault (old or nonsense: the stream was ended)";
+    IDENTITY_STATE = "trama_identity_state", "gauge", "", &["kind"],
+        "1 for the state that the workload's identity is in: none, joining, valid or expired";
+    IDENTITY_EXPIRY = "trama_identity_expiry_seconds", "gauge", "seconds", &[],
+        "When the workload's certificate ends, in seconds since 1970; 0 before the first";
+    IDENTITY_ROOTS = "trama_identity_roots", "gauge", "", &[],
+        "Roots that come with the workload's identity; two or more while one is being replaced";
+    IDENTITY_REQUESTS = "trama_identity_requests_total", "counter", "", &["kind", "result", "reason"],
+        "Certificates that the control plane was asked for, by join or renew, and why there was none";
+    IDENTITY_STORE_FAILURES = "trama_identity_store_failures_total", "counter", "", &[],
+        "Identities that could not be kept on disk, and kept ones that could not be read";
     CERTIFICATE_UPDATES = "trama_certificate_updates_total", "counter", "", &["kind", "result"],
         "Certificate files that changed and were read again, by what they are for: accepted or refused";
     LOG_DROPPED = "trama_access_log_dropped_total", "counter", "", &[],

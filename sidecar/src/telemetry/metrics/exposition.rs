@@ -18,6 +18,7 @@ use super::{
     Families,
     catalogue::{self, Metric},
     family::{Family, Labels, OVERFLOW},
+    identity::{IdentityFailure, IdentityRequest, IdentityState},
     process::{CertificateUse, PolicyUpdate, ProcessMetrics, PushResult, Usage},
     series::{BOUNDS, ConnectionSeries, Counter, Histogram, HistogramTotal, RequestSeries},
 };
@@ -163,6 +164,7 @@ fn encode_process(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> f
     gauges(to, &catalogue::POLICY_LAST_GOOD, [(&none, from_disk)].into_iter())?;
     counters(to, &catalogue::POLICY_STORE_FAILURES, one(process.policy_store_failures()))?;
     encode_stream(to, process)?;
+    encode_identity(to, process)?;
     let certificates = CertificateUse::ALL.into_iter().flat_map(|of| {
         [(true, "accepted"), (false, "refused")].map(|(accepted, result)| {
             (
@@ -195,6 +197,28 @@ fn encode_stream(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> fm
     counters(to, &catalogue::STREAM_FAILURES, std::iter::once((&none, process.stream_failures())))?;
     let pushes = PushResult::ALL.map(|r| (vec![("result", r.name().into())], process.policy_pushes(r)));
     counters(to, &catalogue::POLICY_PUSHES, pushes.iter().map(|(l, n)| (l, *n)))
+}
+
+fn encode_identity(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> fmt::Result {
+    let (none, identity) = (Vec::new(), process.identity());
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let now = identity.state(i64::try_from(now).unwrap_or(i64::MAX));
+    let states = IdentityState::ALL
+        .map(|state| (vec![("kind", state.name().into())], f64::from(u8::from(state == now))));
+    gauges(to, &catalogue::IDENTITY_STATE, states.iter().map(|(l, n)| (l, *n)))?;
+    gauges(to, &catalogue::IDENTITY_EXPIRY, [(&none, identity.ends() as f64)].into_iter())?;
+    gauges(to, &catalogue::IDENTITY_ROOTS, [(&none, identity.roots() as f64)].into_iter())?;
+    let mut requests: Vec<(Row, u64)> = Vec::new();
+    for request in IdentityRequest::ALL {
+        let row = |result: &'static str, reason: &'static str| {
+            vec![("kind", request.name().into()), ("result", result.into()), ("reason", reason.into())]
+        };
+        requests.push((row("ok", ""), identity.given(request)));
+        let failed = IdentityFailure::ALL.into_iter();
+        requests.extend(failed.map(|why| (row("failed", why.name()), identity.failed(request, why))));
+    }
+    counters(to, &catalogue::IDENTITY_REQUESTS, requests.iter().map(|(l, n)| (l, *n)))?;
+    counters(to, &catalogue::IDENTITY_STORE_FAILURES, std::iter::once((&none, identity.store_failures())))
 }
 
 /// Names and values of labels.

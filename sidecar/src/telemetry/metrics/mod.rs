@@ -1,12 +1,14 @@
 //! Metrics: per-worker counters, summed when somebody scrapes.
 //!
 //! `worker` counts into `series`, which `family` hands out per label set; `labels` is the closed set of labels,
-//! `catalogue` the list of all metrics, `exposition` their text. `process` is what is counted once per process.
+//! `catalogue` the list of all metrics, `exposition` their text. `process` is what is counted once per process, `identity`
+//! the part of it that is the workload's identity.
 
 mod catalogue;
 mod exposition;
 mod family;
 mod handshake;
+mod identity;
 mod labels;
 mod process;
 mod series;
@@ -18,6 +20,7 @@ pub use self::{
     catalogue::{CATALOGUE, Metric},
     exposition::{ConnectionCount, Format},
     handshake::HandshakeFailure,
+    identity::{IdentityFailure, IdentityMetrics, IdentityRequest},
     labels::Peer,
     process::{CertificateUse, PolicyUpdate, ProcessMetrics, PushResult},
     worker::OpenConnection,

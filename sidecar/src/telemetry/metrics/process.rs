@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::identity::IdentityMetrics;
 use crate::config::snapshot::Revision;
 
 /// What became of a policy that arrived.
@@ -53,6 +54,7 @@ pub struct ProcessMetrics {
     connected: AtomicBool,
     stream_failures: AtomicU64,
     pushes: [AtomicU64; PushResult::ALL.len()],
+    identity: IdentityMetrics,
     pub(crate) log_dropped: AtomicU64,
     pub(crate) spans_exported: AtomicU64,
     pub(crate) spans_dropped: AtomicU64,
@@ -112,6 +114,7 @@ impl ProcessMetrics {
             connected: AtomicBool::new(false),
             stream_failures: AtomicU64::new(0),
             pushes: Default::default(),
+            identity: IdentityMetrics::default(),
             log_dropped: AtomicU64::new(0),
             spans_exported: AtomicU64::new(0),
             spans_dropped: AtomicU64::new(0),
@@ -136,6 +139,11 @@ impl ProcessMetrics {
     /// Counts a policy that could not be kept on disk, or a kept one that could not be read.
     pub fn policy_store_failed(&self) {
         self.store_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The identity's part.
+    pub fn identity(&self) -> &IdentityMetrics {
+        &self.identity
     }
 
     /// There is a stream of policy.
