@@ -1,34 +1,24 @@
 //! The attempts of one request: choose, send, judge, and again where that is safe, useful and within the budget.
 
-use std::{
-    cell::Cell,
-    sync::{Arc, LazyLock},
-    time::Duration,
+use std::{cell::Cell, sync::Arc, time::Duration};
+
+use http::{HeaderValue, Request, Response, request};
+
+use super::{
+    Connection,
+    plan::{self, Whom, target_of},
+    source::Source,
+    verdict::Verdict,
 };
-
-use http::{HeaderValue, Request, Response, Version, request};
-
-use super::{Connection, source::Source, verdict::Verdict};
 use crate::{
     balance::{Attempts as Tried, Choice, budget, retry},
-    config::snapshot::{
-        AppProtocol, Cluster, Endpoint, RetryPolicy, Rule, RuleTimeouts, Transport, state::Counted,
-    },
+    config::snapshot::{Cluster, Endpoint, RetryPolicy, Rule, RuleTimeouts, state::Counted},
     error::{Failure, Fault, Reached, Reason},
     exchange::Exchange,
     http::{body::Body, deadline, fields, interim::Interim},
     telemetry::Placement,
-    tls::Offer,
-    upstream::{Circuit, Leg, Target, WaitsFor, Who},
+    upstream::{Circuit, Leg, Target, WaitsFor},
 };
-
-/// Whom a request may go to.
-pub(super) enum Whom<'a> {
-    /// Any endpoint of a cluster.
-    Cluster(&'a Arc<Cluster>),
-    /// This endpoint and no other.
-    Endpoint(&'a Arc<Endpoint>),
-}
 
 /// The attempts of one request.
 pub(super) struct Attempts<'a> {
@@ -46,21 +36,15 @@ pub(super) struct Attempts<'a> {
     placement: Option<Box<Placement>>,
 }
 
-/// What holds for a service without routes.
-static WITHOUT_A_RULE: LazyLock<RetryPolicy> = LazyLock::new(RetryPolicy::default);
-
 impl<'a> Attempts<'a> {
     pub(super) fn new(
         connection: &'a Connection,
         exchange: &'a mut Exchange,
         interim: &'a Interim,
         whom: Whom<'a>,
-        rule: Option<&'a Arc<Rule>>,
+        rule: Option<&'a Rule>,
     ) -> Self {
-        let (retry, timeouts) = match rule {
-            Some(rule) => (&rule.retry, rule.timeouts),
-            None => (&*WITHOUT_A_RULE, RuleTimeouts::default()),
-        };
+        let (retry, timeouts) = plan::limits(rule);
         let (under_way, waits_for, placement) = Default::default();
         Self { connection, exchange, interim, whom, retry, timeouts, under_way, waits_for, placement }
     }
@@ -263,29 +247,6 @@ fn afford(cluster: &Cluster, now: Duration) -> Result<Counted, &'static str> {
 fn withheld(mut failure: Failure, kind: &str) -> Failure {
     let what = failure.detail.take().unwrap_or_default();
     failure.detail(format_args!("{what}; not tried again ({kind})"))
-}
-
-/// How an endpoint is reached by a client that speaks this version. Never a downgrade: with a mesh record it is the mesh
-/// port or nothing.
-pub(super) fn target_of(endpoint: &Endpoint, client: Version) -> Target<'_> {
-    let who = Who::Endpoint(endpoint.health.id);
-    let (address, leg) = match (&endpoint.transport, endpoint.protocol) {
-        (Transport::Mesh(mesh), _) => (mesh.address, Leg::Mesh(mesh)),
-        (Transport::Tls(tls), protocol) => (endpoint.address, Leg::Tls(tls, offer(protocol, client))),
-        (Transport::Plain, protocol) => (endpoint.address, Leg::plain(protocol, client)),
-    };
-    Target { who, address, leg }
-}
-
-/// What an endpoint without a sidecar is offered in TLS: what policy says it speaks, else either, the client's version
-/// rather.
-fn offer(protocol: AppProtocol, client: Version) -> Offer {
-    match protocol {
-        AppProtocol::Http1 => Offer::Http1,
-        AppProtocol::Http2 | AppProtocol::Grpc => Offer::Http2,
-        AppProtocol::Auto | AppProtocol::Tcp if client == Version::HTTP_2 => Offer::Http2OrHttp1,
-        AppProtocol::Auto | AppProtocol::Tcp => Offer::Http1OrHttp2,
-    }
 }
 
 /// An answer as it came: without what concerns the upstream connection alone. A sidecar that answered in its

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod opaque;
+pub(crate) mod plan;
 mod request;
 mod source;
 mod verdict;
@@ -21,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use self::opaque::ServerFirst;
 use crate::{
     accept::original_dst::original_dst,
-    config::snapshot::{AppProtocol, Destination, UnknownDestination},
+    config::snapshot::{AppProtocol, Destination},
     drain::Stage,
     error::{Failure, Reason},
     exchange::Exchange,
@@ -162,21 +163,16 @@ async fn serve(
 /// What is spoken at a captured destination, as far as policy says; an error if it may not be reached.
 fn protocol_at(worker: &Worker, address: SocketAddr) -> Result<AppProtocol, Failure> {
     let snapshot = worker.snapshot();
-    match snapshot.destinations.of_address(address) {
-        Destination::Service(service) => Ok(worker.as_known(address, service.protocol)),
-        Destination::Direct(direct) => {
-            let protocol = direct.owner.map_or(direct.endpoint.protocol, |owner| owner.protocol);
-            Ok(worker.as_known(address, protocol))
-        }
-        Destination::External if snapshot.mesh.unknown == UnknownDestination::Refuse => {
-            worker.telemetry.external(External::Refused);
-            Err(Failure::before(snapshot.refusal(Reason::DestinationRefused)).detail(address))
-        }
-        // Passed through unchanged: not one byte is looked at.
-        Destination::External => {
-            let pending = snapshot.revision.number == 0;
-            worker.telemetry.external(if pending { External::Pending } else { External::Passed });
-            Ok(AppProtocol::Tcp)
-        }
+    let destination = snapshot.destinations.of_address(address);
+    let protocol = plan::protocol(&destination);
+    if !matches!(destination, Destination::External) {
+        return Ok(worker.as_known(address, protocol));
     }
+    let allowed = plan::external(&snapshot, address);
+    worker.telemetry.external(match &allowed {
+        Err(_) => External::Refused,
+        Ok(()) if snapshot.revision.number == 0 => External::Pending,
+        Ok(()) => External::Passed,
+    });
+    allowed.map(|()| protocol)
 }

@@ -5,10 +5,14 @@ use std::{rc::Rc, sync::Arc};
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
 
-use super::{Connection, Meant, attempts::target_of, verdict::Verdict};
+use super::{
+    Connection, Meant,
+    plan::{self, OPAQUE_ATTEMPTS, of_connection, target_of},
+    verdict::Verdict,
+};
 use crate::{
     balance::Attempts as Tried,
-    config::snapshot::{Cluster, Destination, Endpoint, Snapshot, UnknownDestination},
+    config::snapshot::{Cluster, Destination, Endpoint},
     error::{Failure, Reason},
     exchange::{Exchange, Tentative},
     http::io::{Prefix, Stream},
@@ -16,9 +20,6 @@ use crate::{
     upstream::{BoxStream, Circuit, Leg, Target, Who, relay},
     worker::{Changes, Worker},
 };
-
-/// Connections tried before giving up. Nothing was sent yet, so that each may be tried.
-const ATTEMPTS: u32 = 3;
 
 /// A server that spoke before its client: then it is not HTTP. Or why the connection is closed without its client having
 /// spoken.
@@ -106,21 +107,18 @@ async fn begins_anew(connection: &Connection) -> Result<(), Failure> {
 async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<Destination, Failure> {
     let worker = &connection.worker;
     let label = |destination: &Destination| destination.service().map(|s| Arc::clone(&s.service.label));
-    let mut destination = destination(connection, &worker.snapshot());
+    let mut destination = of_connection(&connection.meant, &worker.snapshot());
     exchange.to_service(label(&destination).as_ref());
     while let Some(service) = destination.service().filter(|service| !service.whole) {
         let later = worker.whole(service).await?;
-        destination = self::destination(connection, &later);
+        destination = of_connection(&connection.meant, &later);
         exchange.to_service(label(&destination).as_ref());
     }
     let service = destination.service();
     let chain = service.and_then(|service| service.filters.as_ref());
     exchange.admit(chain, None, &connection.admitted).await?;
     if let (Destination::External, Meant::Address(address)) = (&destination, &connection.meant) {
-        let snapshot = worker.snapshot();
-        if snapshot.mesh.unknown == UnknownDestination::Refuse {
-            return Err(Failure::before(snapshot.refusal(Reason::DestinationRefused)).detail(address));
-        }
+        plan::external(&worker.snapshot(), *address)?;
     }
     Ok(destination)
 }
@@ -128,21 +126,10 @@ async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<Desti
 /// Waits until all is known that concerns whoever is meant, for as long as it takes.
 async fn known(connection: &Connection) {
     let worker = &connection.worker;
-    let mut destination = destination(connection, &worker.snapshot());
+    let mut destination = of_connection(&connection.meant, &worker.snapshot());
     while let Some(service) = destination.service().filter(|service| !service.whole) {
         let later = worker.told(service).await;
-        destination = self::destination(connection, &later);
-    }
-}
-
-fn destination(connection: &Connection, snapshot: &Snapshot) -> Destination {
-    match &connection.meant {
-        Meant::Address(address) => snapshot.destinations.of_address(*address),
-        Meant::Service(label, port) => {
-            let service = snapshot.destinations.of_name(label, *port).cloned();
-            service.map_or(Destination::External, Destination::Service)
-        }
-        Meant::Authority => Destination::External,
+        destination = of_connection(&connection.meant, &later);
     }
 }
 
@@ -173,8 +160,8 @@ async fn to_cluster(
 ) -> Result<BoxStream, Failure> {
     let mut tried = Tried::default();
     let mut last = None;
-    for made in 1..=ATTEMPTS {
-        tried.last_chance = made == ATTEMPTS;
+    for made in 1..=OPAQUE_ATTEMPTS {
+        tried.last_chance = made == OPAQUE_ATTEMPTS;
         let choice = match worker.loads.borrow_mut().pick(cluster, &tried, worker.now(), worker.draw()) {
             Ok(choice) => choice,
             Err(reason) => return Err(last.unwrap_or_else(|| Failure::before(reason))),

@@ -23,6 +23,16 @@ pub struct Rule {
     pub retry: RetryPolicy,
 }
 
+impl Rule {
+    /// Who shares its requests; nobody where it redirects.
+    pub fn backends(&self) -> &[Backend] {
+        match &self.action {
+            RuleAction::Forward(backends) => backends,
+            RuleAction::Redirect(_) => &[],
+        }
+    }
+}
+
 /// Where a rule leads.
 #[derive(Debug)]
 pub enum RuleAction {
