@@ -4,18 +4,42 @@ use std::{borrow::Cow, iter};
 
 use http::{HeaderName, header, header::GetAll, header::HeaderValue};
 
-use super::Inquiry;
+use super::{Inquiry, consider::Unmet};
 use crate::config::snapshot::{HeaderMatch, Match, PathMatch, QueryMatch, ValueMatch};
 
 /// Whether the condition holds, the index having judged exact paths and prefixes.
 pub(super) fn holds(condition: &Match, request: &Inquiry<'_>) -> bool {
-    let path = match &condition.path {
+    path_holds(condition, request)
+        && method_holds(condition, request)
+        && condition.headers.iter().all(|header| header_holds(header, request))
+        && condition.query.iter().all(|query| query_holds(query, request))
+}
+
+/// Every part that does not hold, the index having judged hosts, exact paths and prefixes.
+pub(super) fn unmet<'c>(condition: &'c Match, request: &Inquiry<'_>) -> Vec<Unmet<'c>> {
+    let path = (!path_holds(condition, request)).then_some(Unmet::Path);
+    let method = (!method_holds(condition, request)).then_some(Unmet::Method);
+    let headers =
+        condition.headers.iter().filter(|header| !header_holds(header, request)).map(|header| {
+            Unmet::Header { name: &header.name, sent: request.headers.contains_key(&header.name) }
+        });
+    let query = condition
+        .query
+        .iter()
+        .filter(|query| !query_holds(query, request))
+        .map(|query| Unmet::Query { name: &query.name, sent: parameters(query, request).next().is_some() });
+    path.into_iter().chain(method).chain(headers).chain(query).collect()
+}
+
+fn path_holds(condition: &Match, request: &Inquiry<'_>) -> bool {
+    match &condition.path {
         PathMatch::Exact(_) | PathMatch::Prefix(_) => true,
         PathMatch::Regex(regex) => regex.is_match(request.path),
-    };
-    path && condition.method.as_ref().is_none_or(|method| method == request.method)
-        && condition.headers.iter().all(|header| header_holds(header, request))
-        && condition.query.iter().all(|query| query_holds(query, request.query.unwrap_or_default()))
+    }
+}
+
+fn method_holds(condition: &Match, request: &Inquiry<'_>) -> bool {
+    condition.method.as_ref().is_none_or(|method| method == request.method)
 }
 
 /// A field sent more than once counts as the one line that it stands for (RFC 9110 section 5.3).
@@ -61,10 +85,8 @@ fn joined<'v>(values: &GetAll<'v, HeaderValue>, separator: &[u8]) -> Cow<'v, [u8
 
 /// Of a parameter sent more than once the first counts (HTTPQueryParamMatch recommends it). Name and value are
 /// compared decoded, as the application will read them.
-fn query_holds(wanted: &QueryMatch, query: &str) -> bool {
-    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let mut named = pairs.filter(|(name, _)| decoded(name).eq(wanted.name.bytes()));
-    let Some((_, value)) = named.next() else { return false };
+fn query_holds(wanted: &QueryMatch, request: &Inquiry<'_>) -> bool {
+    let Some(value) = parameters(wanted, request).next() else { return false };
     match &wanted.value {
         ValueMatch::Exact(text) => decoded(value).eq(text.bytes()),
         ValueMatch::Regex(regex) => {
@@ -72,6 +94,13 @@ fn query_holds(wanted: &QueryMatch, query: &str) -> bool {
             std::str::from_utf8(&value).is_ok_and(|text| regex.is_match(text))
         }
     }
+}
+
+/// The values of the parameter, undecoded.
+fn parameters<'r>(wanted: &QueryMatch, request: &Inquiry<'r>) -> impl Iterator<Item = &'r str> {
+    let query = request.query.unwrap_or_default();
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.filter(|(name, _)| decoded(name).eq(wanted.name.bytes())).map(|(_, value)| value)
 }
 
 /// The bytes that `application/x-www-form-urlencoded` text stands for; a broken escape stands for itself.

@@ -12,6 +12,7 @@
 //!   rule without a path has; behind it no regular expression would ever be reached.
 
 mod condition;
+mod consider;
 pub mod rewrite;
 
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, Method};
 
+pub use self::consider::{Considered, Host, Precedence, Unmet, consider};
 use crate::config::snapshot::{Backend, PathIndex, RouteTable, Rule, TableEntry};
 
 /// The longest name that can be a host's (RFC 1123 section 2.1, with a dot at the end).
@@ -43,9 +45,7 @@ pub struct Inquiry<'r> {
 
 /// The rule that serves the request. No allocation, unless the host has upper case letters.
 pub fn find<'t>(table: &'t RouteTable, request: &Inquiry<'_>) -> Option<&'t Arc<Rule>> {
-    let host = hostname(request.host);
-    // A longer one matches no name, and would make the look-ups below quadratic.
-    let host = if host.len() > LONGEST_HOST { Cow::Borrowed("") } else { lower(host) };
+    let host = asked_host(request);
     let exact = table.exact_hosts.get(&*host);
     let wildcards = suffixes(&host).filter_map(|suffix| table.suffix_hosts.get(suffix));
     let mut hosts = exact.into_iter().chain(wildcards).chain([&table.any_host]);
@@ -62,6 +62,13 @@ pub fn pick_backend(backends: &[Backend], draw: u64) -> Option<&Backend> {
         place = place.saturating_sub(weight);
         here
     })
+}
+
+/// The host that is asked for, as the table spells it.
+fn asked_host<'r>(request: &Inquiry<'r>) -> Cow<'r, str> {
+    let host = hostname(request.host);
+    // A longer one matches no name, and would make the look-ups by suffix quadratic.
+    if host.len() > LONGEST_HOST { Cow::Borrowed("") } else { lower(host) }
 }
 
 /// The host of an authority, without port and final dot.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use proptest::prelude::*;
 
-use super::{Inquiry, find, rewrite};
+use super::{Host, Inquiry, Precedence, Unmet, consider, find, rewrite};
 use crate::config::snapshot::{
     HeaderChange, HeaderMatch, HeaderModifier, Match, PathMatch, PathRewrite, QueryMatch, Redirect,
     RetryPolicy, RouteTable, Rule, RuleAction, RuleTimeouts, UrlRewrite, ValueMatch, whole_regex,
@@ -256,7 +256,8 @@ struct Asked {
 }
 
 fn paths() -> impl Strategy<Value = String> {
-    "(/[ab]{0,2}){1,4}"
+    // Few, so that one is often the beginning of another.
+    "(/[ab]{0,1}){1,4}"
 }
 
 fn naive() -> impl Strategy<Value = Naive> {
@@ -276,7 +277,8 @@ fn asked() -> impl Strategy<Value = Asked> {
         .prop_map(|(host, path, post, headers, queries)| Asked { host, path, post, headers, queries })
 }
 
-fn indexed(table: &RouteTable, asked: &Asked) -> Option<String> {
+/// What the index finds, and the first of all conditions that are considered of which all holds.
+fn indexed(table: &RouteTable, asked: &Asked) -> (Option<String>, Option<String>) {
     let mut headers = HeaderMap::new();
     for name in &["h0", "h1"][..asked.headers] {
         headers.insert(*name, HeaderValue::from_static("1"));
@@ -285,7 +287,9 @@ fn indexed(table: &RouteTable, asked: &Asked) -> Option<String> {
     let method = if asked.post { &Method::POST } else { &Method::GET };
     let inquiry =
         Inquiry { host: &asked.host, path: &asked.path, query: Some(&query), method, headers: &headers };
-    find(table, &inquiry).map(|rule| rule.name.to_string())
+    let considered = consider(table, &inquiry).into_iter().find(|it| it.unmet.is_empty());
+    let named = |rule: &Arc<Rule>| rule.name.to_string();
+    (find(table, &inquiry).map(named), considered.map(|it| named(&it.entry.rule)))
 }
 
 fn linear(rules: &[Naive], asked: &Asked) -> Option<String> {
@@ -310,9 +314,112 @@ proptest! {
     ) {
         let table = build(&rules);
         for asked in &requests {
-            prop_assert_eq!(indexed(&table, asked), linear(&rules, asked), "{:?}", asked);
+            let wanted = linear(&rules, asked);
+            prop_assert_eq!(indexed(&table, asked), (wanted.clone(), wanted), "{:?}", asked);
         }
     }
+}
+
+#[test]
+fn what_is_considered_stands_in_the_order_of_precedence() {
+    let table = table(vec![
+        (None, any(), "/"),
+        (None, on(prefix("/a")), "/a"),
+        (None, on(prefix("/a/b/c")), "/a/b/c"),
+        (None, on(prefix("/a/b")), "/a/b"),
+        (None, on(regex("/a.*")), "regex"),
+        (None, on(exact("/a/b/c")), "= /a/b/c"),
+        (Some("*.c"), any(), "*.c"),
+        (Some("*.b.c"), any(), "*.b.c"),
+        (Some("a.b.c"), any(), "a.b.c"),
+    ]);
+    let headers = HeaderMap::new();
+    let inquiry =
+        Inquiry { host: "a.b.c", path: "/a/b/c", query: None, method: &Method::GET, headers: &headers };
+    let considered = consider(&table, &inquiry);
+    let named: Vec<_> = considered.iter().map(|it| &*it.entry.rule.name).collect();
+    let wanted = ["a.b.c", "*.b.c", "*.c", "= /a/b/c", "/a/b/c", "/a/b", "/a", "regex", "/"];
+    assert_eq!(named, wanted);
+    assert!(considered.iter().all(|it| it.unmet.is_empty()));
+}
+
+#[test]
+fn what_does_not_hold_is_named_part_by_part() {
+    let condition = Match {
+        method: Some(Method::POST),
+        headers: vec![header("x-a", "1"), header("x-b", "1"), header("x-c", "1")],
+        query: vec![query("p", "1"), query("q", "1")],
+        path: regex("/a+"),
+    };
+    let (a, b, c) =
+        (HeaderName::from_static("x-a"), HeaderName::from_static("x-b"), HeaderName::from_static("x-c"));
+    let table = table(vec![
+        (Some("a.example"), condition.clone(), "other host"),
+        (Some("*.example"), condition, "wildcard"),
+        (None, on(exact("/b")), "chosen"),
+        (None, on(prefix("/a")), "other path"),
+    ]);
+    let mut headers = HeaderMap::new();
+    headers.insert("x-b", HeaderValue::from_static("2"));
+    headers.insert("x-c", HeaderValue::from_static("1"));
+    let inquiry = Inquiry {
+        host: "B.example:80",
+        path: "/b",
+        query: Some("p=2"),
+        method: &Method::GET,
+        headers: &headers,
+    };
+    let considered = consider(&table, &inquiry);
+    let told: Vec<_> =
+        considered.iter().map(|it| (&*it.entry.rule.name, it.host, it.unmet.clone())).collect();
+    let rest = [
+        Unmet::Path,
+        Unmet::Method,
+        Unmet::Header { name: &a, sent: false },
+        Unmet::Header { name: &b, sent: true },
+        Unmet::Query { name: "p", sent: true },
+        Unmet::Query { name: "q", sent: false },
+    ];
+    assert!(!rest.contains(&Unmet::Header { name: &c, sent: true }));
+    let all = [&[Unmet::Host][..], &rest].concat();
+    assert_eq!(
+        told,
+        [
+            ("other host", Host::Exact("a.example"), all),
+            ("wildcard", Host::Suffix(".example"), rest.to_vec()),
+            ("chosen", Host::Any, vec![]),
+            ("other path", Host::Any, vec![Unmet::Path]),
+        ]
+    );
+}
+
+#[test]
+fn why_one_condition_comes_before_another_is_told() {
+    let with = |method: Option<Method>, headers: usize, queries: usize| Match {
+        method,
+        headers: vec![header("x-a", "1"); headers],
+        query: vec![query("q", "1"); queries],
+        ..any()
+    };
+    let table = table(vec![
+        (Some("a.example"), any(), "host"),
+        (None, on(exact("/a")), "path"),
+        (None, on(regex("/a+")), "longer expression"),
+        (None, on(regex("/a")), "path"),
+        (None, with(Some(Method::GET), 0, 0), "method"),
+        (None, with(None, 2, 0), "headers"),
+        (None, with(None, 1, 1), "query"),
+        (None, with(None, 1, 0), "order"),
+        (None, with(None, 1, 0), "last"),
+    ]);
+    let headers = HeaderMap::new();
+    let inquiry =
+        Inquiry { host: "a.example", path: "/a", query: None, method: &Method::GET, headers: &headers };
+    let considered = consider(&table, &inquiry);
+    let told: Vec<_> = considered.windows(2).map(|pair| pair[0].precedes(&pair[1])).collect();
+    use Precedence as By;
+    let wanted = [By::Host, By::Path, By::Path, By::Path, By::Method, By::Headers, By::Query, By::Order];
+    assert_eq!(told, wanted);
 }
 
 #[test]

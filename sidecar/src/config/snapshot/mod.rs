@@ -33,7 +33,7 @@ pub use self::{
         Redirect, RetryPolicy, Rule, RuleAction, RuleTimeouts, UrlRewrite, ValueMatch, is_framing,
         whole_regex,
     },
-    route_index::{PathIndex, RouteTable, TableEntry},
+    route_index::{PathIndex, RouteTable, Specificity, TableEntry},
     settings::{MeshSettings, RetryBudgetPolicy, TelemetrySettings, UnknownDestination},
 };
 

@@ -74,16 +74,36 @@ impl PathIndex {
             }
             PathMatch::Regex(_) => &mut self.regex,
         };
-        let at = list.partition_point(|e| specificity(&e.condition) >= specificity(&entry.condition));
+        let at = list.partition_point(|e| e.condition.specificity() >= entry.condition.specificity());
         list.insert(at, entry);
     }
 }
 
-/// What decides between conditions of the same path: regular expressions by length, then method, headers, query.
-fn specificity(condition: &Match) -> (usize, bool, usize, usize) {
-    let regex = match &condition.path {
-        PathMatch::Regex(regex) => regex.as_str().len(),
-        PathMatch::Exact(_) | PathMatch::Prefix(_) => 0,
-    };
-    (regex, condition.method.is_some(), condition.headers.len(), condition.query.len())
+/// What decides between conditions of the same host and path, the greater first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Specificity {
+    /// The length of a regular expression for the path.
+    pub regex: usize,
+    /// Whether a method is named.
+    pub method: bool,
+    /// Conditions on headers.
+    pub headers: usize,
+    /// Conditions on query parameters.
+    pub query: usize,
+}
+
+impl Match {
+    /// How specific it is, host and path left out.
+    pub fn specificity(&self) -> Specificity {
+        let regex = match &self.path {
+            PathMatch::Regex(regex) => regex.as_str().len(),
+            PathMatch::Exact(_) | PathMatch::Prefix(_) => 0,
+        };
+        Specificity {
+            regex,
+            method: self.method.is_some(),
+            headers: self.headers.len(),
+            query: self.query.len(),
+        }
+    }
 }
