@@ -19,7 +19,7 @@ const STEP: u64 = WINDOW / 100;
 /// A request (not a retry) begins: it earns its part of a retry.
 pub fn earn(policy: &RetryBudgetPolicy, state: &ClusterState, now: Duration) {
     refill(policy, state, now);
-    state.retry_tokens.fetch_add(u64::from(policy.percent) * RETRY / 100, Relaxed);
+    state.retry_tokens.fetch_add(earned(policy), Relaxed);
 }
 
 /// A retry is wanted: whether there is one left to spend.
@@ -28,23 +28,44 @@ pub fn spend(policy: &RetryBudgetPolicy, state: &ClusterState, now: Duration) ->
     state.retry_tokens.fetch_update(Relaxed, Relaxed, |balance| balance.checked_sub(RETRY)).is_ok()
 }
 
+/// How many retries are left for a request that begins now, its own part included; nothing is paid or spent.
+pub fn left(policy: &RetryBudgetPolicy, state: &ClusterState, now: Duration) -> u64 {
+    let balance = state.retry_tokens.load(Relaxed);
+    let due = due(state.retry_refilled.load(Relaxed), micros(now).max(1));
+    let balance = due.map_or(balance, |elapsed| refilled(policy, balance, elapsed));
+    (balance + earned(policy)) / RETRY
+}
+
 /// Fades the balance and pays the floor for the time since it was last done. Of several workers one does it.
 fn refill(policy: &RetryBudgetPolicy, state: &ClusterState, now: Duration) {
     let now = micros(now).max(1);
     let last = state.retry_refilled.load(Relaxed);
-    // 0: never. The first request finds the floor of a whole window.
-    let elapsed = if last == 0 { WINDOW } else { now.saturating_sub(last).min(WINDOW) };
-    if elapsed < STEP || state.retry_refilled.compare_exchange(last, now, Relaxed, Relaxed).is_err() {
+    let Some(elapsed) = due(last, now) else { return };
+    if state.retry_refilled.compare_exchange(last, now, Relaxed, Relaxed).is_err() {
         return;
     }
+    // The closure always answers: this cannot fail.
+    let refilled = |balance| Some(refilled(policy, balance, elapsed));
+    let _ = state.retry_tokens.fetch_update(Relaxed, Relaxed, refilled);
+}
+
+/// A request's part of a retry.
+fn earned(policy: &RetryBudgetPolicy) -> u64 {
+    u64::from(policy.percent) * RETRY / 100
+}
+
+/// The time that is to be paid for, once it is a step.
+fn due(last: u64, now: u64) -> Option<u64> {
+    // 0: never. The first request finds the floor of a whole window.
+    let elapsed = if last == 0 { WINDOW } else { now.saturating_sub(last).min(WINDOW) };
+    (elapsed >= STEP).then_some(elapsed)
+}
+
+fn refilled(policy: &RetryBudgetPolicy, balance: u64, elapsed: u64) -> u64 {
     let floor = u64::from(policy.min_per_second) * RETRY * elapsed / 1_000_000;
     // What never empties is capped before it could overflow; two milliards of retries are no budget anyway.
-    let faded = |balance: u64| {
-        let balance = balance.min(u64::MAX / WINDOW);
-        balance - balance * elapsed / WINDOW
-    };
-    // The closure always answers: this cannot fail.
-    let _ = state.retry_tokens.fetch_update(Relaxed, Relaxed, |balance| Some(faded(balance) + floor));
+    let balance = balance.min(u64::MAX / WINDOW);
+    balance - balance * elapsed / WINDOW + floor
 }
 
 #[cfg(test)]
@@ -63,7 +84,9 @@ mod tests {
     fn a_quiet_service_has_the_floor_and_no_more() {
         let state = ClusterState::default();
         let at = Duration::from_secs;
+        assert_eq!(left(&POLICY, &state, at(1)), 100);
         assert_eq!(spend_all(&state, at(1)), 100, "ten seconds of ten a second");
+        assert_eq!((left(&POLICY, &state, at(1)), left(&POLICY, &state, at(2))), (0, 10));
         assert_eq!(spend_all(&state, at(2)), 10);
         assert_eq!(spend_all(&state, at(4)), 20);
         assert_eq!(spend_all(&state, at(1_000)), 100, "it does not gather for longer");

@@ -18,7 +18,7 @@ const SLOW_START: Duration = Duration::from_secs(10);
 const FIRST_SHARE: f64 = 0.1;
 
 /// The endpoints' loads, by endpoint.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Loads {
     by_endpoint: HashMap<EndpointId, Load, foldhash::fast::FixedState>,
 }
@@ -42,7 +42,7 @@ pub enum Event {
     Ended,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Load {
     pub(super) latency: Ewma,
     pub(super) outstanding: u32,

@@ -21,6 +21,7 @@ mod p2c;
 mod passed_over;
 mod region;
 pub mod retry;
+mod survey;
 
 #[cfg(test)]
 mod sim;
@@ -29,8 +30,10 @@ mod tests;
 
 pub use self::{
     loads::{Event, Loads},
+    outlier::Standing,
     p2c::Draws,
     region::{Attempts, Choice, Decision, Why},
+    survey::Surveyed,
 };
 
 /// A time as the shared atomics hold it.

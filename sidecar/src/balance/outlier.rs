@@ -15,7 +15,7 @@ use crate::{
 
 /// What can be said of an endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub enum Standing {
     /// Nothing against it.
     Good,
     /// It failed as often as ejects an endpoint, and has not succeeded since.

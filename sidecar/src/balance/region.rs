@@ -163,16 +163,20 @@ impl Loads {
         now: Duration,
     ) -> bool {
         let id = endpoint.health.id;
-        let usable = || match outlier::standing(&cluster.outlier, &endpoint.health, now) {
-            Standing::Good => true,
-            Standing::OnProbation => self.outstanding(id) == 0,
-            Standing::Ejected => false,
-        };
+        let usable = || self.usable(cluster, endpoint, now);
         match step {
             Step::Fresh | Step::AnyRegion => !attempts.tried(id) && usable(),
             Step::Again => usable(),
             Step::PanicFresh => !attempts.tried(id),
             Step::Panic => true,
+        }
+    }
+
+    pub(super) fn usable(&self, cluster: &Cluster, endpoint: &Endpoint, now: Duration) -> bool {
+        match outlier::standing(&cluster.outlier, &endpoint.health, now) {
+            Standing::Good => true,
+            Standing::OnProbation => self.outstanding(endpoint.health.id) == 0,
+            Standing::Ejected => false,
         }
     }
 

@@ -108,6 +108,11 @@ fn held_or<K: Eq + Hash, V>(map: &mut HashMap<K, Weak<V>>, key: K, make: impl Fn
     fresh
 }
 
+/// Whether a count has reached its limit, so that [`Counted::within`] would count nothing more.
+pub fn is_full(count: &AtomicU32, limit: u32) -> bool {
+    count.load(Ordering::Relaxed) >= limit
+}
+
 /// One of a cluster's counts, one up while this lives.
 #[derive(Debug)]
 pub struct Counted {
