@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "trama/policy/v1/resource.proto",
     "trama/discovery/v1/discovery.proto",
     "trama/identity/v1/identity.proto",
+    "trama/explain/v1/explain.proto",
     "trama/admin/v1/admin.proto",
 ];
 
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     pbjson_build::Builder::new()
         .btree_map(["."])
         .register_descriptors(&descriptors.encode_to_vec())?
-        .build(&[".trama.policy", ".trama.discovery", ".trama.admin"])?;
+        .build(&[".trama.policy", ".trama.discovery", ".trama.explain", ".trama.admin"])?;
 
     let schema = schema::policy(&compiler.descriptor_pool())?;
     fs::write(out.join("policy.schema.json"), schema.to_string())?;

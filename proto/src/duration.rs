@@ -26,6 +26,14 @@ pub fn of(message: &pbjson_types::Duration) -> Duration {
     Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()))
 }
 
+/// A length of time as a message.
+pub fn message(duration: Duration) -> pbjson_types::Duration {
+    pbjson_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
 /// Writes a length of time in protobuf's canonical JSON form.
 pub fn format(duration: Duration) -> String {
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
@@ -74,6 +82,7 @@ mod tests {
         ] {
             let duration = parse(text).unwrap_or_else(|| panic!("{text} is a duration"));
             assert_eq!(format(duration), canonical);
+            assert_eq!(of(&message(duration)), duration);
             assert_eq!(parse(canonical), Some(duration));
         }
     }

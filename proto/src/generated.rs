@@ -18,6 +18,15 @@ pub mod discovery {
     }
 }
 
+pub mod explain {
+    //! Why a request goes where it goes, package `trama.explain`.
+    /// Version 1.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/trama.explain.v1.rs"));
+        include!(concat!(env!("OUT_DIR"), "/trama.explain.v1.serde.rs"));
+    }
+}
+
 pub mod admin {
     //! The Admin API, package `trama.admin`.
     /// Version 1.

@@ -5,6 +5,7 @@
 //! - [`discovery`]: the messages of the policy stream, with client and server.
 //! - [`admin`]: the Admin API, with client and server.
 //! - [`identity`]: how workloads get their certificates, with client and server.
+//! - [`explain`]: why a request goes where it goes; [`explanation`] writes it as text.
 //! - [`document`]: a policy file, read into resources, and back.
 //! - [`settings`]: how a program is configured.
 //! - [`located`]: any YAML file, read by its JSON Schema into a type; errors name line, field, value and remedy.
@@ -14,6 +15,7 @@
 
 pub mod document;
 pub mod duration;
+pub mod explanation;
 pub mod located;
 pub mod settings;
 pub mod spiffe;
@@ -36,7 +38,7 @@ mod problem;
 mod schema;
 mod suggest;
 
-pub use generated::{admin, discovery, identity, policy};
+pub use generated::{admin, discovery, explain, identity, policy};
 pub use node::yaml;
 pub use problem::{Position, Problem, Problems};
 pub use schema::schema;
