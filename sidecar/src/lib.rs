@@ -50,6 +50,8 @@ pub mod upstream;
 pub mod app;
 pub mod inbound;
 pub mod outbound;
+// Why a request goes where it goes, by the outbound story's own decisions.
+pub mod explain;
 
 // metrics, traces, access log
 pub mod telemetry;

@@ -5,8 +5,7 @@ use std::{ops::Not, sync::atomic::Ordering, time::Duration};
 use serde::Serialize;
 
 use crate::config::snapshot::{
-    Cluster, Endpoint, PathIndex, PathMatch, RouteTable, Rule, RuleAction, ServicePort, Snapshot, TableEntry,
-    Transport,
+    Cluster, Endpoint, PathIndex, RouteTable, Rule, RuleAction, ServicePort, Snapshot, TableEntry, Transport,
 };
 
 #[derive(Serialize)]
@@ -150,11 +149,6 @@ fn of_host(host: &str, paths: &PathIndex) -> Vec<RouteDump> {
 
 fn route(host: &str, entry: &TableEntry) -> RouteDump {
     let condition = &entry.condition;
-    let path = match &condition.path {
-        PathMatch::Exact(path) => format!("= {path}"),
-        PathMatch::Prefix(prefix) => format!("{prefix}/*"),
-        PathMatch::Regex(regex) => format!("~ {}", regex.as_str()),
-    };
     let Rule { name, action, .. } = &*entry.rule;
     let (redirect, backends) = match action {
         RuleAction::Redirect(to) => (Some(to.status.as_u16()), Vec::new()),
@@ -162,7 +156,7 @@ fn route(host: &str, entry: &TableEntry) -> RouteDump {
     };
     RouteDump {
         host: host.to_owned(),
-        path,
+        path: condition.path.to_string(),
         method: condition.method.as_ref().map(|m| m.to_string()),
         headers: condition.headers.iter().map(|h| h.name.to_string()).collect(),
         query: condition.query.iter().map(|q| q.name.to_string()).collect(),

@@ -11,7 +11,7 @@ mod source;
 mod verdict;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 

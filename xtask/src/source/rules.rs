@@ -18,6 +18,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // The two stories walk through all stages, but not through each other.
     ("inbound", &["STAGES", "BASE", "worker", "exchange"]),
     ("outbound", &["STAGES", "BASE", "worker", "exchange"]),
+    // Decides by the outbound story's functions, and is asked by app and admin alone.
+    ("explain", &["STAGES", "BASE", "outbound"]),
     // What both stories have in hand: a worker's world, and one request from its begin to its sure end.
     ("worker", &["STAGES", "BASE"]),
     ("exchange", &["STAGES", "BASE", "worker"]),

@@ -1,6 +1,6 @@
 //! The rules of a route, in the words of the Gateway API (HTTPRoute v1).
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -75,6 +75,20 @@ pub enum PathMatch {
     Regex(regex::Regex),
 }
 
+impl fmt::Display for PathMatch {
+    /// `= /a`, `/a/*` or `~ a+`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => write!(f, "= {path}"),
+            Self::Prefix(prefix) => write!(f, "{prefix}/*"),
+            Self::Regex(regex) => {
+                let whole = regex.as_str().strip_prefix(WHOLE.0).and_then(|rest| rest.strip_suffix(WHOLE.1));
+                write!(f, "~ {}", whole.unwrap_or(regex.as_str()))
+            }
+        }
+    }
+}
+
 /// A condition on a value.
 #[derive(Clone, Debug)]
 pub enum ValueMatch {
@@ -88,8 +102,12 @@ pub enum ValueMatch {
 pub fn whole_regex(pattern: &str) -> Result<regex::Regex, regex::Error> {
     // Alone first: `a)(b` would be fine between our parentheses and mean something else.
     regex::Regex::new(pattern)?;
-    regex::Regex::new(&format!(r"\A(?:{pattern})\z"))
+    let (begin, end) = WHOLE;
+    regex::Regex::new(&format!("{begin}{pattern}{end}"))
 }
+
+/// What a pattern stands between so that it must match the whole.
+const WHOLE: (&str, &str) = (r"\A(?:", r")\z");
 
 /// A condition on a header.
 #[derive(Clone, Debug)]

@@ -87,13 +87,8 @@ impl World {
             drain: Drain::new().1,
             started: Instant::now(),
         };
-        let connection = Rc::new(Connection {
-            worker: Worker::new(settings(), shared, hub.worker(), 1),
-            meant: Meant::Service("shop/orders".into(), 80),
-            downstream: SocketAddr::from(([127, 0, 0, 1], 4)),
-            admitted: Admitted::default(),
-            ending: Ending::default(),
-        });
+        let worker = Worker::new(settings(), shared, hub.worker(), 1);
+        let connection = connection(worker, Meant::Service("shop/orders".into(), 80));
         Self { application, connection, hub, rule, documents, answers: Some(answers) }
     }
 
@@ -144,6 +139,13 @@ impl World {
     }
 }
 
+/// A client's connection, from 127.0.0.1.
+pub(crate) fn connection(worker: Rc<Worker>, meant: Meant) -> Rc<Connection> {
+    let downstream = SocketAddr::from(([127, 0, 0, 1], 4));
+    let (admitted, ending) = (Admitted::default(), Ending::default());
+    Rc::new(Connection { worker, meant, downstream, admitted, ending })
+}
+
 async fn serve(protocol: &str, application: &Rc<Application>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -191,7 +193,7 @@ fn snapshot(documents: &[Document], extent: Extent<'_>) -> Snapshot {
     snapshot.unwrap_or_else(|problems| panic!("{problems}"))
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let limits = HttpLimits::default();
     Settings {
         http: limits,
