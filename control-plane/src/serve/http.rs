@@ -16,8 +16,8 @@ pub(crate) fn serve(
     counts: Arc<Metrics>,
     mirror: Arc<Mirror>,
 ) -> io::Result<()> {
-    server::spawn(metrics, Arc::new(move |request| scraped(&request, &counts)))?;
-    server::spawn(health, Arc::new(move |request| probed(&request, mirror.is_synced())))
+    server::spawn(metrics, server::at_once(move |request| scraped(request, &counts)))?;
+    server::spawn(health, server::at_once(move |request| probed(request, mirror.is_synced())))
 }
 
 fn scraped(request: &Asked, counts: &Metrics) -> Answer {

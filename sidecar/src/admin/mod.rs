@@ -18,7 +18,7 @@ use std::{io, net::TcpListener, sync::Arc, time::Duration};
 
 use http::{Request, StatusCode};
 
-use self::server::{Answer, Asked, answer, not_found, text};
+use self::server::{Answer, Asked, answer, at_once, not_found, text};
 use crate::{config::snapshot::Snapshot, telemetry::TelemetryHub};
 
 /// What the admin side is shown of the sidecar, and may ask of it.
@@ -60,10 +60,10 @@ pub struct Sockets {
 /// Serves all three, on the runtime that this is called on, until it ends.
 pub fn serve(sockets: Sockets, state: Arc<dyn State>, telemetry: TelemetryHub) -> io::Result<()> {
     let hub = telemetry.clone();
-    server::spawn(sockets.metrics, Arc::new(move |request| metrics::answer(&request, &hub)))?;
+    server::spawn(sockets.metrics, at_once(move |request| metrics::answer(request, &hub)))?;
     let (probed, hub) = (Arc::clone(&state), telemetry.clone());
-    server::spawn(sockets.health, Arc::new(move |request| health::answer(&request, &*probed, &hub)))?;
-    server::spawn(sockets.admin, Arc::new(move |request| operate::answer(&request, &*state, &telemetry)))
+    server::spawn(sockets.health, at_once(move |request| health::answer(request, &*probed, &hub)))?;
+    server::spawn(sockets.admin, at_once(move |request| operate::answer(request, &*state, &telemetry)))
 }
 
 fn json(value: &impl serde::Serialize) -> Answer {

@@ -1,11 +1,13 @@
-//! A small HTTP/1 server whose answers are known at once; the control plane's ports for metrics and health are of it too. Everything about it is bounded: connections, the time for a
-//! request's head, the life of a connection.
+//! A small HTTP/1 server; the control plane's ports for metrics and health are of it too. Everything about it is bounded:
+//! connections, the time for a request's head and for its body, the size of both, the life of a connection.
 
-use std::{convert::Infallible, io, net::TcpListener as Bound, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, future::Future, io, net::TcpListener as Bound, pin::Pin, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -19,13 +21,38 @@ const HEAD: Duration = Duration::from_secs(10);
 /// Long enough for any scraper between two scrapes; one that comes later connects anew.
 const LIFE: Duration = Duration::from_secs(120);
 const HEAD_BYTES: usize = 16 * 1024;
+const BODY: Duration = Duration::from_secs(10);
+const BODY_BYTES: usize = 64 * 1024;
 
 /// What is asked.
 pub type Asked = Request<Incoming>;
 /// What is answered.
 pub type Answer = Response<Full<Bytes>>;
 /// Gives answers.
-pub type Handler = Arc<dyn Fn(Asked) -> Answer + Send + Sync>;
+pub type Handler = Arc<dyn Fn(Asked) -> Answering + Send + Sync>;
+/// An answer that may have to be waited for.
+pub type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A handler that knows its answers at once, and reads no body.
+pub fn at_once(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Handler {
+    Arc::new(move |asked: Asked| -> Answering {
+        let answer = answer(&asked);
+        Box::pin(async move { answer })
+    })
+}
+
+/// The whole body of what is asked, or what to answer where it is too large or too slow.
+pub async fn body(asked: Asked) -> Result<Bytes, Answer> {
+    match timeout(BODY, Limited::new(asked.into_body(), BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let problem = format!("a body has at most {BODY_BYTES} bytes\n");
+            Err(text(StatusCode::PAYLOAD_TOO_LARGE, problem))
+        }
+        Ok(Err(error)) => Err(text(StatusCode::BAD_REQUEST, format!("the body broke off: {error}\n"))),
+        Err(_) => Err(text(StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n")),
+    }
+}
 
 /// An answer in words.
 pub fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
@@ -76,8 +103,8 @@ async fn accept(listener: TcpListener, handler: Handler) {
 
 async fn connection(stream: TcpStream, handler: Handler) {
     let service = service_fn(move |request| {
-        let answer = handler(request);
-        async move { Ok::<_, Infallible>(answer) }
+        let answering = handler(request);
+        async move { Ok::<_, Infallible>(answering.await) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
