@@ -4,14 +4,9 @@
 //! start; 2 the command
 //! line is wrong; 3 the drain's deadline passed and something was cut off. `redirect` has its own, see its help.
 
-use std::{
-    future::Future,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+mod ask;
+
+use std::{future::Future, path::PathBuf, process::ExitCode};
 
 use tokio::{
     runtime,
@@ -23,6 +18,9 @@ use trama_sidecar::{
     drain::Stage,
     redirect::{self, RedirectArgs},
 };
+
+use self::ask::{DrainArguments, ExplainArguments};
+pub(crate) use self::ask::{drain, explain};
 
 /// The proxy beside a service: carries its traffic, by the policy, over mutual TLS.
 #[derive(Debug, clap::Parser)]
@@ -55,16 +53,9 @@ pub(crate) enum Command {
     Redirect(RedirectArgs),
     /// Asks a running sidecar to drain.
     Drain(DrainArguments),
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct DrainArguments {
-    /// Only what comes in; the application's own calls go on. For a preStop hook.
-    #[arg(long)]
-    inbound: bool,
-    /// The admin address of the sidecar.
-    #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
-    admin: SocketAddr,
+    /// Asks a running sidecar why a request would go where it would go: the rules, regions and endpoints that it passes
+    /// over, and why. Nothing is sent.
+    Explain(ExplainArguments),
 }
 
 /// Our own log goes to the standard error; the access log goes where the configuration says.
@@ -123,33 +114,6 @@ pub(crate) fn redirect(arguments: RedirectArgs) -> ExitCode {
         Err(error) => {
             eprintln!("trama-sidecar redirect: {error}");
             ExitCode::from(error.exit_code())
-        }
-    }
-}
-
-/// Asks by HTTP, because an image without a shell has no other tool for it.
-pub(crate) fn drain(arguments: &DrainArguments) -> ExitCode {
-    let path = if arguments.inbound { "/drain?inbound" } else { "/drain" };
-    let ask = || -> std::io::Result<String> {
-        let timeout = Duration::from_secs(5);
-        let mut stream = TcpStream::connect_timeout(&arguments.admin, timeout)?;
-        stream.set_read_timeout(Some(timeout))?;
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-            arguments.admin
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    match ask() {
-        Ok(answer) if answer.starts_with("HTTP/1.1 2") => ExitCode::SUCCESS,
-        Ok(answer) => {
-            failed(&format!("the sidecar answered: {}", answer.lines().next().unwrap_or("nothing")))
-        }
-        Err(error) => {
-            failed(&format!("no sidecar answers at {}: {error}; is --admin right?", arguments.admin))
         }
     }
 }

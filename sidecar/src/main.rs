@@ -20,5 +20,6 @@ fn main() -> ExitCode {
         None => cli::run(&arguments.start),
         Some(Command::Redirect(redirect)) => cli::redirect(redirect),
         Some(Command::Drain(drain)) => cli::drain(&drain),
+        Some(Command::Explain(explain)) => cli::explain(explain),
     }
 }

@@ -2,24 +2,25 @@
 //!
 //! | port | who | what |
 //! |---|---|---|
-//! | 15000, loopback only | operators, the preStop hook | `/config` `/policy` `/revision` `/connections`, POST `/drain` |
+//! | 15000, loopback only | operators, the preStop hook | `/config` `/policy` `/revision` `/connections`, POST `/explain` `/drain` |
 //! | 15020 | Prometheus | `/metrics` |
 //! | 15021 | the kubelet | `/startupz` `/readyz` `/livez` |
 //!
 //! Served by hyper alone, under limits of its own: the last two ports stand open to the whole network.
 
+mod explain;
 mod health;
 mod metrics;
 mod operate;
 mod policy;
 pub mod server;
 
-use std::{io, net::TcpListener, sync::Arc, time::Duration};
+use std::{future::Future, io, net::TcpListener, pin::Pin, sync::Arc, time::Duration};
 
 use http::{Request, StatusCode};
 
-use self::server::{Answer, Asked, answer, at_once, not_found, text};
-use crate::{config::snapshot::Snapshot, telemetry::TelemetryHub};
+use self::server::{Answer, Answering, Asked, answer, at_once, not_found, text};
+use crate::{balance::Loads, config::snapshot::Snapshot, telemetry::TelemetryHub};
 
 /// What the admin side is shown of the sidecar, and may ask of it.
 pub trait State: Send + Sync + 'static {
@@ -29,6 +30,10 @@ pub trait State: Send + Sync + 'static {
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Time on the sidecar's clock, by which endpoints are ejected.
     fn now(&self) -> Duration;
+    /// How many workers there are.
+    fn workers(&self) -> u32;
+    /// A copy of what a worker has learned of endpoints; `None`: it does not say in time.
+    fn loads(&self, worker: u32) -> Looking;
     /// Whether the listeners are open, which never ends again before the process does.
     fn is_started(&self) -> bool;
     /// Whether the sidecar asks its callers to go elsewhere.
@@ -36,6 +41,9 @@ pub trait State: Send + Sync + 'static {
     /// Asks it to.
     fn drain(&self, what: Drain);
 }
+
+/// What a worker has learned, once it has said so.
+pub type Looking = Pin<Box<dyn Future<Output = Option<Loads>> + Send>>;
 
 /// What is to be drained.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,7 +71,8 @@ pub fn serve(sockets: Sockets, state: Arc<dyn State>, telemetry: TelemetryHub) -
     server::spawn(sockets.metrics, at_once(move |request| metrics::answer(request, &hub)))?;
     let (probed, hub) = (Arc::clone(&state), telemetry.clone());
     server::spawn(sockets.health, at_once(move |request| health::answer(request, &*probed, &hub)))?;
-    server::spawn(sockets.admin, at_once(move |request| operate::answer(request, &*state, &telemetry)))
+    let answering = move |request| operate::answer(request, Arc::clone(&state), telemetry.clone());
+    server::spawn(sockets.admin, Arc::new(move |request| -> Answering { Box::pin(answering(request)) }))
 }
 
 fn json(value: &impl serde::Serialize) -> Answer {

@@ -1,14 +1,16 @@
 //! What operators ask and tell. The socket is on loopback, but a browser on the same machine reaches it too: so a
 //! request must name a loopback host, or a foreign page could be rebound to us by DNS, and must not come from a page.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, Method, StatusCode, header, uri::Authority};
 
-use super::{Answer, Asked, Drain, State, is_question, json, not_found, policy, text, wrong_method};
+use super::{
+    Answer, Asked, Drain, State, explain, is_question, json, not_found, policy, server, text, wrong_method,
+};
 use crate::telemetry::TelemetryHub;
 
-pub(super) fn answer(request: &Asked, state: &dyn State, hub: &TelemetryHub) -> Answer {
+pub(super) async fn answer(request: Asked, state: Arc<dyn State>, hub: TelemetryHub) -> Answer {
     if let Some(refused) = foreign(request.headers()) {
         return text(StatusCode::FORBIDDEN, refused);
     }
@@ -18,15 +20,24 @@ pub(super) fn answer(request: &Asked, state: &dyn State, hub: &TelemetryHub) -> 
             state.drain(what);
             text(StatusCode::ACCEPTED, "draining\n")
         }
-        "/config" | "/policy" | "/revision" | "/connections" | "/drain" if !is_question(request) => {
+        "/explain" if request.method() == Method::POST => {
+            let as_text = request.uri().query() == Some("text");
+            match server::body(request).await {
+                Ok(described) => explain::answer(&described, as_text, &*state).await,
+                Err(refused) => refused,
+            }
+        }
+        "/config" | "/policy" | "/revision" | "/connections" | "/explain" | "/drain"
+            if !is_question(&request) =>
+        {
             wrong_method()
         }
         "/config" => json(&state.configuration()),
         "/policy" => json(&policy::dump(&state.snapshot(), state.now())),
         "/revision" => text(StatusCode::OK, format!("{}\n", state.snapshot().revision)),
         "/connections" => json(&hub.connections()),
-        "/drain" => wrong_method(),
-        _ => not_found("GET /config /policy /revision /connections, POST /drain"),
+        "/explain" | "/drain" => wrong_method(),
+        _ => not_found("GET /config /policy /revision /connections, POST /explain /drain"),
     }
 }
 

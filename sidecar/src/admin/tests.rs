@@ -36,6 +36,12 @@ impl State for Fake {
     fn now(&self) -> Duration {
         Duration::from_secs(5)
     }
+    fn workers(&self) -> u32 {
+        1
+    }
+    fn loads(&self, _: u32) -> Looking {
+        Box::pin(async { Some(Loads::default()) })
+    }
     fn is_started(&self) -> bool {
         self.started.load(Ordering::Relaxed)
     }
@@ -173,6 +179,58 @@ fn operators_read_policy_revision_and_configuration() {
     assert_eq!((&endpoints[0]["ejected"], &endpoints[1]["ejected"]), (&false.into(), &true.into()));
     assert!(ask(served.admin, "GET /config", LOCAL).1.contains("sao-paulo"));
     assert_eq!(ask(served.admin, "GET /nothing", LOCAL).0, 404);
+}
+
+/// Status line and body of what is answered to a body.
+fn post(to: SocketAddr, path: &str, body: &str) -> (u16, String) {
+    let headers = format!("{LOCAL}content-length: {}\r\n", body.len());
+    let mut stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "POST {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n").unwrap();
+    // A body that is too large may be refused before all of it is sent.
+    stream.write_all(body.as_bytes()).ok();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+#[test]
+fn operators_hear_why_a_request_goes_where_it_goes() {
+    let served = served();
+    let asked = r#"{"url": "http://orders.shop/v1/x", "listener": "shop/orders:80", "draw": "1"}"#;
+    let (status, json) = post(served.admin, "/explain", asked);
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((status, &told["outcome"]["result"]), (200, &"FORWARDED".into()), "{json}");
+    assert_eq!(told["routing"]["rule"], "shop/orders/0");
+    // By the sidecar's clock: it is 5 s.
+    let endpoints = &told["regions"][0]["endpoints"];
+    assert_eq!((&endpoints[0]["standing"], &endpoints[1]["standing"]), (&"GOOD".into(), &"EJECTED".into()));
+    assert_eq!(endpoints[1]["ejectedFor"], "1s");
+    let (_, text) = post(served.admin, "/explain?text", asked);
+    assert!(text.contains("=> forwarded: to 10.0.0.1:8080 in sao-paulo"), "{text}");
+    assert_eq!(ask(served.admin, "GET /explain", LOCAL).0, 405);
+}
+
+#[test]
+fn what_is_no_description_is_refused_by_field_value_and_remedy() {
+    let served = served();
+    for (body, wanted) in [
+        ("", "the body: EOF"),
+        ("{", "write a JSON object"),
+        (r#"{"urll": "/"}"#, "unknown field `urll`"),
+        (r#"{"headers": [{"name": 7}]}"#, "headers[0].name: invalid type"),
+        (r#"{"url": "orders"}"#, "url: no http URL, got \"orders\"; write one such as"),
+        (
+            r#"{"url": "http://orders.shop/", "worker": 1}"#,
+            "worker: no worker has this number, got 1; there are 1",
+        ),
+    ] {
+        let (status, said) = post(served.admin, "/explain", body);
+        assert!(status == 400 && said.contains(wanted), "{body}: {status} {said}");
+    }
+    let (status, said) = post(served.admin, "/explain", &" ".repeat(64 * 1024 + 1));
+    assert!(status == 413 && said.contains("65536"), "{status} {said}");
 }
 
 #[test]

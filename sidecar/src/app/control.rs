@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -22,10 +22,11 @@ use super::{
     certificates::{self, ServerTls},
     identity,
     policy::{self, Source},
+    workers::Look,
 };
 use crate::{
     accept::listener::bind,
-    admin,
+    admin::{self, Looking},
     config::{
         bootstrap::{AccessLogTarget, Config},
         snapshot::Snapshot,
@@ -74,6 +75,7 @@ impl Control {
             shared: shared.clone(),
             drain,
             started: AtomicBool::new(false),
+            looks: OnceLock::new(),
         });
         let sockets = sockets(config)?;
         let addresses = addresses(&sockets);
@@ -115,8 +117,10 @@ impl Control {
         &self.listeners
     }
 
-    /// The listeners are open.
-    pub(super) fn serving(&self) {
+    /// The listeners are open, and so the workers can be asked.
+    pub(super) fn serving(&self, looks: Vec<Look>) {
+        // They open once.
+        self.state.looks.set(looks).ok();
         self.state.started.store(true, Ordering::Relaxed);
     }
 
@@ -142,6 +146,7 @@ struct State {
     shared: Shared,
     drain: Drain,
     started: AtomicBool,
+    looks: OnceLock<Vec<Look>>,
 }
 
 impl admin::State for State {
@@ -155,6 +160,19 @@ impl admin::State for State {
 
     fn now(&self) -> Duration {
         self.shared.started.elapsed()
+    }
+
+    fn workers(&self) -> u32 {
+        u32::try_from(self.looks.get().map_or(0, Vec::len)).unwrap_or(u32::MAX)
+    }
+
+    fn loads(&self, worker: u32) -> Looking {
+        let look = self.looks.get().and_then(|looks| looks.get(usize::try_from(worker).ok()?)).cloned();
+        Box::pin(async move {
+            let (asker, answered) = oneshot::channel();
+            look?.send(asker).await.ok()?;
+            answered.await.ok()
+        })
     }
 
     fn is_started(&self) -> bool {

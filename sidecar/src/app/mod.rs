@@ -111,7 +111,7 @@ impl Starting {
         let addresses = sockets.addresses(control.addresses());
         let settings = settings::of(&config, &addresses);
         let workers = Workers::start(sockets, &settings, &shared, control.telemetry())?;
-        control.serving();
+        control.serving(workers.looks());
         entropy::gather(&config);
         let drain_deadline = config.timeouts.drain;
         Ok(App { addresses, drain, watch: shared.drain, drain_deadline, workers, control })

@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{net::TcpStream, runtime};
+use tokio::{
+    net::TcpStream,
+    runtime,
+    sync::{mpsc as messages, oneshot},
+};
 
 use super::{
     StartError,
@@ -16,6 +20,7 @@ use super::{
 };
 use crate::{
     accept::listener::{ConnectionLimit, Place, accept},
+    balance::Loads,
     drain::Stage,
     error::{Failure, Reason},
     exchange::Exchange,
@@ -30,12 +35,19 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
+/// Those who may wait at once to hear what a worker has learned.
+const LOOKS: usize = 16;
+
 /// All workers.
 pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
     running: usize,
     done: mpsc::Receiver<()>,
+    looks: Vec<Look>,
 }
+
+/// How a worker is asked what it has learned of endpoints. It answers between two requests, with a copy.
+pub(super) type Look = messages::Sender<oneshot::Sender<Loads>>;
 
 impl Workers {
     /// Starts one thread for each set of sockets.
@@ -46,17 +58,24 @@ impl Workers {
         hub: &TelemetryHub,
     ) -> Result<Self, StartError> {
         let (tell, done) = mpsc::channel();
-        let mut threads = Vec::new();
+        let (mut threads, mut looks) = (Vec::new(), Vec::new());
         for (index, sockets) in sockets.of_workers.into_iter().enumerate() {
             let (settings, shared, hub, tell) = (settings.clone(), shared.clone(), hub.clone(), tell.clone());
+            let (look, looked) = messages::channel(LOOKS);
+            looks.push(look);
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                run(sockets, settings, shared, &hub);
+                run(sockets, settings, shared, &hub, looked);
                 // Nobody listens any more once the deadline has passed.
                 tell.send(()).ok();
             });
             threads.push(thread.map_err(|source| StartError::System { what: "a worker's thread", source })?);
         }
-        Ok(Self { running: threads.len(), threads, done })
+        Ok(Self { running: threads.len(), threads, done, looks })
+    }
+
+    /// How each of them is asked what it has learned.
+    pub(super) fn looks(&self) -> Vec<Look> {
+        self.looks.clone()
     }
 
     /// Waits until all have ended, or the deadline.
@@ -73,7 +92,13 @@ impl Workers {
     }
 }
 
-fn run(sockets: WorkerSockets, settings: Settings, shared: Shared, hub: &TelemetryHub) {
+fn run(
+    sockets: WorkerSockets,
+    settings: Settings,
+    shared: Shared,
+    hub: &TelemetryHub,
+    looked: messages::Receiver<oneshot::Sender<Loads>>,
+) {
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build_local(runtime::LocalOptions::default());
     let runtime = match runtime {
@@ -90,6 +115,7 @@ fn run(sockets: WorkerSockets, settings: Settings, shared: Shared, hub: &Telemet
             tokio::task::spawn_local(listen(Rc::clone(&worker), Rc::clone(&limit), purpose, socket));
         }
         tokio::task::spawn_local(tick(Rc::clone(&worker)));
+        tokio::task::spawn_local(show(Rc::clone(&worker), looked));
         worker.shared.drain.clone().reach(Stage::All).await;
         while limit.open() > 0 && !worker.shared.drain.reached(Stage::Gone) {
             tokio::time::sleep(DRAIN_LOOK).await;
@@ -102,6 +128,13 @@ async fn tick(worker: Rc<Worker>) {
     loop {
         ticks.tick().await;
         worker.tick();
+    }
+}
+
+async fn show(worker: Rc<Worker>, mut looked: messages::Receiver<oneshot::Sender<Loads>>) {
+    while let Some(asker) = looked.recv().await {
+        // Who asked may have gone.
+        asker.send(worker.loads.borrow().clone()).ok();
     }
 }
 

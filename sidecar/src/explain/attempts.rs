@@ -19,6 +19,9 @@ use crate::{
     outbound::plan::OPAQUE_ATTEMPTS,
 };
 
+/// What an attempt takes at least.
+const INSTANT: Duration = Duration::from_micros(1);
+
 pub(super) fn timeouts(timeouts: RuleTimeouts) -> Timeouts {
     Timeouts {
         request: timeouts.request.map(duration::message),
@@ -129,6 +132,7 @@ impl Explaining<'_> {
                 return "the service's retry budget is spent".to_owned();
             }
             wait = if tried.stays(&choice) { backoff } else { Duration::ZERO };
+            self.now += wait;
         }
     }
 
@@ -153,6 +157,8 @@ impl Explaining<'_> {
         for event in [Event::Started, Event::Failed { after: Duration::ZERO }] {
             self.loads.observe(endpoint, event, self.now);
         }
+        // However short: of two that failed alike the one that failed earlier is then the cheaper one.
+        self.now += INSTANT;
     }
 
     fn retries(&self, cluster: &Cluster, policy: &RetryPolicy, method: &Method) -> Retries {

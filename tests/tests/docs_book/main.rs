@@ -5,6 +5,7 @@
 mod commands;
 mod configurations;
 mod errors;
+mod explained;
 mod fields;
 mod links;
 mod pages;
