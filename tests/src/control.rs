@@ -273,12 +273,8 @@ async fn answer(
                     let services: Vec<_> = it.services.into_iter().map(|s| Wanted::new(s.namespace, s.name)).collect();
                     session.unsubscribe(&services);
                 }
-                Said::Ack(it) => session.ack(it.nonce).unwrap(),
-                Said::Nack(it) => {
-                    let refusals = it.refusals.into_iter();
-                    let refusals = refusals.map(|r| (r.name.unwrap_or_default(), r.path, r.problem)).collect();
-                    session.nack(it.nonce, refusals).unwrap();
-                }
+                Said::Ack(it) => session.ack(it.nonce, &it.recovered).unwrap(),
+                Said::Nack(it) => session.nack(it.nonce, it.refusals, &it.recovered).unwrap(),
             },
         }
     }

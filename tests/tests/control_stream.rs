@@ -146,7 +146,7 @@ async fn one_who_makes_no_sense_is_refused() {
     assert_eq!(early.end().await.code(), Code::InvalidArgument);
 
     let mut wrong = Stream::open(channel.clone(), storefront.node()).await.unwrap();
-    wrong.say(Message::Ack(Ack { nonce: 7 }));
+    wrong.say(Message::Ack(Ack { nonce: 7, ..Ack::default() }));
     let ended = wrong.end().await;
     assert_eq!((ended.code(), ended.message().contains("nonce 7")), (Code::InvalidArgument, true));
 
@@ -237,4 +237,27 @@ async fn the_end_is_said_and_what_was_held_is_not_sent_again_afterwards() {
     let push = again.take().await;
     assert_eq!((names(&push), push.epoch), (vec![], first.epoch));
     assert!(push.revision >= first.revision);
+}
+
+#[tokio::test]
+async fn a_tombstone_that_is_refused_holds_up_nothing_else() {
+    let control = shop().await;
+    let mut stream = control.stream(&control.joined("shop", "storefront").await).await;
+    stream.subscribe(&[("shop", "orders")]);
+    stream.take().await;
+    control.delete("EndpointSet", "prices").await;
+    control.delete("Service", "prices").await;
+    let push = stream.next().await.unwrap();
+    assert_eq!((names(&push).len(), push.tombstones.len()), (0, 1));
+    let problem = "Route shop/old: a route of before still leads there".to_owned();
+    let name = push.tombstones[0].clone();
+    stream.nack(&push, Refusal { name: Some(name.clone()), problem, ..Refusal::default() });
+    let shown = control.sidecar("the refusal", |sidecar| !sidecar.refusals.is_empty()).await;
+    assert_eq!((shown.refusals[0].version, shown.refusals[0].name.as_ref()), (0, Some(&name)));
+
+    control.apply(&service("stock")).await.unwrap();
+    let push = stream.next().await.unwrap();
+    assert_eq!((names(&push), push.tombstones.len()), (vec!["Service shop/stock".to_owned()], 0));
+    stream.say(Message::Ack(Ack { nonce: push.nonce, recovered: vec![name] }));
+    control.sidecar("no refusal any more", |sidecar| sidecar.refusals.is_empty()).await;
 }

@@ -249,3 +249,38 @@ async fn what_cannot_be_used_is_refused_by_resource_and_field_and_the_rest_arriv
     assert_eq!(hello.refused.len(), 1, "a new stream says what was refused");
     assert_eq!(hello.refused[0].path, "spec.rules[0].retry.conditions");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_ends_while_a_route_names_it_holds_up_nothing_else() {
+    let service = |name: &str| {
+        format!(
+            "kind: Service\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ ports: [{{ port: 80 }}] }}\n"
+        )
+    };
+    let to_prices = "matches: [{ path: { value: /prices } }]\nbackendRefs: [{ service: prices }]";
+    let mut mesh = pair(Control::new())
+        .policy(|policy| {
+            policy.route(ORDERS, to_prices);
+            policy.more(&service("prices"));
+        })
+        .start()
+        .await;
+    let known = |path: &'static str, reason: &'static str| {
+        let pod = mesh.pod("storefront");
+        async move { until(path, || async { (calls(pod, path).await.1 == reason).then_some(()) }).await }
+    };
+    known("/prices", "no_endpoint").await;
+    // No store of ours would take that, but there are others.
+    mesh.publish(|policy| policy.more(&service("later")));
+    mesh.pod("storefront").metric_reaches("trama_policy_pushes_total", &[("result", "refused")], 1.0).await;
+    is_known(mesh.pod("storefront"), "later.shop").await;
+    assert_eq!(calls(mesh.pod("storefront"), "/prices").await.1, "no_endpoint", "the route is as it was");
+    assert_eq!(mesh.pod("storefront").metric("trama_control_plane_stream_failures_total", &[]).await, 0.0);
+    // With the route the service goes, too.
+    mesh.publish(|policy| policy.route(ORDERS, "matches: [{ path: { value: /other } }]"));
+    let gone = || async {
+        let mut client = mesh.pod("storefront").http(Speaks::Http1, "prices.shop").await;
+        (client.get("/").await.reason() == "unknown_authority").then_some(())
+    };
+    until("the end of prices", gone).await;
+}

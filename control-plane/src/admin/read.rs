@@ -157,10 +157,10 @@ fn stored(held: &Held) -> StoredResource {
 fn sidecar(seat: &Seat) -> SidecarStatus {
     let refusals = seat.session.refused().iter().map(|(id, refusal)| Refusal {
         name: Some(error::name(id)),
-        version: refusal.version.number,
+        version: refusal.version.map_or(0, |version| version.number),
         path: refusal.path.clone(),
         problem: refusal.problem.clone(),
-        hash: refusal.version.hash.to_vec(),
+        hash: refusal.version.map_or_else(Vec::new, |version| version.hash.to_vec()),
     });
     let services = seat.session.services().iter();
     let services = services

@@ -25,7 +25,7 @@ pub enum SessionError {
         expected: Option<u64>,
     },
     /// A refusal of nothing.
-    #[error("a refusal names no resource of the push; say which could not be used")]
+    #[error("a refusal names no resource; say which could not be used, or acknowledge")]
     EmptyNack,
     /// More services than a sidecar can need.
     #[error("{found} services are subscribed to, more than {MOST_SERVICES}")]
@@ -46,11 +46,11 @@ pub const MOST_SERVICES: usize = 10_000;
 /// The most resources that a Hello may name, held or refused.
 pub const MOST_HELD: usize = 100_000;
 
-/// Why a sidecar could not use a resource.
+/// Why a sidecar cannot use what it was told of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was refused.
-    pub version: Version,
+    /// What is refused; `None`: the resource's end.
+    pub version: Option<Version>,
     /// The field.
     pub path: String,
     /// What is wrong with it.
@@ -64,10 +64,11 @@ pub struct Session {
     subscribed: bool,
     /// How many subscriptions it has made, and how many of them are answered by a push that is in use.
     heard: u64,
-    answered: u64,
+    replied: u64,
     services: BTreeSet<Service>,
-    /// What the sidecar has: by its own word, then by its acknowledgements.
-    has: BTreeMap<ResourceId, [u8; 32]>,
+    /// What the sidecar was told last of each resource and has heard, whether it uses it or not: by its own word, then by
+    /// its answers. It is not told twice. What cannot be used it keeps and tries again by itself.
+    told: BTreeMap<ResourceId, [u8; 32]>,
     refused: BTreeMap<ResourceId, Refusal>,
     on_its_way: Option<OnItsWay>,
     nonce: u64,
@@ -96,13 +97,21 @@ impl Session {
             let id = id(held.name.as_ref()?)?;
             Some((id, held.hash.as_slice().try_into().ok()?))
         });
+        let mut told: BTreeMap<_, _> = held.collect();
+        let refused: BTreeMap<_, _> = hello.refused.iter().filter_map(refusal).collect();
+        for (id, refusal) in &refused {
+            match refusal.version {
+                Some(version) => drop(told.insert(id.clone(), version.hash)),
+                None => drop(told.remove(id)),
+            }
+        }
         Ok(Self {
             subscribed: false,
             heard: 0,
-            answered: 0,
+            replied: 0,
             services: BTreeSet::new(),
-            has: held.collect(),
-            refused: hello.refused.iter().filter_map(refusal).collect(),
+            told,
+            refused,
             on_its_way: None,
             nonce: 0,
             compared: None,
@@ -141,16 +150,18 @@ impl Session {
             .resources
             .iter()
             .filter_map(|id| Some((id, world.get(id)?.version)))
-            .filter(|(id, version)| self.has.get(*id) != Some(&version.hash))
-            .filter(|(id, version)| {
-                self.refused.get(*id).is_none_or(|refusal| refusal.version.hash != version.hash)
-            })
+            .filter(|(id, version)| self.told.get(*id) != Some(&version.hash))
             .map(|(id, version)| (id.clone(), version))
             .collect();
-        let gone: Vec<_> = self.has.keys().filter(|id| !needed.resources.contains(*id)).cloned().collect();
+        let gone = self.told.keys().filter(|id| !needed.resources.contains(*id));
+        // Make before break: what is only needed no more waits until it is known that no route leads there any more, for a
+        // sidecar that refuses one goes on with the old.
+        let leads_elsewhere = sent.keys().any(|id| id.kind == "Route");
+        let (later, gone): (Vec<_>, Vec<_>) =
+            gone.cloned().partition(|id| leads_elsewhere && world.get(id).is_some());
         let stamp = world.stamp();
-        self.compared = Some((stamp.revision, needed));
-        if sent.is_empty() && gone.is_empty() && self.answered == self.heard {
+        self.compared = later.is_empty().then_some((stamp.revision, needed));
+        if sent.is_empty() && gone.is_empty() && self.replied == self.heard {
             self.acknowledged = self.acknowledged.max(stamp.revision);
             return None;
         }
@@ -168,42 +179,59 @@ impl Session {
         Some(push)
     }
 
-    /// A push is in use.
-    pub fn ack(&mut self, nonce: u64) -> Result<(), SessionError> {
-        let OnItsWay { revision, heard, sent, gone, .. } = self.pushed(nonce)?;
-        self.answered = heard;
-        for (id, version) in sent {
-            if self.refused.remove(&id).is_some() {
-                // What was kept for the old one's sake may go now.
-                self.compared = None;
-            }
-            self.has.insert(id, version.hash);
-        }
-        for id in gone {
-            self.has.remove(&id);
-        }
-        self.acknowledged = revision;
-        Ok(())
+    /// A push is in use, and what is `recovered` is too.
+    pub fn ack(&mut self, nonce: u64, recovered: &[ResourceName]) -> Result<(), SessionError> {
+        self.answered(nonce, Vec::new(), recovered)
     }
 
-    /// Some resources of a push cannot be used. Nothing of it is in use: the rest of it is sent again without them, and
-    /// they stay away until their content changes.
+    /// A push is in use, but for what is refused.
     pub fn nack(
         &mut self,
         nonce: u64,
-        refusals: Vec<(ResourceName, String, String)>,
+        refusals: Vec<discovery::Refusal>,
+        recovered: &[ResourceName],
     ) -> Result<(), SessionError> {
-        let pushed = self.pushed(nonce)?;
-        let mut any = false;
-        for (name, path, problem) in refusals {
-            let found = id(&name).and_then(|id| pushed.sent.get_key_value(&id));
-            if let Some((id, version)) = found {
-                self.refused.insert(id.clone(), Refusal { version: *version, path, problem });
-                any = true;
+        if refusals.is_empty() {
+            return Err(SessionError::EmptyNack);
+        }
+        self.answered(nonce, refusals, recovered)
+    }
+
+    fn answered(
+        &mut self,
+        nonce: u64,
+        refusals: Vec<discovery::Refusal>,
+        recovered: &[ResourceName],
+    ) -> Result<(), SessionError> {
+        let OnItsWay { revision, heard, sent, gone, .. } = self.pushed(nonce)?;
+        self.replied = heard;
+        let before = self.refused.len();
+        for id in sent.keys().chain(&gone) {
+            self.refused.remove(id);
+        }
+        for id in recovered.iter().filter_map(id) {
+            self.refused.remove(&id);
+        }
+        let fewer = self.refused.len() < before;
+        self.told.extend(sent.iter().map(|(id, version)| (id.clone(), version.hash)));
+        for id in &gone {
+            self.told.remove(id);
+        }
+        for discovery::Refusal { name, version: number, path, problem, .. } in refusals {
+            let Some(id) = name.as_ref().and_then(id) else { continue };
+            let held = self.told.get(&id).map(|hash| Version { number, hash: *hash });
+            let version = sent.get(&id).copied().or(held);
+            // Of what it was never told it has nothing to say.
+            if version.is_some() || gone.contains(&id) {
+                self.refused.insert(id, Refusal { version, path, problem });
             }
         }
-        self.compared = None;
-        if any { Ok(()) } else { Err(SessionError::EmptyNack) }
+        if fewer || !self.refused.is_empty() {
+            // What is kept for a refused route's sake.
+            self.compared = None;
+        }
+        self.acknowledged = revision;
+        Ok(())
     }
 
     /// The last revision of which the sidecar has everything that it needs and can use.
@@ -222,16 +250,13 @@ impl Session {
     }
 
     /// A sidecar that refused a route goes on with the old one, and nobody here knows any more where that led: so it keeps
-    /// what it has and hears of changes to it.
-    fn needed(&mut self, world: &World) -> Needed {
+    /// what it has besides routes, and hears of changes to it.
+    fn needed(&self, world: &World) -> Needed {
         let mut needed = world.needed(&self.services);
-        let current = |id: &ResourceId| world.get(id).map(|held| held.version.hash);
-        // A change that was taken back is refused no more.
-        self.refused.retain(|id, _| self.has.get(id).copied() != current(id));
         if self.refused.keys().any(|id| id.kind == "Route" && needed.resources.contains(id)) {
-            needed.resources.extend(self.has.keys().filter(|id| current(id).is_some()).cloned());
+            let kept = self.told.keys().filter(|id| id.kind != "Route" && world.get(id).is_some());
+            needed.resources.extend(kept.cloned());
         }
-        self.refused.retain(|id, _| needed.resources.contains(id));
         needed
     }
 
@@ -242,7 +267,7 @@ impl Session {
         let concerned = |id: &ResourceId| {
             needed.resources.contains(id) || world.get(id).is_some_and(|held| needed.may_gain(id, held))
         };
-        if changed.into_iter().any(|id| self.has.contains_key(id) || concerned(id)) {
+        if changed.into_iter().any(|id| self.told.contains_key(id) || concerned(id)) {
             return false;
         }
         *revision = world.stamp().revision;
@@ -269,7 +294,10 @@ fn versioned(world: &World, id: &ResourceId, version: Version) -> Option<Version
 
 /// One that a sidecar remembers from an earlier stream.
 fn refusal(told: &discovery::Refusal) -> Option<(ResourceId, Refusal)> {
-    let version = Version { number: told.version, hash: told.hash.as_slice().try_into().ok()? };
+    let version = match told.hash.as_slice() {
+        [] => None,
+        hash => Some(Version { number: told.version, hash: hash.try_into().ok()? }),
+    };
     let refusal = Refusal { version, path: told.path.clone(), problem: told.problem.clone() };
     Some((id(told.name.as_ref()?)?, refusal))
 }

@@ -52,31 +52,33 @@ impl Sidecar {
             .collect();
         for (_, resource) in &resources {
             let id = ResourceId::of(resource);
-            assert!(self.has.get(&id).is_none_or(|(_, had)| had != resource), "{id} is sent again unchanged");
+            let has = self.has.get(&id).map(|(_, had)| hash(had).to_vec());
+            let told = self.refused.get(&id).map(|refused| refused.hash.clone()).or(has);
+            assert!(told != Some(hash(resource).to_vec()), "{id} is told again");
         }
-        let bad_ones = resources.iter().filter(|(_, resource)| self.refuses && is_bad(resource));
-        let refusals: Vec<_> = bad_ones
-            .clone()
-            .map(|(_, resource)| (named(&ResourceId::of(resource)), "spec".to_owned(), "no".to_owned()))
-            .collect();
-        for (version, resource) in bad_ones.collect::<Vec<_>>() {
-            let (id, hash) = (ResourceId::of(resource), hash(resource).to_vec());
-            let (path, problem) = ("spec".to_owned(), "no".to_owned());
-            let refused = Refused { name: Some(named(&id)), version: *version, path, problem, hash };
-            self.refused.insert(id, refused);
+        let mut refusals = Vec::new();
+        for (version, resource) in resources {
+            let id = ResourceId::of(&resource);
+            if self.refuses && is_bad(&resource) {
+                let (path, problem) = ("spec".to_owned(), "no".to_owned());
+                let hash = hash(&resource).to_vec();
+                let refused = Refused { name: Some(named(&id)), version, path, problem, hash };
+                refusals.push(refused.clone());
+                self.refused.insert(id, refused);
+            } else {
+                self.refused.remove(&id);
+                self.has.insert(id, (version, resource));
+            }
+        }
+        for gone in &push.tombstones {
+            let id = ResourceId::new(&gone.kind, &gone.namespace, &gone.name).unwrap();
+            let (had, refused) = (self.has.remove(&id), self.refused.remove(&id));
+            assert!(had.is_some() || refused.is_some(), "{id} was not there");
         }
         if refusals.is_empty() {
-            for (version, resource) in resources {
-                self.refused.remove(&ResourceId::of(&resource));
-                self.has.insert(ResourceId::of(&resource), (version, resource));
-            }
-            for gone in &push.tombstones {
-                let id = ResourceId::new(&gone.kind, &gone.namespace, &gone.name).unwrap();
-                assert!(self.has.remove(&id).is_some(), "{id} was not there");
-            }
-            session.ack(push.nonce).unwrap();
+            session.ack(push.nonce, &[]).unwrap();
         } else {
-            session.nack(push.nonce, refusals).unwrap();
+            session.nack(push.nonce, refusals, &[]).unwrap();
         }
         self.pushes.push(push);
     }
@@ -182,10 +184,12 @@ fn only_what_changed_is_told_and_only_to_whom_it_concerns() {
     world.change(7, old, None);
     write(&mut world, 7, &route("orders", "prices"));
     sidecar.settle(&mut session, &world);
-    let last = sidecar.pushes.last().unwrap();
-    let gone: Vec<_> = last.tombstones.iter().map(|gone| format!("{} {}", gone.kind, gone.name)).collect();
-    assert_eq!(gone, ["EndpointSet stock", "Route orders-stock"]);
-    assert_eq!(last.resources.len(), 2);
+    let [.., made, broken] = &sidecar.pushes[..] else { panic!("two pushes") };
+    let gone = |push: &Push| -> Vec<_> {
+        push.tombstones.iter().map(|gone| format!("{} {}", gone.kind, gone.name)).collect()
+    };
+    assert_eq!((made.resources.len(), gone(made)), (2, vec!["Route orders-stock".to_owned()]));
+    assert_eq!((broken.resources.len(), gone(broken)), (0, vec!["EndpointSet stock".to_owned()]));
 }
 
 #[test]
@@ -210,7 +214,7 @@ fn a_reconnect_sends_nothing_that_is_unchanged() {
     session.subscribe([orders()]).unwrap();
     let answer = session.next(&world).unwrap();
     assert_eq!((answer.resources.len(), answer.tombstones.len(), answer.subscribed), (0, 0, 1));
-    session.ack(answer.nonce).unwrap();
+    session.ack(answer.nonce, &[]).unwrap();
     assert!(session.next(&world).is_none(), "a subscription is answered once");
     assert_eq!(session.acknowledged(), 4);
     drop(session);
@@ -238,17 +242,14 @@ fn a_subscription_is_answered_also_where_there_is_nothing_to_say() {
     session.subscribe([Service::new("shop", "stock")]).unwrap();
     let push = session.next(&world).unwrap();
     session.subscribe([Service::new("shop", "prices")]).unwrap();
-    session.ack(push.nonce).unwrap();
+    session.ack(push.nonce, &[]).unwrap();
     let next = session.next(&world).unwrap();
     assert_eq!((push.subscribed, next.subscribed), (5, 6));
-    // What was refused is no answer: the rest is, though nothing is left of it.
-    let refusals = next.resources.iter().map(|pushed| {
-        let id = ResourceId::of(pushed.resource.as_ref().unwrap().kind.as_ref().unwrap());
-        (named(&id), "spec".to_owned(), "no".to_owned())
-    });
-    session.nack(next.nonce, refusals.collect()).unwrap();
-    let rest = session.next(&world).unwrap();
-    assert_eq!((rest.resources.len(), rest.subscribed), (0, 6));
+    // A push of which something is refused is an answer, too.
+    let name = next.resources[0].resource.as_ref().and_then(|it| it.kind.as_ref()).map(ResourceId::of);
+    let refusal = Refused { name: name.as_ref().map(named), ..Refused::default() };
+    session.nack(next.nonce, vec![refusal], &[]).unwrap();
+    assert!(session.next(&world).is_none());
 }
 
 #[test]
@@ -265,7 +266,7 @@ fn changes_behind_a_slow_sidecar_are_told_as_one() {
         );
         assert!(session.next(&world).is_none());
     }
-    session.ack(first.nonce).unwrap();
+    session.ack(first.nonce, &[]).unwrap();
     let second = session.next(&world).unwrap();
     assert_eq!((second.resources.len(), second.resources[0].version, second.revision), (1, 4999, 4999));
 }
@@ -284,7 +285,8 @@ fn what_was_refused_stays_away_until_its_content_changes_and_the_rest_arrives() 
     let id = ResourceId::new("Route", "shop", "orders-prices").unwrap();
     assert!(!sidecar.has.contains_key(&id));
     assert_eq!(sidecar.has[&ResourceId::new("EndpointSet", "shop", "orders").unwrap()].0, 5);
-    assert_eq!((session.refused()[&id].version.number, session.refused()[&id].path.as_str()), (5, "spec"));
+    let refusal = &session.refused()[&id];
+    assert_eq!((refusal.version.unwrap().number, refusal.path.as_str()), (5, "spec"));
 
     let told = sidecar.pushes.len();
     write(&mut world, 6, &bad);
@@ -325,10 +327,10 @@ fn answers_to_nothing_are_refused() {
     let world = world();
     let mut session = Session::new(&Hello::default()).unwrap();
     session.subscribe([]).unwrap();
-    assert_eq!(session.ack(1), Err(SessionError::Nonce { found: 1, expected: None }));
+    assert_eq!(session.ack(1, &[]), Err(SessionError::Nonce { found: 1, expected: None }));
     let push = session.next(&world).unwrap();
-    assert_eq!(session.ack(99), Err(SessionError::Nonce { found: 99, expected: Some(push.nonce) }));
-    assert_eq!(session.nack(push.nonce, vec![]), Err(SessionError::EmptyNack));
+    assert_eq!(session.ack(99, &[]), Err(SessionError::Nonce { found: 99, expected: Some(push.nonce) }));
+    assert_eq!(session.nack(push.nonce, vec![], &[]), Err(SessionError::EmptyNack));
     let many = (0..=MOST_SERVICES).map(|number| Service::new("shop", number.to_string()));
     assert!(matches!(session.subscribe(many), Err(SessionError::TooMany { .. })));
     let held = vec![HeldResource::default(); MOST_HELD + 1];

@@ -9,7 +9,8 @@ use tokio::{
 use tonic::{Status, Streaming};
 use trama_proto::{
     discovery::v1::{
-        ControlMessage, Hello, Node, ServiceName, SidecarMessage, control_message, sidecar_message::Message,
+        ControlMessage, Hello, Node, Refusal, ResourceName, ServiceName, SidecarMessage, control_message,
+        sidecar_message::Message,
     },
     spiffe::SpiffeId,
 };
@@ -161,22 +162,16 @@ impl Task {
                 Ok(())
             }
             Some(Message::Ack(ack)) => {
-                seat.session.ack(ack.nonce).map_err(refused)?;
+                seat.session.ack(ack.nonce, &ack.recovered).map_err(refused)?;
                 self.answered(&mut seat, "ack");
                 Ok(())
             }
             Some(Message::Nack(nack)) => {
-                let refusals = nack
-                    .refusals
-                    .into_iter()
-                    .map(|refusal| (refusal.name.unwrap_or_default(), refusal.path, refusal.problem));
-                let refusals: Vec<_> = refusals.collect();
-                for (name, path, problem) in &refusals {
-                    let (identity, kind, namespace, name) =
-                        (&self.identity, &name.kind, &name.namespace, &name.name);
-                    tracing::warn!(%identity, "a sidecar refuses {kind} {namespace}/{name}: {path}: {problem}");
+                for Refusal { name, path, problem, .. } in &nack.refusals {
+                    let ResourceName { kind, namespace, name } = name.clone().unwrap_or_default();
+                    tracing::warn!(identity = %self.identity, "a sidecar refuses {kind} {namespace}/{name}: {path}: {problem}");
                 }
-                seat.session.nack(nack.nonce, refusals).map_err(refused)?;
+                seat.session.nack(nack.nonce, nack.refusals, &nack.recovered).map_err(refused)?;
                 self.answered(&mut seat, "nack");
                 Ok(())
             }

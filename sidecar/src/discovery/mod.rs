@@ -21,5 +21,5 @@ pub use self::{
     keeper::keep,
     last_good::Kept,
     slots::{Slots, Torn},
-    stream::{Beginning, PolicyStream},
+    stream::{Answer, Beginning, Compile, Fault, PolicyStream, Stamp, Subscriber},
 };

@@ -25,9 +25,10 @@ use trama_control_plane::app::App;
 use trama_control_plane::config::Config;
 use trama_proto::admin::v1::admin_service_client::AdminServiceClient;
 use trama_proto::admin::v1::{
-    ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, ResourceChange,
-    SidecarStatus, StatusRequest,
+    ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteRequest, Deletion,
+    ResourceChange, SidecarStatus, StatusRequest,
 };
+use trama_proto::discovery::v1::ResourceName;
 use trama_proto::document::Document;
 use trama_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use trama_proto::identity::v1::{IdentityResponse, JoinRequest};
@@ -175,6 +176,13 @@ impl ControlPlane {
             changes.map(|resource| ResourceChange { resource: Some(resource), expected_version: None });
         let request = ApplyRequest { changes: changes.collect() };
         self.admin().await.apply(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Deletes a resource of the namespace `shop`.
+    pub async fn delete(&self, kind: &str, name: &str) {
+        let name = ResourceName { kind: kind.into(), namespace: "shop".into(), name: name.into() };
+        let deletions = vec![Deletion { name: Some(name), expected_version: None }];
+        self.admin().await.delete(DeleteRequest { deletions }).await.unwrap();
     }
 
     /// A token for a workload.

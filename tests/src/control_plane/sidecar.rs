@@ -81,12 +81,12 @@ impl Stream {
 
     /// Takes a push.
     pub fn ack(&self, push: &Push) {
-        self.say(Message::Ack(Ack { nonce: push.nonce }));
+        self.say(Message::Ack(Ack { nonce: push.nonce, ..Ack::default() }));
     }
 
     /// Refuses one resource of a push.
     pub fn nack(&self, push: &Push, refusal: Refusal) {
-        self.say(Message::Nack(Nack { nonce: push.nonce, refusals: vec![refusal] }));
+        self.say(Message::Nack(Nack { nonce: push.nonce, refusals: vec![refusal], ..Nack::default() }));
     }
 
     /// How the stream ends, when nothing more is pushed.

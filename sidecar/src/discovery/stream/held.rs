@@ -8,20 +8,25 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
 use trama_proto::{
-    Problems,
+    Problem,
     discovery::v1::{HeldResource, ResourceName, ServiceName, VersionedResource},
-    document::{Document, ResourceId},
+    document::{Document, Resource, ResourceId},
     policy::v1,
 };
 
 /// What a kept state begins with: what is kept in the same place for a policy file begins otherwise.
 const MAGIC: &[u8; 8] = b"TRAMAST1";
+/// Where what was kept comes from, in a problem.
+const KEPT: &str = "the last good policy";
+const KINDLESS: &str = "a resource without a kind that this version knows";
 
 /// A moment of a control plane's store. They are ordered.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Stamp {
-    pub(super) epoch: u64,
-    pub(super) revision: u64,
+pub struct Stamp {
+    /// Rises when the store starts afresh.
+    pub epoch: u64,
+    /// Rises with each change.
+    pub revision: u64,
 }
 
 /// What names a resource's content.
@@ -48,11 +53,71 @@ pub(super) struct Held {
     pub(super) document: Arc<Document>,
 }
 
+/// Resources that are in use.
+pub(super) type Resources = BTreeMap<ResourceId, Held>;
+/// What was told of resources and is not in use.
+pub(super) type Wishes = BTreeMap<ResourceId, Wish>;
+
+/// What was told of a resource.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    /// It is there, or has changed.
+    Put(Held),
+    /// The same, but this version cannot read it.
+    Unreadable { version: Version, resource: Arc<Resource>, problems: Vec<Problem> },
+    /// It is gone.
+    End,
+}
+
+impl Wish {
+    /// A resource that was told; `None`: of a kind that this version does not know.
+    pub(super) fn of(source: &str, told: VersionedResource) -> Option<(ResourceId, Self)> {
+        let resource = told.resource?;
+        let version = Version::of(told.version, &resource);
+        let resource = resource.kind?;
+        let id = ResourceId::of(&resource);
+        let wish = match Document::received(source, resource.clone()) {
+            Ok(document) => Self::Put(Held { version, document: Arc::new(document) }),
+            Err(problems) => Self::Unreadable { version, resource: Arc::new(resource), problems },
+        };
+        Some((id, wish))
+    }
+
+    /// Which version; `None`: its end.
+    pub(super) fn version(&self) -> Option<&Version> {
+        match self {
+            Self::Put(held) => Some(&held.version),
+            Self::Unreadable { version, .. } => Some(version),
+            Self::End => None,
+        }
+    }
+
+    /// The resource; `None`: its end.
+    pub(super) fn resource(&self) -> Option<&Resource> {
+        match self {
+            Self::Put(held) => Some(&held.document.resource),
+            Self::Unreadable { resource, .. } => Some(resource),
+            Self::End => None,
+        }
+    }
+
+    /// Whether it is the resource's end.
+    pub(super) fn is_end(&self) -> bool {
+        matches!(self, Self::End)
+    }
+
+    fn told(&self) -> Option<VersionedResource> {
+        self.version().zip(self.resource()).map(|(version, resource)| told(version, resource))
+    }
+}
+
 /// All that is held.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     pub(super) stamp: Stamp,
-    pub(super) resources: BTreeMap<ResourceId, Held>,
+    pub(super) resources: Resources,
+    /// What was told and cannot be used: something else may make it good.
+    pub(super) waiting: Wishes,
     /// The services of which everything is known, `namespace/name`.
     pub(super) whole: BTreeSet<Arc<str>>,
 }
@@ -68,6 +133,11 @@ struct Kept {
     resources: Vec<VersionedResource>,
     #[prost(message, repeated, tag = "4")]
     whole: Vec<ServiceName>,
+    /// What is waiting: resources, and ends of resources.
+    #[prost(message, repeated, tag = "5")]
+    waiting: Vec<VersionedResource>,
+    #[prost(message, repeated, tag = "6")]
+    ends: Vec<ResourceName>,
 }
 
 impl State {
@@ -81,44 +151,50 @@ impl State {
         held.collect()
     }
 
-    pub(super) fn documents(&self) -> Vec<&Document> {
-        self.resources.values().map(|held| &*held.document).collect()
-    }
-
     /// As it is kept.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let resources = self.resources.values().map(|held| VersionedResource {
-            version: held.version.number,
-            resource: Some(v1::Resource { kind: Some(held.document.resource.clone()) }),
-        });
+        let resources = self.resources.values().map(|held| told(&held.version, &held.document.resource));
+        let ends = self.waiting.iter().filter(|(_, wish)| wish.is_end());
         let kept = Kept {
             epoch: self.stamp.epoch,
             revision: self.stamp.revision,
             resources: resources.collect(),
             whole: self.whole.iter().map(|label| service_name(label)).collect(),
+            waiting: self.waiting.values().filter_map(Wish::told).collect(),
+            ends: ends.map(|(id, _)| resource_name(id)).collect(),
         };
         [&MAGIC[..], &kept.encode_to_vec()].concat()
     }
 
-    /// Reads what was kept; an error says why it is none.
+    /// Reads what was kept; an error says why it is none. What this version cannot read any more waits.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
         let message = bytes.strip_prefix(MAGIC).ok_or("it was not kept from a control plane")?;
         let kept = Kept::decode(message).map_err(|error| error.to_string())?;
         let mut state = Self {
             stamp: Stamp { epoch: kept.epoch, revision: kept.revision },
-            resources: BTreeMap::new(),
             whole: kept.whole.iter().map(label).collect(),
+            ..Self::default()
         };
-        for VersionedResource { version, resource } in kept.resources {
-            let resource = resource.ok_or("an empty resource")?;
-            let version = Version::of(version, &resource);
-            let kind = resource.kind.ok_or("a resource without a kind")?;
-            let document = Document::received("the last good policy", kind);
-            let document = document.map_err(|problems| Problems(problems).to_string())?;
-            state.resources.insert(document.id.clone(), Held { version, document: Arc::new(document) });
+        for name in kept.ends {
+            let id = ResourceId::new(&name.kind, name.namespace, name.name);
+            state.waiting.insert(id.ok_or("the end of an unknown kind")?, Wish::End);
+        }
+        for told in kept.waiting {
+            state.waiting.extend([Wish::of(KEPT, told).ok_or(KINDLESS)?]);
+        }
+        for told in kept.resources {
+            match Wish::of(KEPT, told).ok_or(KINDLESS)? {
+                (id, Wish::Put(held)) => drop(state.resources.insert(id, held)),
+                (id, unreadable) => drop(state.waiting.entry(id).or_insert(unreadable)),
+            }
         }
         Ok(state)
     }
+}
+
+fn told(version: &Version, resource: &Resource) -> VersionedResource {
+    let resource = v1::Resource { kind: Some(resource.clone()) };
+    VersionedResource { version: version.number, resource: Some(resource) }
 }
 
 pub(super) fn resource_name(id: &ResourceId) -> ResourceName {

@@ -2,6 +2,7 @@
 //! stays in force meanwhile.
 
 mod held;
+mod resolve;
 mod subscriber;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -22,9 +23,9 @@ use trama_proto::{
     document::Document,
 };
 
-use self::{
-    held::State,
-    subscriber::{Answer, Fault, Subscriber},
+pub use self::{
+    held::Stamp,
+    subscriber::{Answer, Compile, Fault, Subscriber},
 };
 use super::{
     Accepted,
@@ -100,16 +101,15 @@ impl PolicyStream {
     /// A stream, not yet begun.
     pub fn new(beginning: Beginning, telemetry: TelemetryHub) -> Self {
         let Beginning { control_plane, node, local, last_good, always, questions } = beginning;
-        let kept = last_good.map(|kept| State::decode(&kept.content));
-        let (state, holds) = match kept {
-            Some(Ok(state)) => (state, true),
+        let kept = last_good.map(|kept| Subscriber::of_kept(&kept.content, always.clone()));
+        let (subscriber, holds) = match kept {
+            Some(Ok(subscriber)) => (subscriber, true),
             Some(Err(problem)) => {
                 error!("the last good policy, from disk, cannot be used: {problem}");
-                (State::default(), false)
+                (Subscriber::new(always), false)
             }
-            None => (State::default(), false),
+            None => (Subscriber::new(always), false),
         };
-        let subscriber = Subscriber::new(state, always);
         let compiler = Compiler { local, registry: Registry::default() };
         Self { control_plane, node, subscriber, compiler, holds, questions, telemetry }
     }
@@ -130,11 +130,9 @@ impl PolicyStream {
         }
     }
 
-    /// This version, or this configuration, may have a problem with what was kept that its writer had not. Then nothing is
-    /// held, and everything is sent.
     fn restore(&mut self, sink: &mut impl FnMut(Result<Accepted, Problems>)) {
         let Self { subscriber, compiler, .. } = self;
-        match subscriber.compiled(|documents, extent, number| compiler.compile(documents, extent, number)) {
+        match subscriber.restore(|documents, extent, number| compiler.compile(documents, extent, number)) {
             Ok(snapshot) => {
                 let snapshot = Snapshot { origin: Origin::LastGood, ..snapshot };
                 warn!(revision = %snapshot.revision, "the last good policy, from disk, is in use");
@@ -142,7 +140,6 @@ impl PolicyStream {
             }
             Err(problems) => {
                 error!("the last good policy, from disk, cannot be used:\n{problems}");
-                subscriber.forget();
                 sink(Err(problems));
             }
         }
@@ -202,19 +199,17 @@ impl PolicyStream {
         let (epoch, revision, nonce) = (push.epoch, push.revision, push.nonce);
         let taken =
             subscriber.push(push, |documents, extent, number| compiler.compile(documents, extent, number));
-        let Answer { messages, result } =
+        let Answer { messages, snapshot, refused } =
             taken.inspect_err(|_| telemetry.process().policy_push(PushResult::Fault))?;
-        match result {
-            Ok(snapshot) => {
-                info!(epoch, nonce, revision = %snapshot.revision, "policy in use");
-                telemetry.process().policy_push(PushResult::Acknowledged);
-                sink(Ok(Accepted { snapshot, content: subscriber.kept() }));
-            }
-            Err(problems) => {
-                warn!(epoch, nonce, revision, "policy refused, what held before it stays:\n{problems}");
-                telemetry.process().policy_push(PushResult::Refused);
-                sink(Err(problems));
-            }
+        let result = if refused.is_some() { PushResult::Refused } else { PushResult::Acknowledged };
+        telemetry.process().policy_push(result);
+        if let Some(problems) = refused {
+            warn!(epoch, nonce, revision, "not all of the policy can be used:\n{problems}");
+            sink(Err(problems));
+        }
+        if let Some(snapshot) = snapshot {
+            info!(epoch, nonce, revision = %snapshot.revision, "policy in use");
+            sink(Ok(Accepted { snapshot, content: subscriber.kept() }));
         }
         compiler.registry.sweep();
         Ok(messages)

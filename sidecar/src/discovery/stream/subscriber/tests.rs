@@ -1,14 +1,14 @@
 //! Pushes good and bad, in every order.
 
 use trama_proto::{
-    discovery::v1::{ResourceName, ServiceName},
+    discovery::v1::{ResourceName, ServiceName, VersionedResource},
     policy::v1,
 };
 
 use super::*;
 use crate::config::{
     convert::{Local, convert_part},
-    snapshot::state::Registry,
+    snapshot::{AppProtocol, state::Registry},
 };
 
 const ORDERS: &str = "shop/orders";
@@ -61,7 +61,7 @@ fn push(revision: u64, documents: &[String], gone: &[(&str, &str)], subscribed: 
 
 /// One that holds two services and asked for nothing yet.
 fn begun() -> Subscriber {
-    let mut subscriber = Subscriber::new(State::default(), BTreeSet::new());
+    let mut subscriber = Subscriber::new(BTreeSet::new());
     subscriber.begin(Node::default());
     take(&mut subscriber, push(1, &[service("orders"), service("prices")], &[], 1));
     subscriber
@@ -70,24 +70,37 @@ fn begun() -> Subscriber {
 fn take(subscriber: &mut Subscriber, push: Push) -> Snapshot {
     let nonce = push.nonce;
     let answer = subscriber.push(push, compile).unwrap();
-    assert_eq!(answer.messages[0], message(Message::Ack(Ack { nonce })));
-    answer.result.unwrap()
+    assert_eq!(answer.messages[0], message(Message::Ack(Ack { nonce, recovered: vec![] })));
+    assert!(answer.refused.is_none());
+    answer.snapshot.unwrap()
 }
 
-/// What is refused of a push, as name, path and problem.
-fn refuse(subscriber: &mut Subscriber, push: Push) -> Vec<(String, String, String)> {
-    let before = subscriber.state.encode();
+/// What is refused of a push, as name, path and problem; and what is in force then.
+fn refuse(subscriber: &mut Subscriber, push: Push) -> (Vec<(String, String, String)>, Snapshot) {
     let nonce = push.nonce;
     let answer = subscriber.push(push, compile).unwrap();
-    assert!(answer.result.is_err());
-    assert_eq!(subscriber.state.encode(), before, "nothing of it is in use");
+    assert!(answer.refused.is_some_and(|problems| !problems.0.is_empty()));
     let [SidecarMessage { message: Some(Message::Nack(nack)) }] = &answer.messages[..] else {
         panic!("a refusal: {:?}", answer.messages)
     };
-    assert_eq!(nack.nonce, nonce);
+    assert_eq!((nack.nonce, nack.recovered.len()), (nonce, 0));
     let name =
         |refusal: &Refusal| refusal.name.as_ref().map(|it| format!("{} {}", it.kind, it.name)).unwrap();
-    nack.refusals.iter().map(|it| (name(it), it.path.clone(), it.problem.clone())).collect()
+    let refused = nack.refusals.iter().map(|it| (name(it), it.path.clone(), it.problem.clone()));
+    (refused.collect(), answer.snapshot.unwrap())
+}
+
+/// What was refused and is in use with this push.
+fn recovered(subscriber: &mut Subscriber, push: Push) -> Vec<String> {
+    let answer = subscriber.push(push, compile).unwrap();
+    let Some(Message::Ack(Ack { recovered, .. })) = &answer.messages[0].message else {
+        panic!("an acknowledgement: {:?}", answer.messages)
+    };
+    recovered.iter().map(|name| format!("{} {}", name.kind, name.name)).collect()
+}
+
+fn names(subscriber: &Subscriber) -> Vec<String> {
+    subscriber.state.resources.keys().map(|id| format!("{} {}", id.kind, id.name)).collect()
 }
 
 fn hello(messages: [SidecarMessage; 2]) -> (Hello, Vec<String>) {
@@ -111,7 +124,7 @@ fn is_whole(snapshot: &Snapshot, label: &str) -> bool {
 #[test]
 fn names_come_first_and_the_rest_when_it_is_asked_for() {
     let mut subscriber = begun();
-    assert!(!is_whole(&subscriber.compiled(compile).unwrap(), ORDERS));
+    assert!(!is_whole(&subscriber.restore(compile).unwrap(), ORDERS));
     let asked = subscriber.want([ORDERS.into(), ORDERS.into()]).unwrap();
     assert_eq!(subscribed(&asked), [ORDERS]);
     assert!(subscriber.want([ORDERS.into()]).is_none(), "it is asked for once");
@@ -125,7 +138,7 @@ fn names_come_first_and_the_rest_when_it_is_asked_for() {
 
 #[test]
 fn a_new_stream_says_what_is_held_and_asks_for_everything_again() {
-    let mut subscriber = Subscriber::new(State::default(), BTreeSet::from(["shop/own".into()]));
+    let mut subscriber = Subscriber::new(BTreeSet::from(["shop/own".into()]));
     let (first, asked) = hello(subscriber.begin(Node::default()));
     assert!(first.held.is_empty());
     assert_eq!(asked, ["shop/own"]);
@@ -157,22 +170,47 @@ fn what_is_older_is_refused_and_the_same_is_not() {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_by_resource_and_field_and_nothing_of_the_push_is_in_use() {
+fn what_cannot_be_used_is_refused_by_resource_and_field_and_the_rest_of_the_push_is_in_use() {
     let mut subscriber = begun();
     let bad = route("bad", "{ backendRefs: [{ service: nowhere }, { service: nobody }] }");
-    let refused = refuse(&mut subscriber, push(2, &[endpoints("orders", "10.0.0.1"), bad.clone()], &[], 1));
+    let (refused, _) =
+        refuse(&mut subscriber, push(2, &[endpoints("orders", "10.0.0.1"), bad.clone()], &[], 1));
     let [(name, path, problem)] = &refused[..] else { panic!("{refused:?}") };
     assert_eq!((name.as_str(), path.as_str()), ("Route bad", "spec.rules[0].backendRefs[0].service"));
     assert!(problem.starts_with("no such service in namespace `shop`, got \"nowhere\"; "), "{problem}");
     assert!(problem.ends_with("(and 1 more)"), "{problem}");
-    // The rest comes without it, and a new stream says what was refused.
-    take(&mut subscriber, push(2, &[endpoints("orders", "10.0.0.1")], &[], 1));
+    assert_eq!(names(&subscriber), ["EndpointSet orders", "Service orders", "Service prices"]);
+    // A new stream says what was refused; a push that changes nothing about it does not name it again.
+    take(&mut subscriber, push(3, &[endpoints("orders", "10.0.0.2")], &[], 1));
     let (said, _) = hello(subscriber.begin(Node::default()));
     let [refusal] = &said.refused[..] else { panic!("{:?}", said.refused) };
     assert_eq!((refusal.version, refusal.hash.len()), (2, 32));
     // Its new content makes it good.
-    take(&mut subscriber, push(3, &[route("bad", "{ backendRefs: [{ service: prices }] }")], &[], 1));
+    take(&mut subscriber, push(4, &[route("bad", "{ backendRefs: [{ service: prices }] }")], &[], 1));
     assert!(hello(subscriber.begin(Node::default())).0.refused.is_empty());
+}
+
+#[test]
+fn what_was_refused_is_in_use_once_something_else_makes_it_good() {
+    let mut subscriber = begun();
+    let early = route("early", "{ backendRefs: [{ service: nowhere }] }");
+    let hopeless = route("hopeless", "{ retry: { conditions: [CONNECT_FAILURE] } }");
+    assert_eq!(refuse(&mut subscriber, push(2, &[early, hopeless], &[], 1)).0.len(), 2);
+    // Not even a restart loses it.
+    let mut again = Subscriber::of_kept(&subscriber.kept(), BTreeSet::new()).unwrap();
+    again.restore(compile).unwrap();
+    let refused = |subscriber: &Subscriber| -> Vec<_> {
+        let refused = subscriber.hello(Node::default()).refused;
+        refused.into_iter().map(|it| (it.name, it.version, it.hash, it.path)).collect()
+    };
+    assert_eq!(refused(&again), refused(&subscriber));
+    for mut subscriber in [subscriber, again] {
+        assert_eq!(recovered(&mut subscriber, push(3, &[service("nowhere")], &[], 1)), ["Route early"]);
+        assert!(names(&subscriber).contains(&"Route early".to_owned()));
+        // And an end makes an end of it.
+        assert!(recovered(&mut subscriber, push(4, &[], &[("Route", "hopeless")], 1)).is_empty());
+        assert!(hello(subscriber.begin(Node::default())).0.refused.is_empty());
+    }
 }
 
 #[test]
@@ -185,21 +223,78 @@ fn what_no_file_could_hold_is_refused_by_its_field() {
         panic!("endpoints")
     };
     set.spec.as_mut().unwrap().endpoints[0].address = "\0".to_owned();
-    let refused = refuse(&mut subscriber, garbage);
+    let (refused, _) = refuse(&mut subscriber, garbage);
     assert_eq!(refused[0].1, "spec.endpoints[0].address");
 }
 
 #[test]
-fn an_end_that_breaks_what_stays_is_refused_by_its_name() {
+fn an_end_that_breaks_what_stays_is_refused_with_what_it_breaks_and_the_innocent_are_not() {
     let mut subscriber = begun();
     take(&mut subscriber, push(2, &[route("r", "{ backendRefs: [{ service: prices }] }")], &[], 1));
-    let refused = refuse(&mut subscriber, push(3, &[], &[("Service", "prices")], 1));
-    let [(name, path, problem)] = &refused[..] else { panic!("{refused:?}") };
-    assert_eq!((name.as_str(), path.as_str()), ("Service prices", ""));
-    assert!(
-        problem.starts_with("Route shop/r: spec.rules[0].backendRefs[0].service: no such service"),
-        "{problem}"
-    );
+    let more = [service("stock"), endpoints("orders", "10.0.0.1"), endpoints("stock", "10.0.0.2")];
+    let gone = [("Service", "prices")];
+    let (refused, _) = refuse(&mut subscriber, push(3, &more, &gone, 1));
+    let [(held, path, problem), (ended, nothing, why)] = &refused[..] else { panic!("{refused:?}") };
+    assert_eq!((held.as_str(), path.as_str()), ("Route r", "spec.rules[0].backendRefs[0].service"));
+    assert!(problem.starts_with("no such service"), "{problem}");
+    assert_eq!((ended.as_str(), nothing.as_str()), ("Service prices", ""));
+    assert!(why.starts_with("Route shop/r: spec.rules[0].backendRefs[0].service: no such service"), "{why}");
+    assert!(names(&subscriber).contains(&"EndpointSet stock".to_owned()), "the rest is in use");
+    let (said, _) = hello(subscriber.begin(Node::default()));
+    assert_eq!(said.refused.iter().map(|it| it.hash.len()).collect::<Vec<_>>(), [32, 0]);
+    // With the route the service goes, too.
+    let elsewhere = route("r", "{ backendRefs: [{ service: stock }] }");
+    assert_eq!(recovered(&mut subscriber, push(4, &[elsewhere], &[], 1)), ["Service prices"]);
+    assert!(!names(&subscriber).contains(&"Service prices".to_owned()));
+}
+
+#[test]
+fn a_change_that_breaks_what_stays_is_refused_and_so_is_one_of_two_that_contradict_each_other() {
+    let mut subscriber = begun();
+    let port = |port: u16| service("prices").replace("port: 80", &format!("port: {port}"));
+    take(&mut subscriber, push(2, &[route("r", "{ backendRefs: [{ service: prices, port: 80 }] }")], &[], 1));
+    let (refused, _) = refuse(&mut subscriber, push(3, &[service("a"), port(81), service("z")], &[], 1));
+    let names_of = |refused: &[(String, String, String)]| -> Vec<String> {
+        refused.iter().map(|(name, ..)| name.clone()).collect()
+    };
+    assert_eq!(names_of(&refused), ["Route r", "Service prices"]);
+    // `a` takes an address of `z`, which changes too: not `z` is the one to be refused.
+    let at = |name: &str| service(name).replace("spec: {", "spec: { addresses: [10.9.9.9],");
+    take(&mut subscriber, push(4, &[at("z")], &[], 1));
+    let other = at("z").replace("port: 80", "port: 80, appProtocol: HTTP");
+    let (refused, snapshot) = refuse(&mut subscriber, push(5, &[at("a"), other], &[], 1));
+    assert_eq!(names_of(&refused), ["Service a"]);
+    let destination = snapshot.destinations.of_address("10.9.9.9:80".parse().unwrap());
+    let service = destination.service().unwrap();
+    assert_eq!((&*service.service.label, service.protocol), ("shop/z", AppProtocol::Http1));
+}
+
+#[test]
+fn a_push_that_is_wrong_in_very_many_ways_is_refused_in_a_bounded_number_of_attempts() {
+    let mut subscriber = begun();
+    let names: Vec<_> = (0..200).map(|number| format!("s{number}")).collect();
+    let services: Vec<_> = names.iter().map(|name| service(name)).collect();
+    let routes: Vec<_> = names
+        .iter()
+        .map(|name| {
+            route(
+                name,
+                &format!(
+                    "{{ matches: [{{ path: {{ value: /{name} }} }}], backendRefs: [{{ service: {name} }}] }}"
+                ),
+            )
+        })
+        .collect();
+    take(&mut subscriber, push(2, &[services, routes].concat(), &[], 1));
+    let gone: Vec<_> = names.iter().map(|name| ("Service", name.as_str())).collect();
+    let mut compiled = 0;
+    let answer = subscriber.push(push(3, &[], &gone, 1), |documents, extent, number| {
+        compiled += 1;
+        compile(documents, extent, number)
+    });
+    assert!(answer.unwrap().refused.is_some());
+    assert!(compiled <= 66, "{compiled}");
+    assert_eq!(self::names(&subscriber).len(), 2 + 400, "what held stays");
 }
 
 #[test]
@@ -244,14 +339,14 @@ fn what_is_kept_is_what_was_held() {
     subscriber.want([ORDERS.into()]);
     take(&mut subscriber, push(5, &[endpoints("orders", "10.0.0.1")], &[], 2));
     let kept = subscriber.kept();
-    let mut again = Subscriber::new(State::decode(&kept).unwrap(), BTreeSet::new());
+    let mut again = Subscriber::of_kept(&kept, BTreeSet::new()).unwrap();
     assert_eq!(again.kept(), kept);
-    assert!(is_whole(&again.compiled(compile).unwrap(), ORDERS));
+    assert!(is_whole(&again.restore(compile).unwrap(), ORDERS));
     let (said, asked) = hello(again.begin(Node::default()));
     assert_eq!((said.held.len(), asked), (3, vec![ORDERS.to_owned()]));
     assert!(again.push(push(4, &[], &[], 1), compile).is_err(), "older than what is on disk");
     for other in [&b"kind: Service\n"[..], b"", &kept[..kept.len() - 1]] {
-        assert!(State::decode(other).is_err());
+        assert!(Subscriber::of_kept(other, BTreeSet::new()).is_err());
     }
 }
 
