@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod convert;
 mod digest;
+pub mod relation;
 pub mod snapshot;
 
 pub(crate) use self::digest::fnv1a;

@@ -1,4 +1,4 @@
-//! Whom a resource concerns.
+//! Whom a resource concerns. The control plane tells by it what a sidecar needs, the sidecar what it must not serve without.
 
 use trama_proto::{
     document::{Resource, ResourceId},
@@ -18,6 +18,11 @@ impl Service {
     /// Names a service.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// `namespace/name`.
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
     }
 }
 
