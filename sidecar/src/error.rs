@@ -77,7 +77,7 @@ reasons! {
     NoBackend = "no_backend", INTERNAL_SERVER_ERROR, Policy;
     /// There is no policy yet.
     PolicyPending = "policy_pending", SERVICE_UNAVAILABLE, Sidecar;
-    /// The control plane has not told in time what concerns the service.
+    /// The control plane has not told in time what concerns the service, or some of it was refused.
     ServicePending = "service_pending", SERVICE_UNAVAILABLE, Sidecar;
     /// The service has no ready endpoint.
     NoEndpoint = "no_endpoint", SERVICE_UNAVAILABLE, Upstream;

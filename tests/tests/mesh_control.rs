@@ -284,3 +284,21 @@ async fn a_service_that_ends_while_a_route_names_it_holds_up_nothing_else() {
     };
     until("the end of prices", gone).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_that_starts_serves_nothing_without_what_it_refuses_of_it() {
+    let good = "filters: [{ responseHeaderModifier: { set: [{ name: x-rule, value: good }] } }]";
+    let mut mesh = pair(Control::new())
+        .policy(|policy| policy.route(ORDERS, "retry: { conditions: [CONNECT_FAILURE] }"))
+        .start()
+        .await;
+    let storefront = mesh.pod("storefront");
+    assert_eq!(calls(storefront, "/").await, (503, "service_pending".to_owned()));
+    mesh.publish(|policy| policy.route(ORDERS, good));
+    let served = || async { (calls(mesh.pod("storefront"), "/").await.0 == 200).then_some(()) };
+    until("the route is good", served).await;
+    // And then a bad one costs nothing.
+    mesh.publish(|policy| policy.route(ORDERS, "retry: { conditions: [CONNECT_FAILURE] }"));
+    mesh.pod("storefront").metric_reaches("trama_policy_pushes_total", &[("result", "refused")], 2.0).await;
+    assert_eq!(calls(mesh.pod("storefront"), "/").await.0, 200);
+}

@@ -246,10 +246,12 @@ fn why(step: Step, region_rank: u16, attempts: &Attempts) -> Why {
     }
 }
 
-/// Why there is nobody to choose: residency, if it alone stands in the way.
+/// Why there is nobody to choose: residency, if it alone stands in the way, or that nobody knows what it says.
 fn nobody(cluster: &Cluster) -> Reason {
-    let residency = |why: &str| why == "residency";
-    if !cluster.skipped.is_empty() && cluster.skipped.iter().all(|s| residency(s.why)) {
+    let all = |why: &str| !cluster.skipped.is_empty() && cluster.skipped.iter().all(|s| s.why == why);
+    if all("policy_refused") {
+        Reason::ServicePending
+    } else if all("residency") {
         Reason::ResidencyExhausted
     } else {
         Reason::NoEndpoint

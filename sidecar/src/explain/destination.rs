@@ -30,6 +30,9 @@ pub(super) fn of_address(destination: &Destination, address: SocketAddr) -> Told
         Destination::Direct(direct) => {
             of_endpoint(&direct.endpoint, direct.owner.as_deref(), format!("{named} is its own"))
         }
+        Destination::Pending(service) => {
+            nobody(format!("{named} is of {service}, of which nothing else is known"))
+        }
         Destination::External => nobody(format!("no policy has {named}")),
     }
 }

@@ -162,6 +162,7 @@ impl Explaining<'_> {
                 self.bytes_to_cluster(&service.cluster)
             }
             Destination::Direct(direct) => Ok(self.straight_to(&direct.endpoint, None)),
+            Destination::Pending(_) => Ok(pending()),
             Destination::External => {
                 plan::external(self.snapshot, address)?;
                 let detail = format!("to {address}, which no policy names");

@@ -14,7 +14,7 @@ use trama_proto::{
 
 use super::*;
 use crate::config::{
-    convert::{Extent, Local, convert_part},
+    convert::{self, Extent, Local, convert_part},
     snapshot::{Cluster, UnknownDestination, state::Registry},
 };
 
@@ -306,7 +306,7 @@ fn bytes_have_no_routes_and_filters_see_where_they_come_from() {
 
 #[test]
 fn what_is_known_by_name_only_is_not_guessed() {
-    let snapshot = compiled(POLICY, Extent::Services(&std::collections::BTreeSet::new()));
+    let snapshot = compiled(POLICY, Extent::Part(&convert::Part::default()));
     let explanation = asked(&snapshot, &described("http://orders.shop/v1"));
     assert_eq!(ends(&explanation), (Ends::Undecided, "service_pending"));
     assert!(explanation.routing.is_none());

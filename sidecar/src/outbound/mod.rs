@@ -164,6 +164,9 @@ async fn serve(
 fn protocol_at(worker: &Worker, address: SocketAddr) -> Result<AppProtocol, Failure> {
     let snapshot = worker.snapshot();
     let destination = snapshot.destinations.of_address(address);
+    if let Destination::Pending(service) = &destination {
+        return Err(Failure::before(Reason::ServicePending).detail(service));
+    }
     let protocol = plan::protocol(&destination);
     if !matches!(destination, Destination::External) {
         return Ok(worker.as_known(address, protocol));

@@ -114,6 +114,9 @@ async fn admit(connection: &Connection, exchange: &mut Exchange) -> Result<Desti
         destination = of_connection(&connection.meant, &later);
         exchange.to_service(label(&destination).as_ref());
     }
+    if let Destination::Pending(service) = &destination {
+        return Err(Failure::before(Reason::ServicePending).detail(service));
+    }
     let service = destination.service();
     let chain = service.and_then(|service| service.filters.as_ref());
     exchange.admit(chain, None, &connection.admitted).await?;
@@ -142,6 +145,7 @@ async fn dial(
     match (destination, &connection.meant) {
         (Destination::Service(service), _) => to_cluster(worker, &service.cluster, exchange).await,
         (Destination::Direct(direct), _) => to_endpoint(worker, None, &direct.endpoint, exchange).await,
+        (Destination::Pending(service), _) => Err(Failure::before(Reason::ServicePending).detail(service)),
         (Destination::External, Meant::Address(address)) => {
             exchange.to_external(*address);
             let target = Target { who: Who::External(*address), address: *address, leg: Leg::Http1 };

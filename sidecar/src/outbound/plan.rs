@@ -48,6 +48,9 @@ impl Plan {
         match (destination, meant) {
             (Destination::Service(service), _) => Ok(Self::Service(service)),
             (Destination::Direct(direct), _) => Ok(Self::Endpoint(direct.endpoint, direct.owner)),
+            (Destination::Pending(service), _) => {
+                Err(Failure::before(Reason::ServicePending).detail(service))
+            }
             // The connection was captured for a service that policy has since lost.
             (Destination::External, Meant::Address(address)) => {
                 Err(Failure::before(Reason::DestinationRefused).detail(address))
@@ -115,8 +118,8 @@ pub(crate) fn protocol(destination: &Destination) -> AppProtocol {
         Destination::Direct(direct) => {
             direct.owner.as_ref().map_or(direct.endpoint.protocol, |owner| owner.protocol)
         }
-        // Passed through unchanged: not one byte is looked at.
-        Destination::External => AppProtocol::Tcp,
+        // Passed through unchanged, or not at all: not one byte is looked at.
+        Destination::Pending(_) | Destination::External => AppProtocol::Tcp,
     }
 }
 

@@ -10,6 +10,7 @@ use trama_proto::{
 };
 
 use super::{
+    Extent,
     findings::{Claims, Findings, quoted},
     headers,
     index::Index,
@@ -40,7 +41,12 @@ impl Chains {
 }
 
 /// Reads every chain. Two for one service and direction are refused: nothing would say which comes first.
-pub(super) fn read(index: &Index<'_>, services: &Services<'_>, findings: &mut Findings) -> Chains {
+pub(super) fn read(
+    index: &Index<'_>,
+    services: &Services<'_>,
+    extent: Extent<'_>,
+    findings: &mut Findings,
+) -> Chains {
     let mut chains = Chains::default();
     let mut claims = Claims::default();
     for &(document, spec) in &index.chains {
@@ -66,7 +72,16 @@ pub(super) fn read(index: &Index<'_>, services: &Services<'_>, findings: &mut Fi
         }
         chains.0.insert(key, Arc::new(FilterChain(filters)));
     }
+    for service in extent.part().into_iter().flat_map(|part| &part.shut) {
+        chains.0.insert((Arc::clone(service), Direction::Inbound), Arc::new(nobody()));
+    }
     chains
+}
+
+/// A chain that lets nobody through.
+fn nobody() -> FilterChain {
+    let deny = vec![Cidr::EVERY_IPV4, Cidr::EVERY_IPV6];
+    FilterChain(vec![FilterSpec::Sources(SourceRanges { allow: Vec::new(), deny })])
 }
 
 fn filters(document: &Document, spec: &PluginChainSpec, findings: &mut Findings) -> Vec<FilterSpec> {

@@ -15,6 +15,7 @@ use trama_proto::{
 };
 
 use super::{
+    Extent,
     endpoint::{self, Endpoints},
     findings::{Findings, quoted},
     index::{Index, Of},
@@ -56,7 +57,7 @@ pub(super) fn build<'d>(
     index: &Index<'d>,
     services: &Services<'d>,
     endpoints: &Endpoints<'d>,
-    policies: &Policies<'d>,
+    (policies, extent): (&Policies<'d>, Extent<'_>),
     registry: &mut Registry,
     findings: &mut Findings,
 ) -> Clusters<'d> {
@@ -69,11 +70,10 @@ pub(super) fn build<'d>(
         let outlier = outlier(preference.outlier.or(own), findings);
         for port in &service.ports {
             let Some(server_name) = server_name(service, port.port, Some(findings)) else { continue };
-            let (regions, skipped) = Grouping { service, port, policies, preference, server_name }.of(
-                endpoints.of(&service.name),
-                registry,
-                &mut clusters.endpoints,
-            );
+            let placed = extent.places(&service.name.label);
+            let grouping = Grouping { service, port, policies, preference, placed, server_name };
+            let (regions, skipped) =
+                grouping.of(endpoints.of(&service.name), registry, &mut clusters.endpoints);
             let cluster = Cluster {
                 service: service.name.clone(),
                 port: port.port,
@@ -97,6 +97,8 @@ struct Grouping<'a, 'd> {
     port: &'a Port,
     policies: &'a Policies<'d>,
     preference: &'a Preference<'d>,
+    /// Whether it is known which regions may serve.
+    placed: bool,
     server_name: ServerName<'static>,
 }
 
@@ -174,7 +176,9 @@ impl<'d> Grouping<'_, 'd> {
     ) -> (Vec<RegionGroup>, Vec<SkippedRegion>) {
         let (mut regions, mut skipped) = (Vec::new(), Vec::new());
         for (region, endpoints) in groups {
-            if !self.preference.permits(&region) {
+            if !self.placed {
+                skipped.push(SkippedRegion { region, why: "policy_refused" });
+            } else if !self.preference.permits(&region) {
                 skipped.push(SkippedRegion { region, why: "residency" });
             } else if endpoints.is_empty() {
                 skipped.push(SkippedRegion { region, why: "no_ready_endpoint" });

@@ -31,6 +31,8 @@ pub(super) fn build(
     findings: &mut Findings,
 ) -> DestinationIndex {
     let mut index = DestinationIndex::default();
+    let nameless = extent.part().into_iter().flat_map(|part| &part.nameless);
+    index.nameless = nameless.map(|(address, service)| (*address, Arc::clone(service))).collect();
     for service in services.iter() {
         for port in &service.ports {
             let Some(cluster) = clusters.of(&service.name, port.port) else { continue };

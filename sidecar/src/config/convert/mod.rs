@@ -14,6 +14,7 @@ mod findings;
 mod headers;
 mod index;
 mod matches;
+mod part;
 mod region;
 mod route;
 mod rule;
@@ -21,10 +22,9 @@ mod service;
 mod settings;
 mod unsupported;
 
-use std::{collections::BTreeSet, sync::Arc};
-
 use trama_proto::{Problems, document::Document};
 
+pub use self::part::{Extent, Part};
 use self::{destination::Before, findings::Findings, index::Index};
 use super::{
     fnv1a,
@@ -38,24 +38,6 @@ pub struct Local {
     pub namespace: String,
     /// The sidecar's own region; empty: none is nearer than another.
     pub region: String,
-}
-
-/// How much of a policy its documents are.
-#[derive(Clone, Copy, Debug)]
-pub enum Extent<'a> {
-    /// All of it.
-    Whole,
-    /// All names and addresses, but what concerns services only for these, `namespace/name`.
-    Services(&'a BTreeSet<Arc<str>>),
-}
-
-impl Extent<'_> {
-    fn covers(self, service: &str) -> bool {
-        match self {
-            Self::Whole => true,
-            Self::Services(known) => known.contains(service),
-        }
-    }
 }
 
 /// Compiles a whole policy. `number` is the new snapshot's revision. The registry gives the state that outlives snapshots.
@@ -85,10 +67,11 @@ pub fn convert_part(
     let services = service::read(&index, &mut findings);
     let endpoints = endpoint::read(&index, &services, &topology, &mut findings);
     let policies = region::policies(&index, &services, &topology, local, &mut findings);
-    let clusters = cluster::build(&index, &services, &endpoints, &policies, registry, &mut findings);
+    let clusters =
+        cluster::build(&index, &services, &endpoints, (&policies, extent), registry, &mut findings);
     let tables = route::build(&index, &services, &clusters, &mut findings);
     let before = Before {
-        chains: chain::read(&index, &services, &mut findings),
+        chains: chain::read(&index, &services, extent, &mut findings),
         authorizations: authz::read(&index, &services, &mut findings),
     };
     let destinations =
@@ -98,7 +81,7 @@ pub fn convert_part(
         revision: Revision { number, digest: digest(documents) },
         origin: Origin::Source,
         destinations,
-        mesh: settings::mesh(&index, &topology, &endpoints, local),
+        mesh: settings::mesh(&index, &topology, &endpoints, (local, extent)),
         telemetry: settings::telemetry(&index),
         tls_files: services.tls_files(),
     };

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use trama_proto::policy::v1::{RetryBudget, access_log, mesh_settings_spec};
 
-use super::{Local, endpoint::Endpoints, index::Index, region::Topology};
+use super::{Extent, Local, endpoint::Endpoints, index::Index, region::Topology};
 use crate::config::snapshot::{MeshSettings, RetryBudgetPolicy, TelemetrySettings, UnknownDestination};
 
 /// What holds for the mesh as a whole.
@@ -12,13 +12,20 @@ pub(super) fn mesh(
     index: &Index<'_>,
     topology: &Topology<'_>,
     endpoints: &Endpoints<'_>,
-    local: &Local,
+    (local, extent): (&Local, Extent<'_>),
 ) -> MeshSettings {
     let named = topology.regions().chain(endpoints.iter().map(|endpoint| &*endpoint.region));
     let named = named.chain([local.region.as_str()]).filter(|region| !region.is_empty());
     let regions: BTreeSet<Arc<str>> = named.map(Arc::from).collect();
     let mut settings = MeshSettings { regions: regions.into_iter().collect(), ..MeshSettings::default() };
-    let Some((_, spec)) = index.mesh else { return settings };
+    let Some((_, spec)) = index.mesh else {
+        // Whoever wrote them may have wanted just that.
+        if extent.part().is_some_and(|part| part.strict) {
+            settings.strict = true;
+            settings.unknown = UnknownDestination::Refuse;
+        }
+        return settings;
+    };
     settings.unknown = match spec.unknown_destination() {
         mesh_settings_spec::UnknownDestination::PassThrough => UnknownDestination::PassThrough,
         mesh_settings_spec::UnknownDestination::Refuse => UnknownDestination::Refuse,

@@ -447,5 +447,5 @@ fn what_nobody_asked_for_is_known_by_name_only() {
             .map(|label| snapshot.destinations.of_name(&label.into(), 80).unwrap().whole)
     };
     assert_eq!(whole(Extent::Whole), [true, true]);
-    assert_eq!(whole(Extent::Services(&BTreeSet::from(["shop/orders".into()]))), [true, false]);
+    assert_eq!(whole(Extent::Part(&Part::of(["shop/orders"]))), [true, false]);
 }

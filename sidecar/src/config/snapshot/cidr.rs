@@ -1,6 +1,9 @@
 //! Ranges of addresses.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 /// An address with the number of its leading bits that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,11 @@ pub struct Cidr {
 }
 
 impl Cidr {
+    /// All IPv4 addresses.
+    pub const EVERY_IPV4: Self = Self { network: IpAddr::V4(Ipv4Addr::UNSPECIFIED), prefix: 0 };
+    /// All IPv6 addresses.
+    pub const EVERY_IPV6: Self = Self { network: IpAddr::V6(Ipv6Addr::UNSPECIFIED), prefix: 0 };
+
     /// Whether an address lies in it. A v4-mapped v6 address is v4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

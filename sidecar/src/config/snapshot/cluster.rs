@@ -57,7 +57,7 @@ impl RegionGroup {
 pub struct SkippedRegion {
     /// The region's name.
     pub region: Arc<str>,
-    /// Why: `residency` or `no_ready_endpoint`.
+    /// Why: `residency`, `no_ready_endpoint`, or `policy_refused` where the policy that would tell cannot be used.
     pub why: &'static str,
 }
 

@@ -54,6 +54,8 @@ pub enum Destination {
     Service(Arc<ServicePort>),
     /// One endpoint.
     Direct(Direct),
+    /// A service, `namespace/name`, of which nothing is known but this address.
+    Pending(Arc<str>),
     /// Nobody that policy knows.
     External,
 }
@@ -64,7 +66,7 @@ impl Destination {
         match self {
             Self::Service(service) => Some(service),
             Self::Direct(direct) => direct.owner.as_ref(),
-            Self::External => None,
+            Self::Pending(_) | Self::External => None,
         }
     }
 }
@@ -80,6 +82,8 @@ pub struct DestinationIndex {
     pub by_authority: HashMap<Box<str>, Vec<Arc<ServicePort>>, foldhash::fast::FixedState>,
     /// `namespace/name` and port.
     pub by_name: HashMap<(Arc<str>, u16), Arc<ServicePort>, foldhash::fast::FixedState>,
+    /// The addresses of services of which nothing else is known, by `namespace/name`.
+    pub nameless: HashMap<IpAddr, Arc<str>, foldhash::fast::FixedState>,
     /// Inbound chains by the service, `namespace/name`.
     pub inbound: HashMap<Arc<str>, Arc<FilterChain>, foldhash::fast::FixedState>,
     /// Who may call, by the service, `namespace/name`.
@@ -93,7 +97,11 @@ impl DestinationIndex {
         if let Some(service) = self.by_address.get(&original) {
             return Destination::Service(Arc::clone(service));
         }
-        self.by_endpoint.get(&original).map_or(Destination::External, |d| Destination::Direct(d.clone()))
+        if let Some(direct) = self.by_endpoint.get(&original) {
+            return Destination::Direct(direct.clone());
+        }
+        let nameless = self.nameless.get(&original.ip());
+        nameless.map_or(Destination::External, |service| Destination::Pending(Arc::clone(service)))
     }
 
     /// What an authority means on an explicit listener; without a port, 80 is meant (RFC 9110 section 4.2.1).

@@ -14,8 +14,10 @@ use trama_proto::{
     policy::v1,
 };
 
+use super::standing::Standing;
+
 /// What a kept state begins with: what is kept in the same place for a policy file begins otherwise.
-const MAGIC: &[u8; 8] = b"TRAMAST1";
+const MAGIC: &[u8; 8] = b"TRAMAST2";
 /// Where what was kept comes from, in a problem.
 const KEPT: &str = "the last good policy";
 const KINDLESS: &str = "a resource without a kind that this version knows";
@@ -118,8 +120,7 @@ pub(super) struct State {
     pub(super) resources: Resources,
     /// What was told and cannot be used: something else may make it good.
     pub(super) waiting: Wishes,
-    /// The services of which everything is known, `namespace/name`.
-    pub(super) whole: BTreeSet<Arc<str>>,
+    pub(super) standing: Standing,
 }
 
 /// [`State`] on disk.
@@ -132,12 +133,18 @@ struct Kept {
     #[prost(message, repeated, tag = "3")]
     resources: Vec<VersionedResource>,
     #[prost(message, repeated, tag = "4")]
-    whole: Vec<ServiceName>,
+    told: Vec<ServiceName>,
     /// What is waiting: resources, and ends of resources.
     #[prost(message, repeated, tag = "5")]
     waiting: Vec<VersionedResource>,
     #[prost(message, repeated, tag = "6")]
     ends: Vec<ResourceName>,
+    #[prost(message, repeated, tag = "7")]
+    whole: Vec<ServiceName>,
+    #[prost(message, repeated, tag = "8")]
+    settled: Vec<ServiceName>,
+    #[prost(bool, tag = "9")]
+    mesh: bool,
 }
 
 impl State {
@@ -159,7 +166,10 @@ impl State {
             epoch: self.stamp.epoch,
             revision: self.stamp.revision,
             resources: resources.collect(),
-            whole: self.whole.iter().map(|label| service_name(label)).collect(),
+            told: names(&self.standing.told),
+            whole: names(&self.standing.whole),
+            settled: names(&self.standing.settled),
+            mesh: self.standing.mesh,
             waiting: self.waiting.values().filter_map(Wish::told).collect(),
             ends: ends.map(|(id, _)| resource_name(id)).collect(),
         };
@@ -170,11 +180,14 @@ impl State {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, String> {
         let message = bytes.strip_prefix(MAGIC).ok_or("it was not kept from a control plane")?;
         let kept = Kept::decode(message).map_err(|error| error.to_string())?;
-        let mut state = Self {
-            stamp: Stamp { epoch: kept.epoch, revision: kept.revision },
-            whole: kept.whole.iter().map(label).collect(),
-            ..Self::default()
+        let standing = Standing {
+            told: labels(&kept.told),
+            whole: labels(&kept.whole),
+            settled: labels(&kept.settled),
+            mesh: kept.mesh,
         };
+        let stamp = Stamp { epoch: kept.epoch, revision: kept.revision };
+        let mut state = Self { stamp, standing, ..Self::default() };
         for name in kept.ends {
             let id = ResourceId::new(&name.kind, name.namespace, name.name);
             state.waiting.insert(id.ok_or("the end of an unknown kind")?, Wish::End);
@@ -206,6 +219,10 @@ pub(super) fn service_name(label: &str) -> ServiceName {
     ServiceName { namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
-fn label(service: &ServiceName) -> Arc<str> {
-    format!("{}/{}", service.namespace, service.name).into()
+fn names(labels: &BTreeSet<Arc<str>>) -> Vec<ServiceName> {
+    labels.iter().map(|label| service_name(label)).collect()
+}
+
+fn labels(services: &[ServiceName]) -> BTreeSet<Arc<str>> {
+    services.iter().map(|service| format!("{}/{}", service.namespace, service.name).into()).collect()
 }

@@ -3,6 +3,7 @@
 
 mod held;
 mod resolve;
+mod standing;
 mod subscriber;
 
 use std::{collections::BTreeSet, sync::Arc};

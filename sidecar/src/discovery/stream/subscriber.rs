@@ -19,6 +19,7 @@ use trama_proto::{
 use super::{
     held::{Resources, Stamp, State, Wish, Wishes, resource_name, service_name},
     resolve::{Refusals, Resolved, resolve},
+    standing::Standing,
 };
 use crate::config::{convert::Extent, snapshot::Snapshot};
 
@@ -84,7 +85,7 @@ impl Subscriber {
     }
 
     fn with(state: State, always: BTreeSet<Arc<str>>) -> Self {
-        let wanted = state.whole.union(&always).cloned().collect();
+        let wanted = state.standing.told.union(&always).cloned().collect();
         Self {
             latest: state.stamp,
             state,
@@ -99,12 +100,12 @@ impl Subscriber {
     /// What is held, compiled. This version, or this configuration, may have a problem with some of what was kept that its
     /// writer had not; or have none any more with what waits.
     pub fn restore(&mut self, compile: impl Compile) -> Result<Snapshot, Problems> {
-        let State { stamp, resources, waiting: newer, whole } = std::mem::take(&mut self.state);
+        let State { stamp, resources, waiting: newer, standing } = std::mem::take(&mut self.state);
         let Resolved { resources, waiting, refused, snapshot, problems } =
-            kept(resources, newer, compiler(compile, &whole, stamp.revision));
+            kept(resources, newer, compiler(compile, &standing, stamp.revision));
         let nothing = resources.is_empty() && !problems.is_empty();
-        self.state = State { stamp, resources, waiting, whole };
         self.refused = refused;
+        self.put(stamp, standing, resources, waiting);
         let problems = problems.into_iter().map(|(_, problem)| problem);
         snapshot.filter(|_| !nothing).ok_or_else(|| Problems(problems.collect()))
     }
@@ -147,21 +148,22 @@ impl Subscriber {
         let (nonce, subscribed) = (push.nonce, push.subscribed);
         let pushed = wishes(push)?;
         self.latest = stamp;
-        let mut whole = self.state.whole.clone();
-        whole.extend(self.answered(subscribed));
+        let mut standing = self.state.standing.clone();
+        standing.told.extend(self.answered(subscribed));
         let State { resources: held, waiting, .. } = &self.state;
         let waiting = waiting.iter().filter(|(id, _)| !pushed.contains_key(id));
         let waiting = waiting.map(|(id, wish)| (id.clone(), wish.clone())).collect();
         let told: BTreeSet<_> = pushed.keys().cloned().collect();
         // What is not there cannot end.
         let wanted = pushed.into_iter().filter(|(id, wish)| !wish.is_end() || held.contains_key(id));
-        let resolved = resolve(held, wanted.collect(), waiting, compiler(compile, &whole, stamp.revision));
-        let Resolved { resources, waiting, refused, snapshot, problems } = resolved;
+        let compile = compiler(compile, &standing, stamp.revision);
+        let Resolved { resources, waiting, refused, snapshot, problems } =
+            resolve(held, wanted.collect(), waiting, compile);
         let forgotten = self.forgotten(&resources);
-        whole.retain(|label| !forgotten.contains(label));
+        standing.forget(&forgotten);
         self.wanted.retain(|label| !forgotten.contains(label));
         self.unanswered.retain(|(number, _)| *number > subscribed);
-        self.state = State { stamp, resources, waiting, whole };
+        self.put(stamp, standing, resources, waiting);
         let (answer, refused) = self.answer(nonce, &told, refused, problems);
         let mut messages = vec![message(answer)];
         if !forgotten.is_empty() {
@@ -169,6 +171,12 @@ impl Subscriber {
             messages.push(message(Message::Unsubscribe(Unsubscribe { services })));
         }
         Ok(Answer { messages, snapshot, refused })
+    }
+
+    fn put(&mut self, stamp: Stamp, standing: Standing, resources: Resources, waiting: Wishes) {
+        let part = standing.part(&resources, &waiting);
+        let standing = standing.after(&resources, &part);
+        self.state = State { stamp, resources, waiting, standing };
     }
 
     /// Says what has become of what was told: what is refused now and was not before, and what is so no more.
@@ -244,15 +252,15 @@ fn kept(
     resolve(&resources, Wishes::new(), waiting, compile)
 }
 
-/// What makes a policy of what is in use.
+/// What makes a policy of what is in use and what is not.
 fn compiler(
     mut compile: impl Compile,
-    whole: &BTreeSet<Arc<str>>,
+    standing: &Standing,
     revision: u64,
 ) -> impl FnMut(&Resources, &Wishes) -> Result<Snapshot, Problems> {
-    move |resources, _| {
+    move |resources, waiting| {
         let documents: Vec<&Document> = resources.values().map(|held| &*held.document).collect();
-        compile(&documents, Extent::Services(whole), revision)
+        compile(&documents, Extent::Part(&standing.part(resources, waiting)), revision)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Services of which only the name is known yet.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
 use crate::{
-    config::snapshot::AppProtocol,
+    config::{convert::Part, snapshot::AppProtocol},
     outbound::{self, opaque},
     telemetry::Security,
 };
@@ -15,7 +15,7 @@ impl World {
     /// The same, but of the service only the name is known.
     async fn by_name() -> (Self, Answers) {
         let mut world = Self::new("HTTP2", "[]").await;
-        world.put_in_force(Extent::Services(&BTreeSet::new()));
+        world.put_in_force(Extent::Part(&Part::default()));
         let answers = world.answers.take().unwrap();
         (world, answers)
     }
@@ -35,7 +35,7 @@ async fn a_request_waits_for_what_concerns_its_service() {
                 // News of something else.
                 answers.changes.send_replace(());
                 tokio::task::yield_now().await;
-                world.put_in_force(Extent::Services(&BTreeSet::from(["shop/orders".into()])));
+                world.put_in_force(Extent::Part(&Part::of(["shop/orders"])));
                 answers.changes.send_replace(());
             };
             let ((status, ..), ()) = tokio::join!(world.put(), told);

@@ -8,7 +8,7 @@ use trama_proto::{
 use super::*;
 use crate::config::{
     convert::{Local, convert_part},
-    snapshot::{AppProtocol, state::Registry},
+    snapshot::{AppProtocol, Destination, FilterSpec, UnknownDestination, state::Registry},
 };
 
 const ORDERS: &str = "shop/orders";
@@ -356,4 +356,140 @@ fn no_more_is_asked_for_than_a_control_plane_takes() {
     let labels = (0..2 * MOST_SERVICES).map(|number| Arc::from(format!("shop/{number}")));
     assert_eq!(subscribed(&subscriber.want(labels).unwrap()).len(), MOST_SERVICES);
     assert!(subscriber.want(["shop/one-more".into()]).is_none());
+}
+
+/// What a sidecar of the service `orders` knows of it, in a mesh where all is well.
+fn well() -> Vec<String> {
+    let of = |name: &str, address: &str| [service(name), endpoints(name, address)];
+    [of("orders", "10.0.0.1"), of("prices", "10.0.0.2")].concat()
+}
+
+/// One that begins with this, and what is refused of it.
+fn fresh(documents: &[String], change: impl FnOnce(&mut Push)) -> (Subscriber, Snapshot, usize) {
+    let mut subscriber = Subscriber::new(BTreeSet::from([ORDERS.into()]));
+    subscriber.begin(Node::default());
+    let mut push = push(1, documents, &[], 1);
+    change(&mut push);
+    let answer = subscriber.push(push, compile).unwrap();
+    let refused = subscriber.refused.len();
+    (subscriber, answer.snapshot.unwrap(), refused)
+}
+
+fn bad_chain(direction: &str) -> String {
+    format!(
+        "kind: PluginChain\nmetadata: {{ name: c, namespace: shop }}\n\
+         spec: {{ service: orders, direction: {direction}, filters: [{{ sources: {{}} }}] }}\n"
+    )
+}
+
+fn bad_policy(service: &str) -> String {
+    format!(
+        "kind: RegionalPolicy\nmetadata: {{ name: p, namespace: shop }}\n\
+         spec: {{ service: {service}, residency: {{ allow: [eu] }}, manualRegion: eu }}\n"
+    )
+}
+
+fn bad_authorization(service: &str) -> String {
+    format!(
+        "kind: AuthzPolicy\nmetadata: {{ name: a, namespace: shop }}\n\
+         spec: {{ {service}action: DENY, rules: [{{ paths: ['/a*b*'] }}] }}\n"
+    )
+}
+
+/// Whether calls to `orders` are carried, and whether a caller of it is let in.
+fn serves(snapshot: &Snapshot) -> (bool, bool) {
+    let source = "10.0.0.9".parse().unwrap();
+    let chain = snapshot.destinations.inbound("10.0.0.1:80".parse().unwrap(), ORDERS);
+    let filters = chain.into_iter().flat_map(|chain| &chain.0);
+    let let_in = filters.into_iter().all(|filter| match filter {
+        FilterSpec::Sources(ranges) => ranges.permits(source),
+        _ => true,
+    });
+    (is_whole(snapshot, ORDERS), let_in)
+}
+
+/// Whether regions may serve a service.
+fn is_placed(snapshot: &Snapshot, label: &str) -> bool {
+    !snapshot.destinations.of_name(&label.into(), 80).unwrap().cluster.regions.is_empty()
+}
+
+#[test]
+fn what_never_was_in_force_is_not_served_without_what_is_refused_of_it() {
+    let hopeless = || route("r", "{ retry: { conditions: [CONNECT_FAILURE] } }");
+    for (bad, served) in [
+        (hopeless(), (false, true)),
+        (bad_chain("OUTBOUND"), (false, true)),
+        (bad_chain("INBOUND"), (true, false)),
+        (bad_authorization("service: orders, "), (true, false)),
+        (bad_authorization(""), (true, false)),
+        (bad_policy("orders"), (true, true)),
+    ] {
+        let (mut subscriber, snapshot, refused) = fresh(&[well(), vec![bad.clone()]].concat(), |_| ());
+        assert_eq!((refused, serves(&snapshot)), (1, served), "{bad}");
+        assert_eq!(is_placed(&snapshot, ORDERS), !bad.contains("Regional"), "{bad}");
+        // Not after a restart either, nor after a push of something else.
+        let mut again = Subscriber::of_kept(&subscriber.kept(), BTreeSet::new()).unwrap();
+        let snapshot = again.restore(compile).unwrap();
+        assert_eq!((serves(&snapshot), is_placed(&snapshot, ORDERS)), (served, !bad.contains("Regional")));
+        let snapshot = take(&mut again, push(2, &[service("stock")], &[], 0));
+        assert_eq!(serves(&snapshot), served, "{bad}");
+        // Once it is gone, or good.
+        let gone = Document::parse("test", &bad).unwrap().remove(0).id;
+        let snapshot = take(&mut subscriber, push(3, &[], &[(gone.kind, &gone.name)], 1));
+        assert_eq!((serves(&snapshot), is_placed(&snapshot, ORDERS)), ((true, true), true), "{bad}");
+
+        // What was served goes on.
+        let (mut subscriber, snapshot, _) = fresh(&well(), |_| ());
+        assert_eq!(serves(&snapshot), (true, true));
+        let (_, snapshot) = refuse(&mut subscriber, push(2, &[bad], &[], 1));
+        assert_eq!((serves(&snapshot), is_placed(&snapshot, ORDERS)), ((true, true), true));
+        let mut again = Subscriber::of_kept(&subscriber.kept(), BTreeSet::new()).unwrap();
+        assert_eq!(serves(&again.restore(compile).unwrap()), (true, true));
+    }
+}
+
+#[test]
+fn a_route_leads_to_no_service_whose_regions_are_refused() {
+    let leads = route("r", "{ backendRefs: [{ service: prices }] }");
+    let (_, snapshot, refused) = fresh(&[well(), vec![leads, bad_policy("prices")]].concat(), |_| ());
+    assert_eq!((refused, serves(&snapshot)), (1, (true, true)));
+    assert!(is_placed(&snapshot, ORDERS) && !is_placed(&snapshot, "shop/prices"));
+}
+
+#[test]
+fn a_service_that_is_refused_is_not_taken_for_nobody() {
+    let addressed = service("stock").replace("spec: {", "spec: { addresses: [10.9.9.9],");
+    let (_, snapshot, refused) = fresh(&[well(), vec![addressed]].concat(), |push| {
+        let Some(v1::resource::Kind::Service(stock)) =
+            push.resources.last_mut().and_then(|it| it.resource.as_mut()).and_then(|it| it.kind.as_mut())
+        else {
+            panic!("a service")
+        };
+        // Of a later version.
+        stock.spec.as_mut().unwrap().ports[0].app_protocol = 99;
+    });
+    assert_eq!(refused, 1);
+    let means = |address: &str| snapshot.destinations.of_address(address.parse().unwrap());
+    assert!(matches!(means("10.9.9.9:80"), Destination::Pending(service) if &*service == "shop/stock"));
+    assert!(matches!(means("10.9.9.8:80"), Destination::External));
+}
+
+#[test]
+fn settings_of_the_mesh_that_are_refused_let_nothing_pass_plainly() {
+    let settings = "kind: MeshSettings\nmetadata: { name: mesh, namespace: shop }\nspec: { inbound: {} }\n";
+    let later = |push: &mut Push| {
+        let Some(v1::resource::Kind::MeshSettings(mesh)) =
+            push.resources.last_mut().and_then(|it| it.resource.as_mut()).and_then(|it| it.kind.as_mut())
+        else {
+            panic!("settings")
+        };
+        mesh.spec.as_mut().unwrap().unknown_destination = 99;
+    };
+    let (_, snapshot, refused) = fresh(&[well(), vec![settings.to_owned()]].concat(), later);
+    assert_eq!((refused, snapshot.mesh.strict, snapshot.mesh.unknown), (1, true, UnknownDestination::Refuse));
+    let (mut subscriber, snapshot, _) = fresh(&well(), |_| ());
+    assert!(!snapshot.mesh.strict);
+    let mut bad = push(2, &[settings.to_owned()], &[], 1);
+    later(&mut bad);
+    assert!(!refuse(&mut subscriber, bad).1.mesh.strict, "what was served goes on");
 }
