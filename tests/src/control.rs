@@ -254,7 +254,7 @@ async fn answer(
 ) -> Option<()> {
     let mut world = worlds.0.subscribe();
     let Said::Hello(hello) = said.message().await.ok()??.message? else { panic!("no Hello") };
-    let mut session = Session::new(&hello).unwrap();
+    let mut session = Session::new(&hello, hello.node.as_ref().unwrap()).unwrap();
     worlds.1.lock().unwrap().push(hello);
     loop {
         let now = Arc::clone(&world.borrow_and_update());

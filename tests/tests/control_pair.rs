@@ -11,12 +11,12 @@ use std::{
 use fastrand::Rng;
 use trama_control_plane::{
     distribute::Session,
-    model::{Service, World, hash},
+    model::{Place, Service, World, hash},
     store::Stamp,
 };
 use trama_proto::{
     Problems,
-    discovery::v1::{Node, Push, ResourceName, ServiceName, SidecarMessage, sidecar_message::Message},
+    discovery::v1::{Hello, Node, Push, ResourceName, ServiceName, SidecarMessage, sidecar_message::Message},
     document::{Document, Resource, ResourceId},
 };
 use trama_sidecar::{
@@ -33,6 +33,15 @@ const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn compile(documents: &[&Document], extent: Extent<'_>, number: u64) -> Result<Snapshot, Problems> {
     convert_part(documents, extent, &Local::default(), &mut Registry::default(), number)
+}
+
+/// A sidecar that serves whatever has an endpoint there.
+fn node() -> Node {
+    Node { addresses: vec![vec![10, 0, 0, 1]], ..Node::default() }
+}
+
+fn place() -> Place {
+    Place { addresses: vec![[10, 0, 0, 1].into()], ..Place::default() }
 }
 
 fn id_of(name: &ResourceName) -> ResourceId {
@@ -54,7 +63,7 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let world = World::new(Stamp { epoch: 1, revision: 0 });
-        let session = Session::new(&Default::default()).unwrap();
+        let session = Session::new(&Hello::default(), &node()).unwrap();
         let subscriber = Subscriber::new(BTreeSet::from([Arc::from("shop/a")]));
         let (pushes, said) = Default::default();
         let mut pair = Self { world, revision: 0, session, subscriber, pushes, said, told: BTreeMap::new() };
@@ -65,9 +74,9 @@ impl Pair {
     /// A new stream. What was on its way is lost.
     fn connect(&mut self) {
         self.pushes.clear();
-        let [hello, subscribe] = self.subscriber.begin(Node::default());
+        let [hello, subscribe] = self.subscriber.begin(node());
         let Some(Message::Hello(hello)) = hello.message else { panic!("a Hello") };
-        self.session = Session::new(&hello).unwrap();
+        self.session = Session::new(&hello, &node()).unwrap();
         self.said = VecDeque::from([subscribe]);
     }
 
@@ -136,7 +145,7 @@ impl Pair {
 
     /// Nothing is on its way: both know the same of each other, and the sidecar uses all that can be used.
     fn agree(&self) {
-        let hello = self.subscriber.hello(Node::default());
+        let hello = self.subscriber.hello(node());
         let held: BTreeMap<_, _> =
             hello.held.iter().map(|it| (id_of(it.name.as_ref().unwrap()), it.hash.clone())).collect();
         let refused: BTreeMap<_, _> =
@@ -149,7 +158,7 @@ impl Pair {
             .collect();
         assert_eq!(known, refused, "the control plane knows what is refused");
 
-        let needed = self.world.needed(self.session.services()).resources;
+        let needed = self.world.needed(self.session.services(), &place()).resources;
         for id in &needed {
             let told = refused.get(id).or_else(|| held.get(id));
             let is = hash(&self.world.get(id).unwrap().resource).to_vec();
@@ -290,7 +299,7 @@ fn they_agree_whatever_happens_and_nothing_is_told_twice() {
         pair.mend();
         pair.settle();
         pair.agree();
-        let refused = pair.subscriber.hello(Node::default()).refused;
+        let refused = pair.subscriber.hello(node()).refused;
         assert!(refused.is_empty(), "seed {seed}: {refused:#?}");
     }
 }

@@ -302,3 +302,17 @@ async fn a_sidecar_that_starts_serves_nothing_without_what_it_refuses_of_it() {
     mesh.pod("storefront").metric_reaches("trama_policy_pushes_total", &[("result", "refused")], 2.0).await;
     assert_eq!(calls(mesh.pod("storefront"), "/").await.0, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chain_of_a_service_stands_before_an_application_whose_sidecar_was_not_told_its_name() {
+    let chain = "kind: PluginChain\nmetadata: { name: nobody, namespace: shop }\n\
+                 spec: { service: orders, filters: [{ sources: { deny: [0.0.0.0/0] } }] }\n";
+    let mesh = Mesh::builder()
+        .control(Control::new())
+        .pod("orders", |p| p.serves(ORDERS).untold().application(&Application::echo("orders")))
+        .pod("storefront", |p| p)
+        .policy(|policy| policy.more(chain))
+        .start()
+        .await;
+    assert_eq!(calls(mesh.pod("storefront"), "/").await, (403, "denied".to_owned()));
+}

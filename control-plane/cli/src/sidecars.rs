@@ -62,7 +62,7 @@ pub(crate) struct Refused {
 impl Sidecar {
     /// `revision` is the last change.
     pub(crate) fn of(status: SidecarStatus, revision: u64) -> Self {
-        let Node { identity, name, namespace, region, zone, version } = status.node.unwrap_or_default();
+        let Node { identity, name, namespace, region, zone, version, .. } = status.node.unwrap_or_default();
         let sidecar = format!("{namespace}/{name}");
         let refusals: Vec<_> =
             status.refusals.into_iter().map(|refusal| Refused::of(&sidecar, refusal)).collect();

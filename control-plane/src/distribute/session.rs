@@ -3,15 +3,18 @@
 //! At most one push is on its way. What changes meanwhile is not queued: the next push is the difference between what the
 //! sidecar then has and what it should have. So a slow sidecar costs no memory and sees fewer, larger steps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use trama_proto::{
-    discovery::v1::{self as discovery, Hello, Push, ResourceName, VersionedResource},
+    discovery::v1::{self as discovery, Hello, Node, Push, ResourceName, VersionedResource},
     document::ResourceId,
     policy::v1,
 };
 
-use crate::model::{Needed, Service, Version, World};
+use crate::model::{Needed, Place, Service, Version, World};
 
 /// A sidecar may not say that.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +49,9 @@ pub const MOST_SERVICES: usize = 10_000;
 /// The most resources that a Hello may name, held or refused.
 pub const MOST_HELD: usize = 100_000;
 
+/// The most addresses of its own that are believed of a sidecar.
+const MOST_ADDRESSES: usize = 64;
+
 /// Why a sidecar cannot use what it was told of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -65,6 +71,7 @@ pub struct Session {
     /// How many subscriptions it has made, and how many of them are answered by a push that is in use.
     heard: u64,
     replied: u64,
+    place: Place,
     services: BTreeSet<Service>,
     /// What the sidecar was told last of each resource and has heard, whether it uses it or not: by its own word, then by
     /// its answers. It is not told twice. What cannot be used it keeps and tries again by itself.
@@ -87,8 +94,9 @@ struct OnItsWay {
 }
 
 impl Session {
-    /// Begins with what a sidecar says it has and refuses. It is believed: who lies gets too little, and only himself.
-    pub fn new(hello: &Hello) -> Result<Self, SessionError> {
+    /// Begins with what a sidecar says it has and refuses, and where it says that it is. It is believed: who lies gets too
+    /// little, and only himself. Whether `node` has its identity and namespace is for the caller to see.
+    pub fn new(hello: &Hello, node: &Node) -> Result<Self, SessionError> {
         let found = hello.held.len() + hello.refused.len();
         if found > MOST_HELD {
             return Err(SessionError::TooMuchHeld { found });
@@ -109,6 +117,7 @@ impl Session {
             subscribed: false,
             heard: 0,
             replied: 0,
+            place: place(node),
             services: BTreeSet::new(),
             told,
             refused,
@@ -252,7 +261,7 @@ impl Session {
     /// A sidecar that refused a route goes on with the old one, and nobody here knows any more where that led: so it keeps
     /// what it has besides routes, and hears of changes to it.
     fn needed(&self, world: &World) -> Needed {
-        let mut needed = world.needed(&self.services);
+        let mut needed = world.needed(&self.services, &self.place);
         if self.refused.keys().any(|id| id.kind == "Route" && needed.resources.contains(id)) {
             let kept = self.told.keys().filter(|id| id.kind != "Route" && world.get(id).is_some());
             needed.resources.extend(kept.cloned());
@@ -285,6 +294,16 @@ impl Session {
             }
         }
     }
+}
+
+fn place(node: &Node) -> Place {
+    let address = |bytes: &Vec<u8>| {
+        let v4 = <[u8; 4]>::try_from(&bytes[..]).map(IpAddr::from);
+        v4.or_else(|_| <[u8; 16]>::try_from(&bytes[..]).map(IpAddr::from)).ok()
+    };
+    let addresses = node.addresses.iter().take(MOST_ADDRESSES).filter_map(address);
+    let addresses = addresses.map(|address| address.to_canonical()).collect();
+    Place { identity: node.identity.clone(), namespace: node.namespace.clone(), addresses }
 }
 
 fn versioned(world: &World, id: &ResourceId, version: Version) -> Option<VersionedResource> {

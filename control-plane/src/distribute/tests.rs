@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trama_proto::{
-    discovery::v1::{HeldResource, Hello, Push, Refusal as Refused, ResourceName},
+    discovery::v1::{HeldResource, Hello, Node, Push, Refusal as Refused, ResourceName},
     document::{Document, Resource, ResourceId},
 };
 
 use super::*;
 use crate::{
-    model::{Service, World, hash},
+    model::{Place, Service, World, hash},
     store::Stamp,
 };
 
@@ -23,6 +23,7 @@ struct Sidecar {
     refuses: bool,
     refused: BTreeMap<ResourceId, Refused>,
     pushes: Vec<Push>,
+    node: Node,
 }
 
 impl Sidecar {
@@ -137,7 +138,7 @@ fn orders() -> Service {
 }
 
 fn connect(sidecar: &mut Sidecar, world: &World, services: &[Service]) -> Session {
-    let mut session = Session::new(&sidecar.hello()).unwrap();
+    let mut session = Session::new(&sidecar.hello(), &sidecar.node).unwrap();
     session.subscribe(services.iter().cloned()).unwrap();
     sidecar.settle(&mut session, world);
     session
@@ -161,6 +162,46 @@ fn everybody_gets_services_and_the_rest_by_need() {
     sidecar.settle(&mut session, &world);
     assert_eq!(sidecar.pushes[2].tombstones.len(), 3);
     assert_eq!(sidecar.names().len(), 3);
+}
+
+/// Before anybody calls it: who may is nothing that a sidecar could ask for by the name of a service that it does not know.
+#[test]
+fn who_serves_a_service_is_told_of_it_without_asking() {
+    let chain = "kind: PluginChain\nmetadata: { name: c, namespace: shop }\n\
+                 spec: { service: orders, filters: [{ sources: { deny: [10.0.0.0/8] } }] }\n";
+    let policy = "kind: AuthzPolicy\nmetadata: { name: all, namespace: shop }\n\
+                  spec: { action: ALLOW, rules: [{ methods: [GET] }] }\n";
+    let mut world = world();
+    write(&mut world, 5, chain);
+    write(&mut world, 6, policy);
+    let who = "spiffe://mesh.test/ns/shop/sa/orders";
+    let mut by_identity =
+        Sidecar { node: Node { identity: who.to_owned(), ..Node::default() }, ..Sidecar::default() };
+    let mut session = connect(&mut by_identity, &world, &[]);
+    assert_eq!(by_identity.names().len(), 3, "it serves nothing yet");
+    let named = endpoints("orders", "10.0.0.1").replace("10.0.0.1", &format!("10.0.0.1, identity: '{who}'"));
+    write(&mut world, 7, &named);
+    by_identity.settle(&mut session, &world);
+    let serving = ["AuthzPolicy shop/all", "EndpointSet shop/orders", "PluginChain shop/c"];
+    assert_eq!(by_identity.names()[..3], serving, "and no route: those are for who calls it");
+
+    let address = |bytes: &[u8]| Node { addresses: vec![bytes.to_vec(), vec![1, 2]], ..Node::default() };
+    let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+    for node in [address(&[10, 0, 0, 1]), address(&mapped)] {
+        let mut by_address = Sidecar { node, ..Sidecar::default() };
+        connect(&mut by_address, &world, &[]);
+        assert!(by_address.names().contains(&"PluginChain shop/c".to_owned()));
+    }
+    // What holds for a namespace holds for who is in it, whatever it serves.
+    let mut inside =
+        Sidecar { node: Node { namespace: "shop".to_owned(), ..Node::default() }, ..Sidecar::default() };
+    connect(&mut inside, &world, &[]);
+    assert_eq!(inside.names()[0], "AuthzPolicy shop/all");
+
+    // It serves it no more.
+    write(&mut world, 8, &endpoints("orders", "10.0.0.9"));
+    by_identity.settle(&mut session, &world);
+    assert_eq!(by_identity.names().len(), 3);
 }
 
 #[test]
@@ -209,7 +250,7 @@ fn a_reconnect_sends_nothing_that_is_unchanged() {
     let mut sidecar = Sidecar::default();
     drop(connect(&mut sidecar, &world, &[orders()]));
     let told = sidecar.pushes.len();
-    let mut session = Session::new(&sidecar.hello()).unwrap();
+    let mut session = Session::new(&sidecar.hello(), &sidecar.node).unwrap();
     assert!(session.next(&world).is_none(), "it has not said yet what it wants");
     session.subscribe([orders()]).unwrap();
     let answer = session.next(&world).unwrap();
@@ -255,7 +296,7 @@ fn a_subscription_is_answered_also_where_there_is_nothing_to_say() {
 #[test]
 fn changes_behind_a_slow_sidecar_are_told_as_one() {
     let mut world = world();
-    let mut session = Session::new(&Hello::default()).unwrap();
+    let mut session = Session::new(&Hello::default(), &Node::default()).unwrap();
     session.subscribe([orders()]).unwrap();
     let first = session.next(&world).unwrap();
     for revision in 5..5000 {
@@ -325,7 +366,7 @@ fn a_refused_route_costs_the_old_one_no_endpoints() {
 #[test]
 fn answers_to_nothing_are_refused() {
     let world = world();
-    let mut session = Session::new(&Hello::default()).unwrap();
+    let mut session = Session::new(&Hello::default(), &Node::default()).unwrap();
     session.subscribe([]).unwrap();
     assert_eq!(session.ack(1, &[]), Err(SessionError::Nonce { found: 1, expected: None }));
     let push = session.next(&world).unwrap();
@@ -335,7 +376,7 @@ fn answers_to_nothing_are_refused() {
     assert!(matches!(session.subscribe(many), Err(SessionError::TooMany { .. })));
     let held = vec![HeldResource::default(); MOST_HELD + 1];
     assert!(matches!(
-        Session::new(&Hello { held, ..Hello::default() }),
+        Session::new(&Hello { held, ..Hello::default() }, &Node::default()),
         Err(SessionError::TooMuchHeld { .. })
     ));
 }
@@ -376,7 +417,7 @@ fn a_settled_sidecar_has_what_it_needs() {
                     session.unsubscribe([&Service::new("shop", name)]);
                 }
                 8 => {
-                    session = Session::new(&sidecar.hello()).unwrap();
+                    session = Session::new(&sidecar.hello(), &sidecar.node).unwrap();
                     session.subscribe(wanted.iter().cloned()).unwrap();
                 }
                 _ => {}
@@ -396,7 +437,7 @@ fn assert_settled(
     wanted: &BTreeSet<Service>,
     seed: u64,
 ) {
-    let needed = world.needed(wanted).resources;
+    let needed = world.needed(wanted, &Place::default()).resources;
     for id in &needed {
         let resource = &world.get(id).unwrap().resource;
         if sidecar.refuses && is_bad(resource) {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::Hash,
+    net::IpAddr,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -45,13 +46,33 @@ pub struct Held {
     relation: Relation,
 }
 
+/// Where a sidecar is, and so what it serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its identity.
+    pub identity: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Place {
+    /// Whether something is about what it serves.
+    fn is_served_by(&self, relation: &Relation) -> bool {
+        relation.identities.contains(&self.identity)
+            || relation.addresses.iter().any(|address| self.addresses.contains(address))
+    }
+}
+
 /// What a sidecar needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
     /// The resources.
     pub resources: BTreeSet<ResourceId>,
-    /// The services that it asks for, and those that their routes lead to.
+    /// The services that it asks for, those that their routes lead to, and those that it serves itself.
     pub reach: BTreeSet<Service>,
+    place: Place,
 }
 
 impl Needed {
@@ -61,8 +82,12 @@ impl Needed {
         let relation = &held.relation;
         relation.everybody
             || id.kind == "PluginChain"
+            || self.place.is_served_by(relation)
             || relation.of.iter().any(|service| self.reach.contains(service))
-            || self.reach.iter().any(|service| Some(&service.namespace) == relation.of_namespace.as_ref())
+            || relation.of_namespace.as_ref().is_some_and(|namespace| {
+                *namespace == self.place.namespace
+                    || self.reach.iter().any(|service| service.namespace == *namespace)
+            })
     }
 }
 
@@ -74,6 +99,9 @@ pub struct World {
     /// What concerns a service directly.
     of_service: HashMap<Service, BTreeSet<ResourceId>>,
     of_namespace: HashMap<String, BTreeSet<ResourceId>>,
+    /// What says that a workload, or an address, serves a service.
+    of_identity: HashMap<String, BTreeSet<ResourceId>>,
+    of_address: HashMap<IpAddr, BTreeSet<ResourceId>>,
     everybody: BTreeSet<ResourceId>,
     changed: VecDeque<(u64, ResourceId)>,
     /// Of changes before this revision nothing is known.
@@ -139,9 +167,10 @@ impl World {
         Some(self.changed.iter().filter(|(at, _)| *at > revision).map(|(_, id)| id).collect())
     }
 
-    /// Everything that a sidecar needs which asks for these services.
-    pub fn needed(&self, services: &BTreeSet<Service>) -> Needed {
-        let mut needed = Needed { resources: self.everybody.clone(), reach: services.clone() };
+    /// Everything that a sidecar needs which asks for these services and is at this place.
+    pub fn needed(&self, services: &BTreeSet<Service>, place: &Place) -> Needed {
+        let (resources, reach, place) = (self.everybody.clone(), services.clone(), place.clone());
+        let mut needed = Needed { resources, reach, place };
         for id in services.iter().flat_map(|service| self.concerning(service)) {
             let Some(Held { relation, .. }) = self.resources.get(id) else { continue };
             needed.resources.insert(id.clone());
@@ -149,10 +178,23 @@ impl World {
             needed.resources.extend(chains.cloned());
             needed.reach.extend(relation.leads_to.iter().cloned());
         }
-        // Routes of the services that routes lead to are none of ours: a request takes one route.
+        needed.reach.extend(self.served_by(&needed.place));
+        let own = self.of_namespace.get(&needed.place.namespace);
+        needed.resources.extend(own.into_iter().flatten().cloned());
+        // Routes of the services that routes lead to are none of ours: a request takes one route. And who serves a service
+        // needs its routes for calls of its own only.
         let led_to = needed.reach.difference(services).flat_map(|service| self.concerning(service));
         needed.resources.extend(led_to.filter(|id| id.kind != "Route").cloned());
         needed
+    }
+
+    /// The services that have an endpoint at a place. Who may call them stands at its inbound side.
+    fn served_by(&self, place: &Place) -> BTreeSet<Service> {
+        let by_identity = self.of_identity.get(&place.identity);
+        let by_address = place.addresses.iter().filter_map(|address| self.of_address.get(address));
+        let sets = by_identity.into_iter().chain(by_address).flatten();
+        let sets = sets.filter_map(|id| self.resources.get(id));
+        sets.flat_map(|held| &held.relation.of).cloned().collect()
     }
 
     fn concerning(&self, service: &Service) -> impl Iterator<Item = &ResourceId> {
@@ -174,6 +216,12 @@ impl World {
         }
         if let Some(namespace) = &relation.of_namespace {
             index_under(&mut self.of_namespace, namespace, id, change);
+        }
+        for identity in &relation.identities {
+            index_under(&mut self.of_identity, identity, id, change);
+        }
+        for address in &relation.addresses {
+            index_under(&mut self.of_address, address, id, change);
         }
     }
 }

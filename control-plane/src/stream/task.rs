@@ -80,7 +80,7 @@ impl Task {
             Err(Ended { why: StreamEnd::NoHello, status })
         });
         let Some((node, hello)) = hello? else { return Ok(Gone) };
-        let session = Session::new(&hello).map_err(refused)?;
+        let session = Session::new(&hello, &node).map_err(refused)?;
         tracing::debug!(identity = %self.identity, node = node.name, held = hello.held.len(), "a policy stream begins");
         let since = clock::milliseconds();
         let seat = Seat { node, since, session, answered_in: time::Duration::ZERO };

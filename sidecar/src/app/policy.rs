@@ -115,6 +115,8 @@ fn node(config: &Config) -> Node {
         region: node.region.clone(),
         zone: node.zone.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        // Told by the way to the control plane.
+        addresses: Vec::new(),
     }
 }
 

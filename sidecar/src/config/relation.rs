@@ -1,8 +1,10 @@
 //! Whom a resource concerns. The control plane tells by it what a sidecar needs, the sidecar what it must not serve without.
 
+use std::net::IpAddr;
+
 use trama_proto::{
     document::{Resource, ResourceId},
-    policy::v1::{RouteSpec, route_filter::Filter},
+    policy::v1::{Endpoint, RouteSpec, route_filter::Filter},
 };
 
 /// A service's namespace and name.
@@ -39,6 +41,10 @@ pub struct Relation {
     pub leads_to: Vec<Service>,
     /// Whoever gets this needs these chains, too.
     pub chains: Vec<ResourceId>,
+    /// The workloads that serve what this concerns, by identity.
+    pub identities: Vec<String>,
+    /// The same by address.
+    pub addresses: Vec<IpAddr>,
 }
 
 impl Relation {
@@ -51,7 +57,11 @@ impl Relation {
             | Resource::RegionTopology(_)
             | Resource::Telemetry(_)
             | Resource::MeshSettings(_) => Self { everybody: true, ..Self::default() },
-            Resource::EndpointSet(set) => Self::one(here(&spec(&set.spec).service)),
+            Resource::EndpointSet(set) => {
+                let spec = spec(&set.spec);
+                let (identities, addresses) = served_by(&spec.endpoints);
+                Self { identities, addresses, ..Self::one(here(&spec.service)) }
+            }
             Resource::RegionalPolicy(policy) => Self::one(here(&spec(&policy.spec).service)),
             Resource::AuthzPolicy(policy) => Self::one_or_namespace(&id, &spec(&policy.spec).service),
             Resource::PluginChain(chain) => match spec(&chain.spec).service.as_str() {
@@ -92,6 +102,12 @@ impl Relation {
             ..Self::default()
         }
     }
+}
+
+fn served_by(endpoints: &[Endpoint]) -> (Vec<String>, Vec<IpAddr>) {
+    let identities = endpoints.iter().map(|endpoint| &endpoint.identity).filter(|id| !id.is_empty());
+    let addresses = endpoints.iter().filter_map(|endpoint| endpoint.address.parse::<IpAddr>().ok());
+    (identities.cloned().collect(), addresses.map(|address| address.to_canonical()).collect())
 }
 
 fn spec<T: Clone + Default>(spec: &Option<T>) -> T {

@@ -4,6 +4,7 @@
 use std::{
     future::{Ready, ready},
     io,
+    net::IpAddr,
     path::PathBuf,
     sync::Arc,
     task::{Context, Poll},
@@ -77,8 +78,8 @@ impl Unreachable {
 }
 
 impl ControlPlane {
-    /// Connects anew, once there is an identity that holds.
-    pub(super) async fn connect(&self) -> Result<Channel, Unreachable> {
+    /// Connects anew, once there is an identity that holds. Gives our own address on that way too: the pod's, if it has but one.
+    pub(super) async fn connect(&self) -> Result<(Channel, Option<IpAddr>), Unreachable> {
         let own = self.identity.holding(clock::seconds).await;
         self.reach(self.client(&own)?).await
     }
@@ -86,13 +87,15 @@ impl ControlPlane {
     /// Connects without an identity, as one that is to be had in this trust domain.
     pub(super) async fn connect_to_join(&self, trust_domain: &str) -> Result<Channel, Unreachable> {
         let authorities = tls::pinned(&self.pinned)?;
-        self.reach(tls::to_control_plane(&authorities, &self.expected_in(trust_domain), None)?).await
+        let config = tls::to_control_plane(&authorities, &self.expected_in(trust_domain), None)?;
+        Ok(self.reach(config).await?.0)
     }
 
-    async fn reach(&self, config: rustls::ClientConfig) -> Result<Channel, Unreachable> {
+    async fn reach(&self, config: rustls::ClientConfig) -> Result<(Channel, Option<IpAddr>), Unreachable> {
         let address = || self.address.clone();
         let dialled = timeout(PATIENCE, self.dial(config)).await;
         let stream = dialled.map_err(|_| Unreachable::Late { address: address() })??;
+        let own = stream.get_ref().0.local_addr().ok().map(|own| own.ip().to_canonical());
         let endpoint =
             Endpoint::from_shared(format!("http://{}", self.address)).map_err(|error| self.http(error))?;
         let endpoint = endpoint
@@ -102,7 +105,8 @@ impl ControlPlane {
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
         let connected = timeout(PATIENCE, endpoint.connect_with_connector(Once(Some(stream)))).await;
-        connected.map_err(|_| Unreachable::Late { address: address() })?.map_err(|error| self.http(error))
+        let connected = connected.map_err(|_| Unreachable::Late { address: address() })?;
+        connected.map(|channel| (channel, own)).map_err(|error| self.http(error))
     }
 
     /// The way there for spans: who is at both ends is looked at when a connection is made, as it is for policy. `None`: its

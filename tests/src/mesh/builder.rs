@@ -47,6 +47,8 @@ pub enum Certificate {
 pub struct PodSpec {
     pub(super) name: String,
     service: Option<String>,
+    /// Whether its sidecar is told its service.
+    told: bool,
     region: String,
     application: Option<Application>,
     sidecar: bool,
@@ -66,6 +68,7 @@ impl PodSpec {
         Self {
             name: name.to_owned(),
             service: None,
+            told: true,
             region: String::new(),
             application: None,
             sidecar: true,
@@ -84,6 +87,13 @@ impl PodSpec {
     #[must_use]
     pub fn serves(mut self, service: &str) -> Self {
         self.service = Some(service.to_owned());
+        self
+    }
+
+    /// Its sidecar is not told which service it serves.
+    #[must_use]
+    pub fn untold(mut self) -> Self {
+        self.told = false;
         self
     }
 
@@ -355,8 +365,9 @@ enum Source {
 fn configuration(own: &Path, spec: &PodSpec, net: &Net, source: Source) -> String {
     let (own, ip) = (own.display(), net.ip());
     let service = spec.service.as_deref().unwrap_or(&spec.name);
+    let service = if spec.told { format!(", service: {service}") } else { String::new() };
     let mut text = format!(
-        "node: {{ name: {name}, namespace: shop, service: {service}, region: \"{region}\" }}\n\
+        "node: {{ name: {name}, namespace: shop{service}, region: \"{region}\" }}\n\
          workers: {workers}\n\
          telemetry: {{ accessLog: {own}/access.log{spans} }}\n",
         spans = spec.spans_to,

@@ -171,7 +171,7 @@ impl JoinedIdentity {
         let key = OwnKey::generate()?;
         let request = RenewRequest { certificate_signing_request: key.request(&self.wanted)? };
         let connecting = timeout(PATIENCE, self.control_plane.connect()).await;
-        let channel = connecting.map_err(|_| Failure::Late)??;
+        let (channel, _) = connecting.map_err(|_| Failure::Late)??;
         let asked = timeout(PATIENCE, client(channel).renew(request)).await;
         self.take(key, answered(IdentityRequest::Renew, asked)?)
     }

@@ -6,7 +6,7 @@ mod resolve;
 mod standing;
 mod subscriber;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use futures_util::stream::poll_fn;
 use tokio::{
@@ -152,13 +152,14 @@ impl PolicyStream {
         backoff: &mut Backoff,
         sink: &mut impl FnMut(Result<Accepted, Problems>),
     ) -> Result<std::convert::Infallible, Ended> {
-        let channel = self.control_plane.connect().await?;
+        let (channel, own) = self.control_plane.connect().await?;
         let (out, mut messages) = mpsc::channel(ANSWERS);
         while let Ok(label) = self.questions.try_recv() {
             self.subscriber.want([label]);
         }
         let identity = self.control_plane.identity.load();
         self.node.identity = identity.as_ref().map(|own| own.id.to_string()).unwrap_or_default();
+        self.node.addresses = own.iter().map(octets).collect();
         for message in self.subscriber.begin(self.node.clone()) {
             send(&out, message).await?;
         }
@@ -238,6 +239,13 @@ impl Compiler {
         number: u64,
     ) -> Result<Snapshot, Problems> {
         convert::convert_part(documents, extent, &self.local, &mut self.registry, number)
+    }
+}
+
+fn octets(address: &IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 
