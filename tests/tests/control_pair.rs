@@ -11,7 +11,7 @@ use std::{
 use fastrand::Rng;
 use trama_control_plane::{
     distribute::Session,
-    model::{Place, Service, World, hash},
+    model::{Place, Service, World, told_hash},
     store::Stamp,
 };
 use trama_proto::{
@@ -57,7 +57,7 @@ struct Pair {
     pushes: VecDeque<Push>,
     said: VecDeque<SidecarMessage>,
     /// What the sidecar was told last of each resource; `None`: its end.
-    told: BTreeMap<ResourceId, Option<Vec<u8>>>,
+    told: BTreeMap<ResourceId, Option<[u8; 32]>>,
 }
 
 impl Pair {
@@ -120,8 +120,9 @@ impl Pair {
         let Some(push) = self.pushes.pop_front() else { return false };
         for pushed in &push.resources {
             let resource = pushed.resource.as_ref().unwrap().kind.as_ref().unwrap();
-            let (id, told) = (ResourceId::of(resource), Some(hash(resource).to_vec()));
-            let before = self.told.insert(id.clone(), told.clone());
+            let id = ResourceId::of(resource);
+            let told = Some(told_hash(resource, &pushed.endpoints));
+            let before = self.told.insert(id.clone(), told);
             assert_ne!(before, Some(told), "{id} is told again");
         }
         for name in &push.tombstones {
@@ -161,7 +162,7 @@ impl Pair {
         let needed = self.world.needed(self.session.services(), &place()).resources;
         for id in &needed {
             let told = refused.get(id).or_else(|| held.get(id));
-            let is = hash(&self.world.get(id).unwrap().resource).to_vec();
+            let is = self.world.get(id).unwrap().told.hash.to_vec();
             assert_eq!(told, Some(&is), "{id}: {refused:?}");
         }
         let keeps = refused.keys().any(|id| id.kind == "Route" && needed.contains(id));

@@ -39,7 +39,15 @@ async fn a_change_reaches_whom_it_concerns_and_nobody_else() {
     assert_eq!(names(&first), ["EndpointSet shop/orders", "Service shop/orders", "Service shop/prices"]);
 
     control.apply(&endpoints("prices", "10.0.0.7")).await.unwrap();
-    let applied = control.apply(&endpoints("orders", "10.0.0.8")).await.unwrap().stamp.unwrap();
+    let push = stream.take().await;
+    assert_eq!(
+        names(&push),
+        ["Service shop/prices"],
+        "where its endpoints are, and not how they are reached"
+    );
+    assert_eq!(push.resources[0].endpoints[0].address, [10, 0, 0, 7]);
+    control.apply(&endpoints("prices", "10.0.0.7, weight: 7")).await.unwrap();
+    let applied = control.apply(&endpoints("orders", "10.0.0.1, weight: 7")).await.unwrap().stamp.unwrap();
     let push = stream.take().await;
     assert_eq!(names(&push), ["EndpointSet shop/orders"], "and nothing of prices before it");
     assert_eq!((push.epoch, push.revision), (applied.epoch, applied.revision));
@@ -69,7 +77,7 @@ async fn a_reconnect_is_sent_nothing_that_it_holds() {
     again.subscribe(&[("shop", "orders")]);
     let push = again.take().await;
     assert_eq!((names(&push), push.tombstones.len()), (vec![], 0), "the answer to the subscription is empty");
-    control.apply(&endpoints("orders", "10.0.0.8")).await.unwrap();
+    control.apply(&endpoints("orders", "10.0.0.1, weight: 7")).await.unwrap();
     assert_eq!(names(&again.take().await), ["EndpointSet shop/orders"]);
 }
 
@@ -81,7 +89,7 @@ async fn a_refusal_shows_with_its_path_and_is_not_sent_again() {
     stream.subscribe(&[("shop", "orders")]);
     stream.take().await;
 
-    control.apply(&(endpoints("orders", "10.0.0.9") + &service("stock"))).await.unwrap();
+    control.apply(&(endpoints("orders", "10.0.0.1, weight: 9") + &service("stock"))).await.unwrap();
     let push = stream.next().await.unwrap();
     assert_eq!(names(&push), ["EndpointSet shop/orders", "Service shop/stock"]);
     let name = ResourceName { kind: "EndpointSet".into(), namespace: "shop".into(), name: "orders".into() };
@@ -89,7 +97,8 @@ async fn a_refusal_shows_with_its_path_and_is_not_sent_again() {
     let problem = "no route to it".to_owned();
     let refusal = Refusal { name: Some(name), path, problem, ..Refusal::default() };
     stream.nack(&push, refusal);
-    assert_eq!(names(&stream.take().await), ["Service shop/stock"], "the rest arrives without it");
+    control.apply(&service("more")).await.unwrap();
+    assert_eq!(names(&stream.take().await), ["Service shop/more"], "the rest is in use");
 
     let shown = control.sidecar("the refusal", |sidecar| !sidecar.refusals.is_empty()).await;
     let refusal = shown.refusals[0].clone();
@@ -109,7 +118,7 @@ async fn a_refusal_shows_with_its_path_and_is_not_sent_again() {
     assert!(!names(&again.take().await).contains(&"EndpointSet shop/orders".to_owned()));
     control.sidecar("the refusal of before", |sidecar| sidecar.refusals.len() == 1).await;
 
-    control.apply(&endpoints("orders", "10.0.0.10")).await.unwrap();
+    control.apply(&endpoints("orders", "10.0.0.1, weight: 10")).await.unwrap();
     assert_eq!(names(&again.take().await), ["EndpointSet shop/orders"], "another content is another matter");
     control.sidecar("no refusal any more", |sidecar| sidecar.refusals.is_empty()).await;
 }
@@ -246,6 +255,7 @@ async fn a_tombstone_that_is_refused_holds_up_nothing_else() {
     stream.subscribe(&[("shop", "orders")]);
     stream.take().await;
     control.delete("EndpointSet", "prices").await;
+    stream.take().await;
     control.delete("Service", "prices").await;
     let push = stream.next().await.unwrap();
     assert_eq!((names(&push).len(), push.tombstones.len()), (0, 1));

@@ -154,7 +154,8 @@ async fn spoken(mesh: &mut Mesh) -> (Spoken, Hello) {
 
 fn resource(text: &str) -> VersionedResource {
     let document = Document::parse("test", text).unwrap().remove(0);
-    VersionedResource { version: 9, resource: Some(v1::Resource { kind: Some(document.resource) }) }
+    let resource = Some(v1::Resource { kind: Some(document.resource) });
+    VersionedResource { version: 9, resource, ..VersionedResource::default() }
 }
 
 fn service(name: &str) -> VersionedResource {
@@ -315,4 +316,14 @@ async fn the_chain_of_a_service_stands_before_an_application_whose_sidecar_was_n
         .start()
         .await;
     assert_eq!(calls(mesh.pod("storefront"), "/").await, (403, "denied".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_nobody_asked_for_is_reached_by_its_own_address_and_in_mutual_tls() {
+    let mesh = pair(Control::new()).start().await;
+    let authority = mesh.pod("orders").at(8080).to_string();
+    let mut client = mesh.pod("storefront").http(Speaks::Http1, &authority).await;
+    let answer = client.get("/direct").await;
+    assert_eq!((answer.status.as_u16(), answer.reason()), (200, ""));
+    assert_eq!(mesh.pod("orders").logged("/direct").await["tls"], "mutual");
 }

@@ -14,7 +14,7 @@ use trama_proto::{
     policy::v1,
 };
 
-use crate::model::{Needed, Place, Service, Version, World};
+use crate::model::{Needed, Place, Relation, Service, Version, World};
 
 /// A sidecar may not say that.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,18 +151,24 @@ impl Session {
     /// What to send now, if anything: nothing before the first subscription, nor while a push is on its way. Each
     /// subscription is answered, be it by an empty push.
     pub fn next(&mut self, world: &World) -> Option<Push> {
-        if !self.subscribed || self.on_its_way.is_some() || self.up_to_date(world) {
+        if !self.subscribed || self.on_its_way.is_some() {
             return None;
         }
-        let needed = self.needed(world);
-        let sent: BTreeMap<_, _> = needed
-            .resources
+        let (needed, news) = self.news(world);
+        let sent: BTreeMap<_, _> = news
+            .as_ref()
+            .unwrap_or(&needed.resources)
             .iter()
-            .filter_map(|id| Some((id, world.get(id)?.version)))
+            .filter(|id| needed.resources.contains(*id))
+            .filter_map(|id| Some((id, world.get(id)?.told)))
             .filter(|(id, version)| self.told.get(*id) != Some(&version.hash))
             .map(|(id, version)| (id.clone(), version))
             .collect();
-        let gone = self.told.keys().filter(|id| !needed.resources.contains(*id));
+        let known: Vec<_> = match &news {
+            Some(news) => news.iter().filter(|id| self.told.contains_key(*id)).collect(),
+            None => self.told.keys().collect(),
+        };
+        let gone = known.into_iter().filter(|id| !needed.resources.contains(*id));
         // Make before break: what is only needed no more waits until it is known that no route leads there any more, for a
         // sidecar that refuses one goes on with the old.
         let leads_elsewhere = sent.keys().any(|id| id.kind == "Route");
@@ -269,19 +275,27 @@ impl Session {
         needed
     }
 
-    /// Cheap where a change does not concern this sidecar, which is nearly always.
-    fn up_to_date(&mut self, world: &World) -> bool {
-        let Some((revision, needed)) = &mut self.compared else { return false };
-        let Some(changed) = world.changed_since(*revision) else { return false };
-        let concerned = |id: &ResourceId| {
-            needed.resources.contains(id) || world.get(id).is_some_and(|held| needed.may_gain(id, held))
+    /// What the sidecar needs, and what of it may be news to it; `None`: all of it. Cheap where a change does not concern it,
+    /// which is nearly always, or is one that everybody hears of: then nothing else has become needed.
+    fn news(&mut self, world: &World) -> (Needed, Option<BTreeSet<ResourceId>>) {
+        let Some((revision, mut needed)) = self.compared.take() else { return (self.needed(world), None) };
+        let Some(changed) = world.changed_since(revision) else { return (self.needed(world), None) };
+        let concerned = |id: &&ResourceId| {
+            self.told.contains_key(*id)
+                || needed.resources.contains(*id)
+                || world.get(id).is_some_and(|held| needed.may_gain(id, held))
         };
-        if changed.into_iter().any(|id| self.told.contains_key(id) || concerned(id)) {
-            return false;
+        let news: BTreeSet<_> = changed.into_iter().filter(concerned).cloned().collect();
+        if !news.iter().all(|id| Relation::is_everybodys(id.kind)) {
+            return (self.needed(world), None);
         }
-        *revision = world.stamp().revision;
-        self.acknowledged = self.acknowledged.max(*revision);
-        true
+        for id in &news {
+            match world.get(id) {
+                Some(_) => needed.resources.insert(id.clone()),
+                None => needed.resources.remove(id),
+            };
+        }
+        (needed, Some(news))
     }
 
     fn pushed(&mut self, nonce: u64) -> Result<OnItsWay, SessionError> {
@@ -307,8 +321,9 @@ fn place(node: &Node) -> Place {
 }
 
 fn versioned(world: &World, id: &ResourceId, version: Version) -> Option<VersionedResource> {
-    let resource = world.get(id)?.resource.clone();
-    Some(VersionedResource { version: version.number, resource: Some(v1::Resource { kind: Some(resource) }) })
+    let held = world.get(id)?;
+    let resource = Some(v1::Resource { kind: Some(held.resource.clone()) });
+    Some(VersionedResource { version: version.number, resource, endpoints: held.endpoints.clone() })
 }
 
 /// One that a sidecar remembers from an earlier stream.

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trama_proto::{
-    discovery::v1::{HeldResource, Hello, Node, Push, Refusal as Refused, ResourceName},
+    discovery::v1::{HeldResource, Hello, Node, Push, Refusal as Refused, ResourceName, VersionedResource},
     document::{Document, Resource, ResourceId},
 };
 
 use super::*;
 use crate::{
-    model::{Place, Service, World, hash},
+    model::{Place, Service, World, told_hash},
     store::Stamp,
 };
 
@@ -18,7 +18,8 @@ const EPOCH: u64 = 3;
 /// A sidecar as far as the stream is concerned: what it has, and what it cannot use.
 #[derive(Default)]
 struct Sidecar {
-    has: BTreeMap<ResourceId, (u64, Resource)>,
+    /// With the version and the hash that it was told.
+    has: BTreeMap<ResourceId, (u64, [u8; 32], Resource)>,
     /// Resources with this label are refused.
     refuses: bool,
     refused: BTreeMap<ResourceId, Refused>,
@@ -28,10 +29,10 @@ struct Sidecar {
 
 impl Sidecar {
     fn hello(&self) -> Hello {
-        let held = self.has.iter().map(|(id, (version, resource))| HeldResource {
+        let held = self.has.iter().map(|(id, (version, hash, _))| HeldResource {
             name: Some(named(id)),
             version: *version,
-            hash: hash(resource).to_vec(),
+            hash: hash.to_vec(),
         });
         Hello { node: None, held: held.collect(), refused: self.refused.values().cloned().collect() }
     }
@@ -46,29 +47,22 @@ impl Sidecar {
     }
 
     fn take(&mut self, session: &mut Session, push: Push) {
-        let resources: Vec<_> = push
-            .resources
-            .iter()
-            .map(|pushed| (pushed.version, pushed.resource.clone().unwrap().kind.unwrap()))
-            .collect();
-        for (_, resource) in &resources {
-            let id = ResourceId::of(resource);
-            let has = self.has.get(&id).map(|(_, had)| hash(had).to_vec());
-            let told = self.refused.get(&id).map(|refused| refused.hash.clone()).or(has);
-            assert!(told != Some(hash(resource).to_vec()), "{id} is told again");
-        }
         let mut refusals = Vec::new();
-        for (version, resource) in resources {
-            let id = ResourceId::of(&resource);
+        for VersionedResource { version, resource, endpoints } in push.resources.clone() {
+            let resource = resource.unwrap().kind.unwrap();
+            let (id, hash) = (ResourceId::of(&resource), told_hash(&resource, &endpoints));
+            let has = self.has.get(&id).map(|(_, hash, _)| hash.to_vec());
+            let told = self.refused.get(&id).map(|refused| refused.hash.clone()).or(has);
+            assert!(told != Some(hash.to_vec()), "{id} is told again");
             if self.refuses && is_bad(&resource) {
                 let (path, problem) = ("spec".to_owned(), "no".to_owned());
-                let hash = hash(&resource).to_vec();
+                let hash = hash.to_vec();
                 let refused = Refused { name: Some(named(&id)), version, path, problem, hash };
                 refusals.push(refused.clone());
                 self.refused.insert(id, refused);
             } else {
                 self.refused.remove(&id);
-                self.has.insert(id, (version, resource));
+                self.has.insert(id, (version, hash, resource));
             }
         }
         for gone in &push.tombstones {
@@ -211,11 +205,11 @@ fn only_what_changed_is_told_and_only_to_whom_it_concerns() {
     let mut session = connect(&mut sidecar, &world, &[orders()]);
     let told = sidecar.pushes.len();
 
-    write(&mut world, 5, &endpoints("prices", "10.0.0.9"));
+    write(&mut world, 5, &endpoints("prices", "10.0.0.1, region: eu"));
     sidecar.settle(&mut session, &world);
     assert_eq!((sidecar.pushes.len(), session.acknowledged()), (told, 5), "prices is none of its business");
 
-    write(&mut world, 6, &endpoints("stock", "10.0.0.9"));
+    write(&mut world, 6, &endpoints("stock", "10.0.0.1, region: eu"));
     sidecar.settle(&mut session, &world);
     let last = sidecar.pushes.last().unwrap();
     assert_eq!((last.resources.len(), last.resources[0].version, last.revision), (1, 6, 6));
@@ -231,6 +225,42 @@ fn only_what_changed_is_told_and_only_to_whom_it_concerns() {
     };
     assert_eq!((made.resources.len(), gone(made)), (2, vec!["Route orders-stock".to_owned()]));
     assert_eq!((broken.resources.len(), gone(broken)), (0, vec!["EndpointSet stock".to_owned()]));
+}
+
+/// Who calls an endpoint by its own address must be known to mean a service, whoever asked for that.
+#[test]
+fn everybody_is_told_where_endpoints_are_and_by_need_only_how_they_are_reached() {
+    let mut world = world();
+    let mut sidecar = Sidecar::default();
+    let mut session = connect(&mut sidecar, &world, &[]);
+    let mut told = |world: &World| {
+        sidecar.settle(&mut session, world);
+        let push = sidecar.pushes.last().unwrap();
+        let [VersionedResource { version, resource: Some(resource), endpoints }] = &push.resources[..] else {
+            panic!("one resource: {push:?}")
+        };
+        let id = ResourceId::of(resource.kind.as_ref().unwrap());
+        let endpoints = endpoints.iter().map(|it| (it.address.clone(), it.port, it.service_port));
+        (*version, id.to_string(), endpoints.collect::<Vec<_>>())
+    };
+    let orders = "Service shop/orders".to_owned();
+    write(&mut world, 5, &endpoints("orders", "10.0.0.7, port: 8080, servicePort: 80"));
+    assert_eq!(told(&world), (5, orders.clone(), vec![(vec![10, 0, 0, 7], 8080, 80)]));
+    let more = endpoints("orders", "'::ffff:10.0.0.6'").replace("name: orders,", "name: more,");
+    write(&mut world, 6, &more);
+    let both = vec![(vec![10, 0, 0, 6], 0, 0), (vec![10, 0, 0, 7], 8080, 80)];
+    assert_eq!(told(&world), (6, orders.clone(), both.clone()));
+    // What changes of an endpoint besides is none of its business.
+    write(&mut world, 7, &more.replace("endpoints: [{", "endpoints: [{ weight: 7,"));
+    assert_eq!(told(&world), (6, orders.clone(), both));
+    world.change(8, ResourceId::new("EndpointSet", "shop", "orders").unwrap(), None);
+    assert_eq!(told(&world), (8, orders.clone(), vec![(vec![10, 0, 0, 6], 0, 0)]));
+    // A control plane that starts anew tells the same of the same.
+    let resources =
+        world.resources().map(|(id, held)| (held.version.number, id.clone(), held.resource.clone()));
+    let again = World::found(world.stamp(), resources.collect::<Vec<_>>());
+    let hash = |world: &World| world.resources().map(|(_, held)| held.told.hash).collect::<Vec<_>>();
+    assert_eq!(hash(&again), hash(&world));
 }
 
 #[test]
@@ -265,7 +295,7 @@ fn a_reconnect_sends_nothing_that_is_unchanged() {
     connect(&mut sidecar, &world, &[orders()]);
     assert_eq!(sidecar.pushes.len(), told + 1);
     let push = sidecar.pushes.last().unwrap();
-    assert_eq!((push.resources.len(), push.tombstones.len(), push.subscribed), (1, 1, 1));
+    assert_eq!((push.resources.len(), push.tombstones.len(), push.subscribed), (2, 1, 1));
 }
 
 #[test]
@@ -309,7 +339,7 @@ fn changes_behind_a_slow_sidecar_are_told_as_one() {
     }
     session.ack(first.nonce, &[]).unwrap();
     let second = session.next(&world).unwrap();
-    assert_eq!((second.resources.len(), second.resources[0].version, second.revision), (1, 4999, 4999));
+    assert_eq!((second.resources.len(), second.resources[0].version, second.revision), (2, 4999, 4999));
 }
 
 #[test]
@@ -443,7 +473,7 @@ fn assert_settled(
         if sidecar.refuses && is_bad(resource) {
             assert!(session.refused().contains_key(id), "seed {seed}: {id}");
         } else {
-            assert_eq!(sidecar.has.get(id).map(|(_, had)| had), Some(resource), "seed {seed}: {id}");
+            assert_eq!(sidecar.has.get(id).map(|(.., had)| had), Some(resource), "seed {seed}: {id}");
         }
     }
     let keeps = session.refused().keys().any(|id| id.kind == "Route");

@@ -9,6 +9,7 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
 use trama_proto::{
+    discovery::v1::{EndpointAddress, VersionedResource},
     document::{Resource, ResourceId},
     policy::v1,
 };
@@ -30,7 +31,14 @@ pub struct Version {
 
 /// SHA-256 of a resource's canonical encoding.
 pub fn hash(resource: &Resource) -> [u8; 32] {
-    let encoded = v1::Resource { kind: Some(resource.clone()) }.encode_to_vec();
+    told_hash(resource, &[])
+}
+
+/// The hash that sidecars know a resource by: of its canonical encoding and, for a service, of where its endpoints are.
+pub fn told_hash(resource: &Resource, endpoints: &[EndpointAddress]) -> [u8; 32] {
+    let mut encoded = v1::Resource { kind: Some(resource.clone()) }.encode_to_vec();
+    let endpoints = VersionedResource { endpoints: endpoints.to_vec(), ..VersionedResource::default() };
+    encoded.extend(endpoints.encode_to_vec());
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, &encoded).as_ref());
     hash
@@ -41,8 +49,12 @@ pub fn hash(resource: &Resource) -> [u8; 32] {
 pub struct Held {
     /// Its version.
     pub version: Version,
+    /// The version that sidecars know. Of a service it changes with the addresses of its endpoints.
+    pub told: Version,
     /// The resource.
     pub resource: Resource,
+    /// Of a service: where its endpoints are.
+    pub endpoints: Vec<EndpointAddress>,
     relation: Relation,
 }
 
@@ -141,16 +153,71 @@ impl World {
 
     /// Writes or removes a resource. `revision` is the store's; several changes may share one.
     pub fn change(&mut self, revision: u64, id: ResourceId, resource: Option<Resource>) {
+        let mut services = BTreeSet::new();
         if let Some(old) = self.resources.remove(&id) {
             self.index(&id, &old.relation, |set, id| set.remove(id));
+            services.extend(old.relation.of);
         }
         if let Some(resource) = resource {
             let relation = Relation::of(&resource);
             self.index(&id, &relation, |set, id| set.insert(id.clone()));
             let version = Version { number: revision, hash: hash(&resource) };
-            self.resources.insert(id.clone(), Held { version, resource, relation });
+            services.extend(relation.of.iter().cloned());
+            let held = Held { version, told: version, resource, endpoints: Vec::new(), relation };
+            self.resources.insert(id.clone(), held);
         }
         self.stamp.revision = revision;
+        self.remember(revision, id.clone());
+        match id.kind {
+            "Service" => drop(self.tell_endpoints(revision, &id)),
+            "EndpointSet" => {
+                for service in services {
+                    let id = ResourceId::new("Service", service.namespace, service.name);
+                    if let Some(id) = id.filter(|id| self.tell_endpoints(revision, id)) {
+                        self.remember(revision, id);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Has everybody told where the endpoints of a service are. Whether it is elsewhere than before.
+    fn tell_endpoints(&mut self, revision: u64, id: &ResourceId) -> bool {
+        let endpoints = self.endpoints(&Service::new(&id.namespace, &id.name));
+        let Some(held) = self.resources.get_mut(id).filter(|held| held.endpoints != endpoints) else {
+            return false;
+        };
+        held.told = Version { number: revision, hash: told_hash(&held.resource, &endpoints) };
+        held.endpoints = endpoints;
+        true
+    }
+
+    /// The addresses of a service's endpoints, each once and in their order.
+    fn endpoints(&self, service: &Service) -> Vec<EndpointAddress> {
+        let sets = self.of_service.get(service).into_iter().flatten().filter_map(|id| self.resources.get(id));
+        let specs = sets.filter_map(|held| match &held.resource {
+            Resource::EndpointSet(set) => set.spec.as_ref(),
+            _ => None,
+        });
+        let addresses: BTreeSet<_> = specs
+            .flat_map(|spec| &spec.endpoints)
+            .filter_map(|endpoint| {
+                let address = endpoint.address.parse::<IpAddr>().ok()?.to_canonical();
+                Some((address, endpoint.port.unwrap_or(0), endpoint.service_port.unwrap_or(0)))
+            })
+            .collect();
+        let told = addresses.into_iter().map(|(address, port, service_port)| {
+            let address = match address {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            EndpointAddress { address, port, service_port }
+        });
+        told.collect()
+    }
+
+    fn remember(&mut self, revision: u64, id: ResourceId) {
         self.changed.push_back((revision, id));
         if self.changed.len() > REMEMBERED {
             self.changed.pop_front();

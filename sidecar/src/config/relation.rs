@@ -56,7 +56,9 @@ impl Relation {
             Resource::Service(_)
             | Resource::RegionTopology(_)
             | Resource::Telemetry(_)
-            | Resource::MeshSettings(_) => Self { everybody: true, ..Self::default() },
+            | Resource::MeshSettings(_) => {
+                Self { everybody: Self::is_everybodys(id.kind), ..Self::default() }
+            }
             Resource::EndpointSet(set) => {
                 let spec = spec(&set.spec);
                 let (identities, addresses) = served_by(&spec.endpoints);
@@ -71,6 +73,11 @@ impl Relation {
             },
             Resource::Route(route) => Self::of_route(&id, &spec(&route.spec)),
         }
+    }
+
+    /// Whether resources of a kind concern every sidecar.
+    pub fn is_everybodys(kind: &str) -> bool {
+        matches!(kind, "Service" | "RegionTopology" | "Telemetry" | "MeshSettings")
     }
 
     fn one(service: Service) -> Self {

@@ -105,7 +105,7 @@ pub fn held(push: &Push) -> Vec<HeldResource> {
         let resource = pushed.resource.as_ref()?.kind.as_ref()?;
         let id = ResourceId::of(resource);
         let name = ResourceName { kind: id.kind.to_owned(), namespace: id.namespace, name: id.name };
-        let hash = trama_control_plane::model::hash(resource).to_vec();
+        let hash = trama_control_plane::model::told_hash(resource, &pushed.endpoints).to_vec();
         Some(HeldResource { name: Some(name), version: pushed.version, hash })
     });
     held.collect()

@@ -24,7 +24,7 @@ mod unsupported;
 
 use trama_proto::{Problems, document::Document};
 
-pub use self::part::{Extent, Part};
+pub use self::part::{EndpointAddress, Extent, Part};
 use self::{destination::Before, findings::Findings, index::Index};
 use super::{
     fnv1a,

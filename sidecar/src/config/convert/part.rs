@@ -24,10 +24,23 @@ pub struct Part {
     pub shut: BTreeSet<Arc<str>>,
     /// Services of which it is not known which regions may serve them: none may.
     pub unplaced: BTreeSet<Arc<str>>,
+    /// Where the endpoints of services are, whatever else is known of them.
+    pub endpoints: Vec<(Arc<str>, Arc<[EndpointAddress]>)>,
     /// Services of which nothing is known but their addresses.
     pub nameless: BTreeMap<IpAddr, Arc<str>>,
     /// Whether the settings of the mesh are there and not known: then nothing passes plainly.
     pub strict: bool,
+}
+
+/// The address of an endpoint of which nothing else need be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The port of its application, if it says one.
+    pub port: Option<u16>,
+    /// The port of the service that it serves, if it says one.
+    pub service_port: Option<u16>,
 }
 
 impl Part {

@@ -449,3 +449,61 @@ fn what_nobody_asked_for_is_known_by_name_only() {
     assert_eq!(whole(Extent::Whole), [true, true]);
     assert_eq!(whole(Extent::Part(&Part::of(["shop/orders"]))), [true, false]);
 }
+
+#[test]
+fn an_endpoint_of_which_only_the_address_is_known_means_its_service_and_nobody_outside() {
+    let text = "kind: Service\nmetadata: { name: a, namespace: shop }\n\
+                spec: { ports: [{ port: 80, targetPort: 8080, appProtocol: HTTP }, { port: 5432, appProtocol: TCP }] }\n---\n\
+                kind: Service\nmetadata: { name: b, namespace: shop }\nspec: { ports: [{ port: 80 }] }\n---\n\
+                kind: EndpointSet\nmetadata: { name: b, namespace: shop }\n\
+                spec: { service: b, endpoints: [{ address: 10.1.0.5, port: 9090 }] }\n";
+    let documents = Document::parse("p.yaml", text).unwrap();
+    let documents: Vec<_> = documents.iter().collect();
+    let at = |address: &str, port, service_port| EndpointAddress {
+        address: address.parse().unwrap(),
+        port,
+        service_port,
+    };
+    let a = [
+        at("10.1.0.1", None, None),
+        at("10.1.0.2", None, Some(5432)),
+        at("10.1.0.3", Some(9090), Some(80)),
+        at("10.1.0.4", Some(9090), None),
+        at("10.1.0.5", Some(9090), Some(80)),
+    ];
+    let mut part = Part::of(["shop/b"]);
+    part.endpoints = vec![("shop/a".into(), a.into())];
+    let compiled = |part: &Part| {
+        convert_part(&documents, Extent::Part(part), &local(), &mut Registry::default(), 1).unwrap()
+    };
+    let means =
+        |snapshot: &Snapshot, address: &str| match snapshot.destinations.of_address(address.parse().unwrap())
+        {
+            Destination::Service(service) => {
+                format!("{} {}, whole: {}", service.service, service.port, service.whole)
+            }
+            Destination::Direct(direct) => format!("itself, of {:?}", direct.owner.map(|owner| owner.port)),
+            Destination::Pending(service) => format!("pending, of {service}"),
+            Destination::External => "external".to_owned(),
+        };
+    let snapshot = compiled(&part);
+    for (address, meant) in [
+        ("10.1.0.1:8080", "shop/a 80, whole: false"),
+        ("10.1.0.1:5432", "shop/a 5432, whole: false"),
+        ("10.1.0.1:80", "external"),
+        ("10.1.0.2:5432", "shop/a 5432, whole: false"),
+        ("10.1.0.2:8080", "external"),
+        ("10.1.0.3:9090", "shop/a 80, whole: false"),
+        // Which of two ports it serves is not said: that is refused where it was written.
+        ("10.1.0.4:9090", "external"),
+        // Of two services it is nobody's alone, though one of them is known by name only.
+        ("10.1.0.5:9090", "itself, of None"),
+    ] {
+        assert_eq!(means(&snapshot, address), meant, "{address}");
+    }
+    // All is known, but how this endpoint is reached: then it is not reached.
+    part.whole.insert("shop/a".into());
+    assert_eq!(means(&compiled(&part), "10.1.0.1:8080"), "pending, of shop/a");
+    part.endpoints.clear();
+    assert_eq!(means(&compiled(&part), "10.1.0.5:9090"), "itself, of Some(80)");
+}

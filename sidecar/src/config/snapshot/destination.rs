@@ -47,6 +47,17 @@ pub struct Direct {
     pub authorization: Option<Arc<Authorization>>,
 }
 
+/// An endpoint of which only the address is known, and whose it is.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// A service that it serves.
+    pub owner: Arc<ServicePort>,
+    /// What passes to its application is filtered so.
+    pub inbound: Option<Arc<FilterChain>>,
+    /// Who may call its application.
+    pub authorization: Option<Arc<Authorization>>,
+}
+
 /// What an address or authority means.
 #[derive(Clone, Debug)]
 pub enum Destination {
@@ -54,7 +65,8 @@ pub enum Destination {
     Service(Arc<ServicePort>),
     /// One endpoint.
     Direct(Direct),
-    /// A service, `namespace/name`, of which nothing is known but this address.
+    /// A service, `namespace/name`, or an endpoint of it, of which nothing is known but this address, and nothing more
+    /// will be told before policy changes.
     Pending(Arc<str>),
     /// Nobody that policy knows.
     External,
@@ -78,6 +90,8 @@ pub struct DestinationIndex {
     pub by_address: HashMap<SocketAddr, Arc<ServicePort>, foldhash::fast::FixedState>,
     /// An endpoint's own address and port.
     pub by_endpoint: HashMap<SocketAddr, Direct, foldhash::fast::FixedState>,
+    /// The same of endpoints of which nothing else is known.
+    pub by_pending: HashMap<SocketAddr, Pending, foldhash::fast::FixedState>,
     /// Host in lower case and port.
     pub by_authority: HashMap<Box<str>, Vec<Arc<ServicePort>>, foldhash::fast::FixedState>,
     /// `namespace/name` and port.
@@ -99,6 +113,14 @@ impl DestinationIndex {
         }
         if let Some(direct) = self.by_endpoint.get(&original) {
             return Destination::Direct(direct.clone());
+        }
+        if let Some(Pending { owner, .. }) = self.by_pending.get(&original) {
+            // Once all is known of its service, the endpoint is among the others or cannot be used.
+            return if owner.whole {
+                Destination::Pending(Arc::clone(&owner.service.label))
+            } else {
+                Destination::Service(Arc::clone(owner))
+            };
         }
         let nameless = self.nameless.get(&original.ip());
         nameless.map_or(Destination::External, |service| Destination::Pending(Arc::clone(service)))
@@ -129,9 +151,10 @@ impl DestinationIndex {
         if self.inbound.is_empty() {
             return None;
         }
-        match self.by_endpoint.get(&application) {
-            Some(direct) => direct.inbound.as_ref(),
-            None => self.inbound.get(own),
+        match (self.by_endpoint.get(&application), self.by_pending.get(&application)) {
+            (Some(direct), _) => direct.inbound.as_ref(),
+            (None, Some(pending)) => pending.inbound.as_ref(),
+            (None, None) => self.inbound.get(own),
         }
     }
 
@@ -140,9 +163,10 @@ impl DestinationIndex {
         if self.authorization.is_empty() {
             return None;
         }
-        match self.by_endpoint.get(&application) {
-            Some(direct) => direct.authorization.as_ref(),
-            None => self.authorization.get(own),
+        match (self.by_endpoint.get(&application), self.by_pending.get(&application)) {
+            (Some(direct), _) => direct.authorization.as_ref(),
+            (None, Some(pending)) => pending.authorization.as_ref(),
+            (None, None) => self.authorization.get(own),
         }
     }
 

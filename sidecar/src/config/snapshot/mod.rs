@@ -25,7 +25,7 @@ pub use self::{
         BackendTls, CertificateName, CircuitLimits, Cluster, Endpoint, MeshRecord, OutlierPolicy,
         RegionGroup, SkippedRegion, Transport,
     },
-    destination::{Destination, DestinationIndex, Direct, ServicePort},
+    destination::{Destination, DestinationIndex, Direct, Pending, ServicePort},
     filter::{FilterChain, FilterSpec, SourceRanges},
     names::{AppProtocol, Origin, Revision, ServiceName, SpiffeId},
     route::{

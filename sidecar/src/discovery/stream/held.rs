@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -9,12 +10,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
 use trama_proto::{
     Problem,
-    discovery::v1::{HeldResource, ResourceName, ServiceName, VersionedResource},
+    discovery::v1::{self as discovery, HeldResource, ResourceName, ServiceName, VersionedResource},
     document::{Document, Resource, ResourceId},
     policy::v1,
 };
 
 use super::standing::Standing;
+use crate::config::convert::EndpointAddress;
 
 /// What a kept state begins with: what is kept in the same place for a policy file begins otherwise.
 const MAGIC: &[u8; 8] = b"TRAMAST2";
@@ -36,15 +38,19 @@ pub struct Stamp {
 pub(super) struct Version {
     /// The number that the control plane gave it.
     pub(super) number: u64,
-    /// SHA-256 of its canonical encoding.
+    /// SHA-256 of what was told of it.
     pub(super) hash: [u8; 32],
 }
 
 impl Version {
-    pub(super) fn of(number: u64, resource: &v1::Resource) -> Self {
+    pub(super) fn of(told: &VersionedResource) -> Self {
+        let mut encoded = told.resource.as_ref().map(Message::encode_to_vec).unwrap_or_default();
+        let endpoints =
+            VersionedResource { endpoints: told.endpoints.clone(), ..VersionedResource::default() };
+        encoded.extend(endpoints.encode_to_vec());
         let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, &resource.encode_to_vec()).as_ref());
-        Self { number, hash }
+        hash.copy_from_slice(digest(&SHA256, &encoded).as_ref());
+        Self { number: told.version, hash }
     }
 }
 
@@ -53,6 +59,8 @@ impl Version {
 pub(super) struct Held {
     pub(super) version: Version,
     pub(super) document: Arc<Document>,
+    /// Of a service: where its endpoints are.
+    pub(super) endpoints: Arc<[EndpointAddress]>,
 }
 
 /// Resources that are in use.
@@ -66,7 +74,12 @@ pub(super) enum Wish {
     /// It is there, or has changed.
     Put(Held),
     /// The same, but this version cannot read it.
-    Unreadable { version: Version, resource: Arc<Resource>, problems: Vec<Problem> },
+    Unreadable {
+        version: Version,
+        resource: Arc<Resource>,
+        endpoints: Arc<[EndpointAddress]>,
+        problems: Vec<Problem>,
+    },
     /// It is gone.
     End,
 }
@@ -74,13 +87,13 @@ pub(super) enum Wish {
 impl Wish {
     /// A resource that was told; `None`: of a kind that this version does not know.
     pub(super) fn of(source: &str, told: VersionedResource) -> Option<(ResourceId, Self)> {
-        let resource = told.resource?;
-        let version = Version::of(told.version, &resource);
-        let resource = resource.kind?;
+        let version = Version::of(&told);
+        let endpoints = told.endpoints.iter().filter_map(endpoint).collect();
+        let resource = told.resource?.kind?;
         let id = ResourceId::of(&resource);
         let wish = match Document::received(source, resource.clone()) {
-            Ok(document) => Self::Put(Held { version, document: Arc::new(document) }),
-            Err(problems) => Self::Unreadable { version, resource: Arc::new(resource), problems },
+            Ok(document) => Self::Put(Held { version, document: Arc::new(document), endpoints }),
+            Err(problems) => Self::Unreadable { version, resource: Arc::new(resource), endpoints, problems },
         };
         Some((id, wish))
     }
@@ -103,13 +116,22 @@ impl Wish {
         }
     }
 
+    /// Of a service: where its endpoints are.
+    pub(super) fn endpoints(&self) -> &[EndpointAddress] {
+        match self {
+            Self::Put(Held { endpoints, .. }) | Self::Unreadable { endpoints, .. } => endpoints,
+            Self::End => &[],
+        }
+    }
+
     /// Whether it is the resource's end.
     pub(super) fn is_end(&self) -> bool {
         matches!(self, Self::End)
     }
 
     fn told(&self) -> Option<VersionedResource> {
-        self.version().zip(self.resource()).map(|(version, resource)| told(version, resource))
+        let (version, resource) = self.version().zip(self.resource())?;
+        Some(told(version, resource, self.endpoints()))
     }
 }
 
@@ -160,7 +182,8 @@ impl State {
 
     /// As it is kept.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let resources = self.resources.values().map(|held| told(&held.version, &held.document.resource));
+        let resources =
+            self.resources.values().map(|held| told(&held.version, &held.document.resource, &held.endpoints));
         let ends = self.waiting.iter().filter(|(_, wish)| wish.is_end());
         let kept = Kept {
             epoch: self.stamp.epoch,
@@ -205,9 +228,35 @@ impl State {
     }
 }
 
-fn told(version: &Version, resource: &Resource) -> VersionedResource {
+fn told(version: &Version, resource: &Resource, endpoints: &[EndpointAddress]) -> VersionedResource {
     let resource = v1::Resource { kind: Some(resource.clone()) };
-    VersionedResource { version: version.number, resource: Some(resource) }
+    let endpoints = endpoints.iter().map(|endpoint| discovery::EndpointAddress {
+        address: octets(&endpoint.address),
+        port: endpoint.port.map_or(0, u32::from),
+        service_port: endpoint.service_port.map_or(0, u32::from),
+    });
+    VersionedResource { version: version.number, resource: Some(resource), endpoints: endpoints.collect() }
+}
+
+/// One that makes no sense is none: it is nowhere.
+fn endpoint(told: &discovery::EndpointAddress) -> Option<EndpointAddress> {
+    let v4 = || <[u8; 4]>::try_from(&told.address[..]).map(IpAddr::from);
+    let v6 = || <[u8; 16]>::try_from(&told.address[..]).map(IpAddr::from);
+    let port = |number: u32| u16::try_from(number).map(|port| (port != 0).then_some(port));
+    let address = v4().or_else(|_| v6()).ok()?.to_canonical();
+    Some(EndpointAddress {
+        address,
+        port: port(told.port).ok()?,
+        service_port: port(told.service_port).ok()?,
+    })
+}
+
+/// An address as the stream says it.
+pub(super) fn octets(address: &IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 pub(super) fn resource_name(id: &ResourceId) -> ResourceName {

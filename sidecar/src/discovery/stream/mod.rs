@@ -6,7 +6,7 @@ mod resolve;
 mod standing;
 mod subscriber;
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::stream::poll_fn;
 use tokio::{
@@ -159,7 +159,7 @@ impl PolicyStream {
         }
         let identity = self.control_plane.identity.load();
         self.node.identity = identity.as_ref().map(|own| own.id.to_string()).unwrap_or_default();
-        self.node.addresses = own.iter().map(octets).collect();
+        self.node.addresses = own.iter().map(held::octets).collect();
         for message in self.subscriber.begin(self.node.clone()) {
             send(&out, message).await?;
         }
@@ -239,13 +239,6 @@ impl Compiler {
         number: u64,
     ) -> Result<Snapshot, Problems> {
         convert::convert_part(documents, extent, &self.local, &mut self.registry, number)
-    }
-}
-
-fn octets(address: &IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
 

@@ -44,11 +44,15 @@ impl Standing {
             self.known(resources).into_iter().filter(|service| unusable.is_in_namespace(service));
         let shut: BTreeSet<_> = unusable.callers.iter().cloned().chain(in_namespaces).collect();
         let whole = |service: &&Arc<str>| self.whole.contains(*service) || !unusable.calls.contains(*service);
+        let services =
+            resources.iter().filter(|(id, held)| id.kind == "Service" && !held.endpoints.is_empty());
+        let endpoints = services.map(|(id, held)| (label(id, &id.name), Arc::clone(&held.endpoints)));
         let settings = || resources.keys().any(|id| id.kind == "MeshSettings");
         Part {
             whole: self.told.iter().filter(whole).cloned().collect(),
             shut: shut.iter().filter(unsettled).cloned().collect(),
             unplaced: unusable.places.iter().filter(unsettled).cloned().collect(),
+            endpoints: endpoints.collect(),
             nameless: unusable.addresses,
             strict: unusable.mesh && !self.mesh && !settings(),
         }
@@ -102,6 +106,8 @@ impl Unusable {
         let mut unusable = Self::default();
         for (id, wish) in waiting.iter().filter(|(id, _)| !resources.contains_key(id)) {
             wish.resource().into_iter().for_each(|resource| unusable.add(id, resource));
+            let endpoints = wish.endpoints().iter();
+            unusable.addresses.extend(endpoints.map(|endpoint| (endpoint.address, label(id, &id.name))));
         }
         unusable
     }

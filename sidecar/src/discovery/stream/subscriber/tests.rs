@@ -43,6 +43,7 @@ fn push(revision: u64, documents: &[String], gone: &[(&str, &str)], subscribed: 
     let resources = documents.into_iter().map(|document| VersionedResource {
         version: revision,
         resource: Some(v1::Resource { kind: Some(document.resource) }),
+        ..VersionedResource::default()
     });
     let tombstones = gone.iter().map(|(kind, name)| ResourceName {
         kind: (*kind).to_owned(),
@@ -301,7 +302,7 @@ fn a_push_that_is_wrong_in_very_many_ways_is_refused_in_a_bounded_number_of_atte
 fn nonsense_ends_the_stream_and_changes_nothing() {
     let mut subscriber = begun();
     let before = subscriber.state.encode();
-    let kindless = VersionedResource { version: 1, resource: None };
+    let kindless = VersionedResource { version: 1, ..VersionedResource::default() };
     let twice = push(2, &[service("a")], &[], 1).resources[0].clone();
     for (nonsense, words) in [
         (Push { resources: vec![kindless], ..push(2, &[], &[], 1) }, "resource 0 has no kind"),
