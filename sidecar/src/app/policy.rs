@@ -13,10 +13,11 @@ use crate::{
     config::{
         bootstrap::{self, Config, Startup, WithoutPolicy},
         convert::Local,
-        fnv1a,
         snapshot::{Origin, Snapshot, SpiffeId, UnknownDestination},
     },
-    discovery::{self, Accepted, Beginning, ControlPlane, Kept, PolicyFile, PolicyStream, Slots},
+    discovery::{
+        self, Accepted, Beginning, ControlPlane, Kept, Policies, PolicyFile, PolicyStream, Slots, ToKeep,
+    },
     telemetry::{PolicyUpdate, TelemetryHub},
     worker::{Answers, Shared},
 };
@@ -60,14 +61,8 @@ pub(super) fn follow(
     shared.snapshot.store(Arc::new(without_policy(config, Origin::Awaited)));
     let (keep, last_good) = keeper(config, telemetry);
     let Answers { questions, changes } = answers;
-    let mut taker = Taker {
-        shared: shared.clone(),
-        changes,
-        telemetry: telemetry.clone(),
-        open: open.clone(),
-        keep,
-        on_disk: last_good.as_ref().map(|kept| checksum(&kept.content)),
-    };
+    let mut taker =
+        Taker { shared: shared.clone(), changes, telemetry: telemetry.clone(), open: open.clone(), keep };
     // In this order: the first reading comes before the first complaint that there is none.
     match source {
         Source::File(path) => {
@@ -128,11 +123,6 @@ fn always(config: &Config) -> BTreeSet<Arc<str>> {
     config.node.service_label().into_iter().chain(listeners).map(Arc::from).collect()
 }
 
-/// What tells one content from another.
-fn checksum(content: &[u8]) -> u64 {
-    fnv1a(content.iter().copied())
-}
-
 /// What a sidecar is to policy.
 pub(super) fn local(config: &Config) -> Local {
     Local { namespace: config.node.namespace.clone(), region: config.node.region.clone() }
@@ -145,9 +135,7 @@ struct Taker {
     changes: watch::Sender<()>,
     telemetry: TelemetryHub,
     open: watch::Sender<bool>,
-    keep: Option<watch::Sender<Option<Kept>>>,
-    /// The checksum of what is kept, or is about to be.
-    on_disk: Option<u64>,
+    keep: Option<watch::Sender<Option<ToKeep>>>,
 }
 
 impl Taker {
@@ -165,12 +153,8 @@ impl Taker {
             _ => process.policy_update(PolicyUpdate::Accepted, revision),
         }
         self.open.send_replace(true);
-        // A start with the policy that is kept already writes nothing.
-        let Some(keep) = &self.keep else { return };
-        let checksum = checksum(&content);
-        if self.on_disk != Some(checksum) {
-            self.on_disk = Some(checksum);
-            keep.send_replace(Some(Kept { revision, content }));
+        if let Some(keep) = &self.keep {
+            keep.send_replace(Some(ToKeep { revision, content }));
         }
     }
 }
@@ -213,7 +197,10 @@ fn without_policy(config: &Config, origin: Origin) -> Snapshot {
 }
 
 /// What is kept on disk, and where policies are put that are to be kept.
-fn keeper(config: &Config, telemetry: &TelemetryHub) -> (Option<watch::Sender<Option<Kept>>>, Option<Kept>) {
+fn keeper(
+    config: &Config,
+    telemetry: &TelemetryHub,
+) -> (Option<watch::Sender<Option<ToKeep>>>, Option<Kept>) {
     let Some(folder) = config.state_directory.clone() else {
         tracing::info!("stateDirectory is not set: a start without its source of policy will have none");
         return (None, None);
@@ -225,11 +212,16 @@ fn keeper(config: &Config, telemetry: &TelemetryHub) -> (Option<watch::Sender<Op
     }
     let accepted = watch::Sender::new(None);
     let hub = telemetry.clone();
-    tokio::spawn(discovery::keep(store, accepted.clone(), move |_, saved| {
-        let Err(error) = saved else { return };
-        let folder = folder.display();
-        tracing::error!("stateDirectory {folder}: the policy cannot be kept: {error}; traffic goes on");
-        hub.process().policy_store_failed();
-    }));
+    let mut policies = Policies::new(store, last_good.as_ref());
+    tokio::spawn(discovery::keep(
+        move |policy| policies.save(policy),
+        accepted.clone(),
+        move |_, saved| {
+            let Err(error) = saved else { return };
+            let folder = folder.display();
+            tracing::error!("stateDirectory {folder}: the policy cannot be kept: {error}; traffic goes on");
+            hub.process().policy_store_failed();
+        },
+    ));
     (Some(accepted), last_good)
 }

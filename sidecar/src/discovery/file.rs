@@ -18,7 +18,7 @@ use trama_proto::{Problem, Problems, document::Document};
 
 use super::{
     fingerprint::{self, Fingerprint},
-    last_good::Kept,
+    last_good::{Content, Kept},
 };
 use crate::config::{
     convert::{self, Local},
@@ -40,7 +40,7 @@ pub struct Accepted {
     /// What holds now.
     pub snapshot: Snapshot,
     /// What is kept for a start without it.
-    pub content: Vec<u8>,
+    pub content: Content,
 }
 
 /// A policy file and what it last said.
@@ -73,7 +73,7 @@ impl PolicyFile {
         let snapshot = self.compile(&self.path.display().to_string(), &content, self.revision + 1)?;
         self.revision += 1;
         self.digest = Some(snapshot.revision.digest);
-        Ok(Accepted { snapshot, content })
+        Ok(Accepted { snapshot, content: Content::of(content) })
     }
 
     /// Reads the file, and then watches it for ever. `sink` gets each new policy, and the problems of each version that
@@ -122,7 +122,7 @@ impl PolicyFile {
             Ok(snapshot) => {
                 let snapshot = Snapshot { origin: Origin::LastGood, ..snapshot };
                 warn!(revision = %snapshot.revision, "the last good policy, from disk, is in use");
-                sink(Ok(Accepted { snapshot, content: kept.content }));
+                sink(Ok(Accepted { snapshot, content: Content::of(kept.content) }));
             }
             Err(problems) => {
                 error!("the last good policy, from disk, cannot be used:\n{problems}");
@@ -346,7 +346,7 @@ mod tests {
             fs::write(&path, policy(2)).unwrap();
             let taken = reports.recv().await.unwrap().unwrap();
             assert_eq!((taken.snapshot.origin, taken.snapshot.revision.number), (Origin::Source, revision));
-            assert_eq!(taken.content, policy(2).into_bytes());
+            assert_eq!(taken.content.make(), policy(2).into_bytes());
             task.abort();
         }
     }

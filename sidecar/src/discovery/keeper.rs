@@ -4,15 +4,13 @@ use std::{io, time::Duration};
 
 use tokio::{sync::watch, task, time};
 
-use super::slots::{Content, Slots};
-
 /// How long after a failure it is tried again, if nothing new comes before that.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Keeps each content that is put into `accepted`, for ever. Of those that come while one is being written only the last
-/// is kept. `tried` hears of each what became of it.
-pub async fn keep<T: Content + Send + Sync + 'static>(
-    mut store: Slots<T>,
+/// is kept. `save` writes it, where it may wait for a disk; `tried` hears of each what became of it.
+pub async fn keep<T: Send + Sync + 'static>(
+    mut save: impl FnMut(&T) -> io::Result<()> + Send + 'static,
     accepted: watch::Sender<Option<T>>,
     tried: impl Fn(&T, &io::Result<()>),
 ) {
@@ -32,13 +30,13 @@ pub async fn keep<T: Content + Send + Sync + 'static>(
             false
         });
         let Some(kept) = waiting.take() else { continue };
-        let save = move || {
-            let saved = store.save(&kept);
-            (store, kept, saved)
+        let saving = move || {
+            let saved = save(&kept);
+            (save, kept, saved)
         };
-        // A save that panics takes the store with it.
-        let Ok((back, kept, saved)) = task::spawn_blocking(save).await else { return };
-        store = back;
+        // A save that panics takes its store with it.
+        let Ok((back, kept, saved)) = task::spawn_blocking(saving).await else { return };
+        save = back;
         tried(&kept, &saved);
         if saved.is_err() {
             waiting = Some(kept);
@@ -53,7 +51,10 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::{config::snapshot::Revision, discovery::Kept};
+    use crate::{
+        config::snapshot::Revision,
+        discovery::{Kept, Slots},
+    };
 
     fn policy(number: u64) -> Kept {
         Kept { revision: Revision { number, digest: number }, content: vec![b'#'; 100] }
@@ -76,13 +77,13 @@ mod tests {
         fs::write(&state, "in the way of a folder").unwrap();
         let accepted = watch::Sender::new(None);
         let (failures, heard) = mpsc::channel();
-        let (store, ..) = Slots::<Kept>::open(state.clone());
+        let (mut store, ..) = Slots::<Kept>::open(state.clone());
         let tried = move |_: &Kept, saved: &io::Result<()>| {
             if let Err(error) = saved {
                 failures.send(error.to_string()).unwrap();
             }
         };
-        let keeper = tokio::spawn(keep(store, accepted.clone(), tried));
+        let keeper = tokio::spawn(keep(move |kept| store.save(kept), accepted.clone(), tried));
         for number in 1..=3 {
             accepted.send_replace(Some(policy(number)));
         }

@@ -19,7 +19,7 @@ pub use self::{
     files::WatchedFiles,
     identity::{JoinedIdentity, Joining},
     keeper::keep,
-    last_good::Kept,
+    last_good::{Content, Kept, Policies, ToKeep},
     slots::{Slots, Torn},
     stream::{Answer, Beginning, Compile, Fault, PolicyStream, Stamp, Subscriber},
 };

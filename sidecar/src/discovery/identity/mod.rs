@@ -277,19 +277,23 @@ impl JoinedIdentity {
 /// Writes what is put into the one, and tells by the other what was tried. A disk that fails costs a start without the
 /// control plane, and nothing before that.
 fn keeper(
-    slots: Slots<Kept>,
+    mut slots: Slots<Kept>,
     state: PathBuf,
     telemetry: &TelemetryHub,
 ) -> (watch::Sender<Option<Kept>>, watch::Receiver<Option<Kept>>) {
     let (keep, hub) = (watch::Sender::new(None), telemetry.clone());
     let (tell, tried) = watch::channel(None);
-    tokio::spawn(super::keep(slots, keep.clone(), move |kept: &Kept, saved| {
-        tell.send_replace(Some(kept.clone()));
-        let Err(error) = saved else { return };
-        let folder = state.display();
-        error!("stateDirectory {folder}: the identity cannot be kept: {error}; traffic goes on");
-        hub.process().identity().store_failed();
-    }));
+    tokio::spawn(super::keep(
+        move |kept| slots.save(kept),
+        keep.clone(),
+        move |kept: &Kept, saved| {
+            tell.send_replace(Some(kept.clone()));
+            let Err(error) = saved else { return };
+            let folder = state.display();
+            error!("stateDirectory {folder}: the identity cannot be kept: {error}; traffic goes on");
+            hub.process().identity().store_failed();
+        },
+    ));
     (keep, tried)
 }
 

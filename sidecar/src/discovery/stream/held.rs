@@ -136,7 +136,7 @@ impl Wish {
 }
 
 /// All that is held.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) stamp: Stamp,
     pub(super) resources: Resources,

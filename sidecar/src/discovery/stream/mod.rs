@@ -1,6 +1,7 @@
 //! Policy from the control plane: one stream as long as both live, and again with growing pauses when it ends. What holds
 //! stays in force meanwhile.
 
+mod aside;
 mod held;
 mod resolve;
 mod standing;
@@ -24,6 +25,7 @@ use trama_proto::{
     document::Document,
 };
 
+use self::aside::Aside;
 pub use self::{
     held::Stamp,
     subscriber::{Answer, Compile, Fault, Subscriber},
@@ -69,12 +71,18 @@ pub struct Beginning {
 pub struct PolicyStream {
     control_plane: ControlPlane,
     node: Node,
-    subscriber: Subscriber,
-    compiler: Compiler,
+    follower: Aside<Follower>,
     /// Whether what is held is compiled and in force.
     holds: bool,
     questions: mpsc::Receiver<Arc<str>>,
     telemetry: TelemetryHub,
+}
+
+/// What is held, and what makes a policy of it.
+#[derive(Debug)]
+struct Follower {
+    subscriber: Subscriber,
+    compiler: Compiler,
 }
 
 #[derive(Debug)]
@@ -112,14 +120,15 @@ impl PolicyStream {
             None => (Subscriber::new(always), false),
         };
         let compiler = Compiler { local, registry: Registry::default() };
-        Self { control_plane, node, subscriber, compiler, holds, questions, telemetry }
+        let follower = Aside::new(Follower { subscriber, compiler });
+        Self { control_plane, node, follower, holds, questions, telemetry }
     }
 
     /// Follows the control plane for ever. `sink` gets each new policy, and the problems of each push that is refused. What
     /// was kept comes first, at once.
     pub async fn follow(mut self, mut sink: impl FnMut(Result<Accepted, Problems>)) {
         if self.holds {
-            self.restore(&mut sink);
+            self.restore(&mut sink).await;
         }
         let mut backoff = Backoff::default();
         loop {
@@ -131,13 +140,17 @@ impl PolicyStream {
         }
     }
 
-    fn restore(&mut self, sink: &mut impl FnMut(Result<Accepted, Problems>)) {
-        let Self { subscriber, compiler, .. } = self;
-        match subscriber.restore(|documents, extent, number| compiler.compile(documents, extent, number)) {
-            Ok(snapshot) => {
+    async fn restore(&mut self, sink: &mut impl FnMut(Result<Accepted, Problems>)) {
+        let restored = self.follower.work(|Follower { subscriber, compiler }| {
+            let restored =
+                subscriber.restore(|documents, extent, number| compiler.compile(documents, extent, number));
+            restored.map(|snapshot| (snapshot, subscriber.to_keep()))
+        });
+        match restored.await {
+            Ok((snapshot, content)) => {
                 let snapshot = Snapshot { origin: Origin::LastGood, ..snapshot };
                 warn!(revision = %snapshot.revision, "the last good policy, from disk, is in use");
-                sink(Ok(Accepted { snapshot, content: subscriber.kept() }));
+                sink(Ok(Accepted { snapshot, content }));
             }
             Err(problems) => {
                 error!("the last good policy, from disk, cannot be used:\n{problems}");
@@ -155,12 +168,12 @@ impl PolicyStream {
         let (channel, own) = self.control_plane.connect().await?;
         let (out, mut messages) = mpsc::channel(ANSWERS);
         while let Ok(label) = self.questions.try_recv() {
-            self.subscriber.want([label]);
+            self.follower.now().subscriber.want([label]);
         }
         let identity = self.control_plane.identity.load();
         self.node.identity = identity.as_ref().map(|own| own.id.to_string()).unwrap_or_default();
         self.node.addresses = own.iter().map(held::octets).collect();
-        for message in self.subscriber.begin(self.node.clone()) {
+        for message in self.follower.now().subscriber.begin(self.node.clone()) {
             send(&out, message).await?;
         }
         let mut client = PolicyServiceClient::new(channel).max_decoding_message_size(LARGEST);
@@ -175,14 +188,14 @@ impl PolicyStream {
                     let Some(Message::Push(push)) = said?.ok_or(Ended::Closed)?.message else {
                         return Err(Fault::Malformed("a message that this version does not know".to_owned()).into());
                     };
-                    for message in self.take(push, sink)? {
+                    for message in self.take(push, sink).await? {
                         send(&out, message).await?;
                     }
                     backoff.succeeded();
                 }
                 Some(label) = self.questions.recv() => {
                     let more = std::iter::from_fn(|| self.questions.try_recv().ok());
-                    let asked = self.subscriber.want(std::iter::once(label).chain(more));
+                    let asked = self.follower.now().subscriber.want(std::iter::once(label).chain(more));
                     if let Some(message) = asked {
                         send(&out, message).await?;
                     }
@@ -192,28 +205,31 @@ impl PolicyStream {
     }
 
     /// Takes a push, and gives what to answer.
-    fn take(
+    async fn take(
         &mut self,
         push: Push,
         sink: &mut impl FnMut(Result<Accepted, Problems>),
     ) -> Result<Vec<SidecarMessage>, Fault> {
-        let Self { subscriber, compiler, telemetry, .. } = self;
         let (epoch, revision, nonce) = (push.epoch, push.revision, push.nonce);
-        let taken =
-            subscriber.push(push, |documents, extent, number| compiler.compile(documents, extent, number));
-        let Answer { messages, snapshot, refused } =
-            taken.inspect_err(|_| telemetry.process().policy_push(PushResult::Fault))?;
+        let taken = self.follower.work(move |Follower { subscriber, compiler }| {
+            let taken = subscriber
+                .push(push, |documents, extent, number| compiler.compile(documents, extent, number));
+            compiler.registry.sweep();
+            taken.map(|answer| (answer, subscriber.to_keep()))
+        });
+        let process = self.telemetry.process();
+        let (Answer { messages, snapshot, refused }, content) =
+            taken.await.inspect_err(|_| process.policy_push(PushResult::Fault))?;
         let result = if refused.is_some() { PushResult::Refused } else { PushResult::Acknowledged };
-        telemetry.process().policy_push(result);
+        process.policy_push(result);
         if let Some(problems) = refused {
             warn!(epoch, nonce, revision, "not all of the policy can be used:\n{problems}");
             sink(Err(problems));
         }
         if let Some(snapshot) = snapshot {
             info!(epoch, nonce, revision = %snapshot.revision, "policy in use");
-            sink(Ok(Accepted { snapshot, content: subscriber.kept() }));
+            sink(Ok(Accepted { snapshot, content }));
         }
-        compiler.registry.sweep();
         Ok(messages)
     }
 
@@ -224,7 +240,7 @@ impl PolicyStream {
             tokio::select! {
                 () = sleep_until(end) => return,
                 Some(label) = self.questions.recv() => {
-                    self.subscriber.want([label]);
+                    self.follower.now().subscriber.want([label]);
                 }
             }
         }

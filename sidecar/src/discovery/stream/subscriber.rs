@@ -21,7 +21,10 @@ use super::{
     resolve::{Refusals, Resolved, resolve},
     standing::Standing,
 };
-use crate::config::{convert::Extent, snapshot::Snapshot};
+use crate::{
+    config::{convert::Extent, snapshot::Snapshot},
+    discovery::last_good::Content,
+};
 
 /// The most services that one sidecar asks for: a control plane takes no more.
 const MOST_SERVICES: usize = 10_000;
@@ -60,7 +63,7 @@ pub struct Answer {
 /// What a sidecar holds, wants and was told.
 #[derive(Debug)]
 pub struct Subscriber {
-    state: State,
+    state: Arc<State>,
     /// The last push that came, used or not.
     latest: Stamp,
     /// Wanted as long as the sidecar lives: its own service and those of its listeners.
@@ -88,7 +91,7 @@ impl Subscriber {
         let wanted = state.standing.told.union(&always).cloned().collect();
         Self {
             latest: state.stamp,
-            state,
+            state: Arc::new(state),
             always,
             wanted,
             refused: Refusals::new(),
@@ -100,7 +103,8 @@ impl Subscriber {
     /// What is held, compiled. This version, or this configuration, may have a problem with some of what was kept that its
     /// writer had not; or have none any more with what waits.
     pub fn restore(&mut self, compile: impl Compile) -> Result<Snapshot, Problems> {
-        let State { stamp, resources, waiting: newer, standing } = std::mem::take(&mut self.state);
+        let State { stamp, resources, waiting: newer, standing } = &*self.state;
+        let (stamp, standing) = (*stamp, standing.clone());
         let Resolved { resources, waiting, refused, snapshot, problems } =
             kept(resources, newer, compiler(compile, &standing, stamp.revision));
         let nothing = resources.is_empty() && !problems.is_empty();
@@ -113,6 +117,12 @@ impl Subscriber {
     /// What is held, as it is kept on disk.
     pub fn kept(&self) -> Vec<u8> {
         self.state.encode()
+    }
+
+    /// The same for later: what is held now.
+    pub(super) fn to_keep(&self) -> Content {
+        let state = Arc::clone(&self.state);
+        Content::made(move || state.encode())
     }
 
     /// The first messages of a new stream: what is held, so that nothing is sent again, and all that is wanted.
@@ -150,7 +160,7 @@ impl Subscriber {
         self.latest = stamp;
         let mut standing = self.state.standing.clone();
         standing.told.extend(self.answered(subscribed));
-        let State { resources: held, waiting, .. } = &self.state;
+        let State { resources: held, waiting, .. } = &*self.state;
         let waiting = waiting.iter().filter(|(id, _)| !pushed.contains_key(id));
         let waiting = waiting.map(|(id, wish)| (id.clone(), wish.clone())).collect();
         let told: BTreeSet<_> = pushed.keys().cloned().collect();
@@ -176,7 +186,7 @@ impl Subscriber {
     fn put(&mut self, stamp: Stamp, standing: Standing, resources: Resources, waiting: Wishes) {
         let part = standing.part(&resources, &waiting);
         let standing = standing.after(&resources, &part);
-        self.state = State { stamp, resources, waiting, standing };
+        self.state = Arc::new(State { stamp, resources, waiting, standing });
     }
 
     /// Says what has become of what was told: what is refused now and was not before, and what is so no more.
@@ -237,13 +247,13 @@ impl Subscriber {
 
 /// What can be used of what was kept. `newer`: what was told of it later than what was in use.
 fn kept(
-    resources: Resources,
-    newer: Wishes,
+    resources: &Resources,
+    newer: &Wishes,
     mut compile: impl FnMut(&Resources, &Wishes) -> Result<Snapshot, Problems>,
 ) -> Resolved {
-    let kept = resources.into_iter().map(|(id, held)| (id, Wish::Put(held))).collect();
+    let kept = resources.iter().map(|(id, held)| (id.clone(), Wish::Put(held.clone()))).collect();
     let mut resolved = resolve(&Resources::new(), kept, Wishes::new(), &mut compile);
-    resolved.waiting.extend(newer);
+    resolved.waiting.extend(newer.iter().map(|(id, wish)| (id.clone(), wish.clone())));
     if resolved.waiting.is_empty() {
         return resolved;
     }
