@@ -66,6 +66,7 @@ pub struct Metrics {
     pushed: Counter,
     answers: Family<Label, Counter>,
     acknowledged: Histogram,
+    unknown: Counter,
     identities: Family<Label, Counter>,
     refused: Family<Label, Counter>,
     requests: Family<Labels, Counter>,
@@ -100,6 +101,7 @@ impl Default for Metrics {
             answers: Family::default(),
             // From a millisecond to half a minute.
             acknowledged: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            unknown: Counter::default(),
             identities: Family::default(),
             refused: Family::default(),
             requests: Family::default(),
@@ -135,6 +137,8 @@ impl Metrics {
             Unit::Seconds,
             self.acknowledged.clone(),
         );
+        let help = "Messages of sidecars that this version does not know, and ignored";
+        registry.register("messages_unknown", help, self.unknown.clone());
         registry.register("identities", "Certificates issued, by join or renew", self.identities.clone());
         registry.register("identity_refusals", "Certificates refused, by reason", self.refused.clone());
         registry.register("admin_requests", "Requests of the Admin API", self.requests.clone());
@@ -172,6 +176,10 @@ impl Metrics {
     pub(crate) fn answered(&self, result: &'static str, took: Duration) {
         self.answers.get_or_create(&[("result", result)]).inc();
         self.acknowledged.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn unknown(&self) {
+        self.unknown.inc();
     }
 
     pub(crate) fn issued(&self, how: &'static str) {

@@ -159,6 +159,12 @@ async fn one_who_makes_no_sense_is_refused() {
     let ended = wrong.end().await;
     assert_eq!((ended.code(), ended.message().contains("nonce 7")), (Code::InvalidArgument, true));
 
+    let mut later = Stream::open(channel.clone(), storefront.node()).await.unwrap();
+    later.say_nothing();
+    later.subscribe(&[]);
+    later.take().await;
+    assert_eq!(control.metric("trama_control_messages_unknown_total").await, 1.0);
+
     let mut twice = Stream::open(channel, storefront.node()).await.unwrap();
     twice.say(Message::Hello(Hello { node: Some(storefront.node()), ..Hello::default() }));
     assert_eq!(twice.end().await.code(), Code::InvalidArgument);

@@ -173,7 +173,6 @@ async fn nonsense_ends_the_stream_and_what_held_stays() {
     let nonsense = [
         Push { epoch: 0, ..good.clone() },
         Push { revision: 0, ..good.clone() },
-        Push { resources: vec![VersionedResource::default()], ..good.clone() },
         Push { resources: vec![service("a"), service("a")], ..good.clone() },
     ];
     for (number, push) in nonsense.into_iter().enumerate() {
@@ -186,10 +185,7 @@ async fn nonsense_ends_the_stream_and_what_held_stays() {
             .await;
         assert_eq!(calls(mesh.pod("storefront"), "/").await.0, 200);
     }
-    // A message that says nothing, and one that nobody would hold.
-    let (mut stream, _) = spoken(&mut mesh).await;
-    stream.teller().say(None).await;
-    stream.ended().await;
+    // One that nobody would hold.
     let (mut stream, _) = spoken(&mut mesh).await;
     let mut huge = service("huge");
     let Some(v1::resource::Kind::Service(it)) = huge.resource.as_mut().and_then(|it| it.kind.as_mut()) else {
@@ -201,8 +197,14 @@ async fn nonsense_ends_the_stream_and_what_held_stays() {
     assert_eq!(calls(mesh.pod("storefront"), "/").await.0, 200);
     // The one after all of them that makes sense is taken.
     let (mut stream, _) = spoken(&mut mesh).await;
-    stream.teller().push(good).await;
+    stream.teller().push(good.clone()).await;
     assert!(matches!(stream.heard().await, Said::Ack(ack) if ack.nonce == 7));
+    // And what a later version says besides is none.
+    stream.teller().say(None).await;
+    let later = Push { nonce: 8, resources: vec![VersionedResource::default(), service("a")], ..good };
+    stream.teller().push(later).await;
+    assert!(matches!(stream.heard().await, Said::Ack(ack) if ack.nonce == 8));
+    mesh.pod("storefront").metric_reaches("trama_policy_pushes_total", &[("result", "unknown")], 2.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

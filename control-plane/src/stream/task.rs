@@ -176,7 +176,11 @@ impl Task {
                 Ok(())
             }
             Some(Message::Hello(_)) => Err(protocol("a second Hello; a stream has one")),
-            None => Err(protocol("a message without content, or of a later version")),
+            None => {
+                tracing::debug!(identity = %self.identity, "a sidecar says what this version does not know; it is ignored");
+                self.shared.metrics.unknown();
+                Ok(())
+            }
         }
     }
 

@@ -51,6 +51,11 @@ impl Stream {
         self.outgoing.send(SidecarMessage { message: Some(message) }).ok();
     }
 
+    /// Says what this version does not know.
+    pub fn say_nothing(&self) {
+        self.outgoing.send(SidecarMessage { message: None }).ok();
+    }
+
     /// Asks for services.
     pub fn subscribe(&self, services: &[(&str, &str)]) {
         let services = services

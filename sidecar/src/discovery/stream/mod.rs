@@ -186,7 +186,9 @@ impl PolicyStream {
             tokio::select! {
                 said = pushes.message() => {
                     let Some(Message::Push(push)) = said?.ok_or(Ended::Closed)?.message else {
-                        return Err(Fault::Malformed("a message that this version does not know".to_owned()).into());
+                        warn!("the control plane says what this version does not know; it is ignored");
+                        self.telemetry.process().policy_push(PushResult::Unknown);
+                        continue;
                     };
                     for message in self.take(push, sink).await? {
                         send(&out, message).await?;
@@ -218,10 +220,19 @@ impl PolicyStream {
             taken.map(|answer| (answer, subscriber.to_keep()))
         });
         let process = self.telemetry.process();
-        let (Answer { messages, snapshot, refused }, content) =
+        let (Answer { messages, snapshot, refused, unknown }, content) =
             taken.await.inspect_err(|_| process.policy_push(PushResult::Fault))?;
         let result = if refused.is_some() { PushResult::Refused } else { PushResult::Acknowledged };
         process.policy_push(result);
+        if unknown > 0 {
+            warn!(
+                epoch,
+                nonce,
+                unknown,
+                "resources of kinds that this version does not know are ignored; upgrade the sidecar"
+            );
+            process.policy_push(PushResult::Unknown);
+        }
         if let Some(problems) = refused {
             warn!(epoch, nonce, revision, "not all of the policy can be used:\n{problems}");
             sink(Err(problems));

@@ -58,6 +58,8 @@ pub struct Answer {
     pub snapshot: Option<Snapshot>,
     /// What of the push cannot be used.
     pub refused: Option<Problems>,
+    /// How many resources of it are of kinds that this version does not know. They are ignored.
+    pub unknown: usize,
 }
 
 /// What a sidecar holds, wants and was told.
@@ -156,7 +158,7 @@ impl Subscriber {
             return Err(Fault::Older { pushed: stamp, held: self.latest });
         }
         let (nonce, subscribed) = (push.nonce, push.subscribed);
-        let pushed = wishes(push)?;
+        let (pushed, unknown) = wishes(push)?;
         self.latest = stamp;
         let mut standing = self.state.standing.clone();
         standing.told.extend(self.answered(subscribed));
@@ -180,7 +182,7 @@ impl Subscriber {
             let services = forgotten.iter().map(|label| service_name(label)).collect();
             messages.push(message(Message::Unsubscribe(Unsubscribe { services })));
         }
-        Ok(Answer { messages, snapshot, refused })
+        Ok(Answer { messages, snapshot, refused, unknown })
     }
 
     fn put(&mut self, stamp: Stamp, standing: Standing, resources: Resources, waiting: Wishes) {
@@ -274,25 +276,29 @@ fn compiler(
     }
 }
 
-/// What a push tells; of each resource it may tell one thing.
-fn wishes(push: Push) -> Result<Wishes, Fault> {
-    let mut wishes = Wishes::new();
-    for (at, told) in push.resources.into_iter().enumerate() {
-        let (id, wish) = Wish::of("the control plane", told)
-            .ok_or_else(|| Fault::Malformed(format!("resource {at} has no kind that this version knows")))?;
+/// What a push tells; of each resource it may tell one thing. And how much of it is of kinds that this version does not
+/// know: a later control plane must not be cut off for what it says besides.
+fn wishes(push: Push) -> Result<(Wishes, usize), Fault> {
+    let (mut wishes, mut unknown) = (Wishes::new(), 0);
+    for told in push.resources {
+        let Some((id, wish)) = Wish::of("the control plane", told) else {
+            unknown += 1;
+            continue;
+        };
         if wishes.insert(id.clone(), wish).is_some() {
             return Err(Fault::Malformed(format!("{id} is in it twice")));
         }
     }
     for name in push.tombstones {
-        let id = ResourceId::new(&name.kind, name.namespace, name.name);
-        let id =
-            id.ok_or_else(|| Fault::Malformed(format!("a tombstone of an unknown kind {:?}", name.kind)))?;
+        let Some(id) = ResourceId::new(&name.kind, name.namespace, name.name) else {
+            unknown += 1;
+            continue;
+        };
         if wishes.insert(id.clone(), Wish::End).is_some_and(|before| !before.is_end()) {
             return Err(Fault::Malformed(format!("{id} is both there and gone")));
         }
     }
-    Ok(wishes)
+    Ok((wishes, unknown))
 }
 
 fn message(message: Message) -> SidecarMessage {

@@ -105,7 +105,7 @@ catalogue! {
     STREAM_FAILURES = "trama_control_plane_stream_failures_total", "counter", "", &[],
         "Policy streams that could not be opened or that ended";
     POLICY_PUSHES = "trama_policy_pushes_total", "counter", "", &["result"],
-        "Pushes of the control plane: acknowledged, refused (told which resource and field), or fault (old or nonsense: the stream was ended)";
+        "Pushes of the control plane: acknowledged, refused in part (told which resource and field), or fault (old or nonsense: the stream was ended); and unknown, what is of a later version and was ignored";
     IDENTITY_STATE = "trama_identity_state", "gauge", "", &["kind"],
         "1 for the state that the workload's identity is in: none, joining, valid or expired";
     IDENTITY_EXPIRY = "trama_identity_expiry_seconds", "gauge", "seconds", &[],

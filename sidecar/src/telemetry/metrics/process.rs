@@ -29,6 +29,8 @@ pub enum PushResult {
     Refused,
     /// It was older than what is held, or made no sense; the stream was ended.
     Fault,
+    /// It, or something in it, is of a later version; that was ignored.
+    Unknown,
 }
 
 /// What certificates in files are for.
@@ -76,7 +78,7 @@ impl PolicyUpdate {
 
 impl PushResult {
     /// Every outcome, in the order of the counters.
-    pub(crate) const ALL: [Self; 3] = [Self::Acknowledged, Self::Refused, Self::Fault];
+    pub(crate) const ALL: [Self; 4] = [Self::Acknowledged, Self::Refused, Self::Fault, Self::Unknown];
 
     /// The label's value.
     pub(crate) const fn name(self) -> &'static str {
@@ -84,6 +86,7 @@ impl PushResult {
             Self::Acknowledged => "acknowledged",
             Self::Refused => "refused",
             Self::Fault => "fault",
+            Self::Unknown => "unknown",
         }
     }
 }

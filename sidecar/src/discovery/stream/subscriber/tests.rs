@@ -1,7 +1,8 @@
 //! Pushes good and bad, in every order.
 
+use prost::Message as _;
 use trama_proto::{
-    discovery::v1::{ResourceName, ServiceName, VersionedResource},
+    discovery::v1::{ControlMessage, ResourceName, ServiceName, VersionedResource},
     policy::v1,
 };
 
@@ -302,22 +303,36 @@ fn a_push_that_is_wrong_in_very_many_ways_is_refused_in_a_bounded_number_of_atte
 fn nonsense_ends_the_stream_and_changes_nothing() {
     let mut subscriber = begun();
     let before = subscriber.state.encode();
-    let kindless = VersionedResource { version: 1, ..VersionedResource::default() };
     let twice = push(2, &[service("a")], &[], 1).resources[0].clone();
     for (nonsense, words) in [
-        (Push { resources: vec![kindless], ..push(2, &[], &[], 1) }, "resource 0 has no kind"),
         (
             Push { resources: vec![twice.clone(), twice], ..push(2, &[], &[], 1) },
             "Service shop/a is in it twice",
         ),
         (push(2, &[service("a")], &[("Service", "a")], 1), "Service shop/a is both there and gone"),
-        (push(2, &[], &[("Nonsense", "a")], 1), "unknown kind \"Nonsense\""),
     ] {
         let fault = subscriber.push(nonsense, compile).unwrap_err().to_string();
         assert!(fault.contains(words), "{fault}");
         assert_eq!(subscriber.state.encode(), before);
     }
-    take(&mut subscriber, push(2, &[], &[("Nonsense-free", "a")][..0], 1));
+    take(&mut subscriber, push(2, &[], &[], 1));
+}
+
+/// As protobuf wants it: what a later version says besides is passed over, and what is understood counts.
+#[test]
+fn what_a_later_version_says_besides_is_ignored_and_counted() {
+    let mut subscriber = begun();
+    let mut later = push(2, &[service("a")], &[("Nonsense", "b")], 1);
+    later.resources.push(VersionedResource { version: 2, ..VersionedResource::default() });
+    let mut bytes = later.encode_to_vec();
+    // Field 111, of one byte.
+    bytes.extend([0xfa, 0x06, 1, 7]);
+    let answer = subscriber.push(Push::decode(&bytes[..]).unwrap(), compile).unwrap();
+    assert_eq!((answer.unknown, answer.refused.is_none()), (2, true));
+    assert!(names(&subscriber).contains(&"Service a".to_owned()));
+    // Field 15 of the messages themselves.
+    assert_eq!(ControlMessage::decode(&[0x7a, 1, 7][..]).unwrap().message, None);
+    assert_eq!(SidecarMessage::decode(&[0x7a, 1, 7][..]).unwrap().message, None);
 }
 
 #[test]
