@@ -80,3 +80,19 @@ fn what_cannot_be_opened_is_named() {
     );
     assert_eq!((code, said.contains("admin.socket c.yaml: ")), (1, true), "{said}");
 }
+
+#[tokio::test]
+async fn a_second_one_on_the_same_store_is_told_whose_it_is_and_changes_nothing() {
+    let control = ControlPlane::spawn().await;
+    control.apply(ORDERS).await.unwrap();
+    let mut command = Command::new(programs::built("trama-control-plane").unwrap());
+    command.arg("--config").arg(control.configuration());
+    let second = process::run(&mut command, PATIENCE).unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let store = control.configuration().with_file_name("store");
+    let named =
+        format!("store.path: the store cannot be used: {}: another process has it open", store.display());
+    assert!(said.contains(&named) && said.contains("stop that one"), "{said}");
+    control.apply(&ORDERS.replace("80", "81")).await.unwrap();
+}

@@ -113,6 +113,12 @@ impl ControlPlane {
         until("the control plane is ready", ready).await;
     }
 
+    /// The configuration of the process.
+    #[must_use]
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.path().join("control.yaml")
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         match &mut self.running {

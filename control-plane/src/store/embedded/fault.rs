@@ -75,9 +75,6 @@ impl From<redb::Error> for Fault {
             redb::Error::Corrupted(what) => Self::Damaged(what),
             redb::Error::TableDoesNotExist(name) => Self::Damaged(format!("the table `{name}` is missing")),
             redb::Error::Io(error) => Self::from(error),
-            redb::Error::DatabaseAlreadyOpen => {
-                Self::Other("another process has its file open; one control plane uses one file".to_owned())
-            }
             redb::Error::RepairAborted => Self::Damaged("it could not be repaired".to_owned()),
             other => Self::Other(other.to_string()),
         }

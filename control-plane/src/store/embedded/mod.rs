@@ -12,6 +12,7 @@ mod tables;
 mod tests;
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -61,6 +62,8 @@ pub struct Embedded {
 
 struct DatabaseFile {
     settings: Settings,
+    /// Held for as long as the store is ours.
+    _lock: File,
     /// `None` after a failure of the disk, until it is opened again. Held from a transaction's plan to its commit.
     open: Mutex<Option<Database>>,
     /// Held while the copy is written: two at once would write the same unfinished file.
@@ -71,9 +74,11 @@ impl Embedded {
     /// Opens the file, or makes it. A damaged one is put aside and replaced by its copy.
     pub async fn open(settings: Settings) -> Result<Self, StoreError> {
         aside(move || {
+            let lock = open::lock(&settings.path)?;
             let Opened { database, state, restored } = open::open(&settings)?;
             let file = Arc::new(DatabaseFile {
                 settings,
+                _lock: lock,
                 open: Mutex::new(Some(database)),
                 copying: Mutex::default(),
             });

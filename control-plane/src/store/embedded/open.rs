@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, DirBuilder, Permissions},
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
     io::ErrorKind,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -25,12 +25,26 @@ pub(super) struct Opened {
     pub(super) restored: Option<String>,
 }
 
-/// Opens the file.
-pub(super) fn open(settings: &Settings) -> Result<Opened, Fault> {
-    let path = &settings.path;
+/// Takes the store for this process, as long as what it gives lives. The store's file would not do: it gives way to others
+/// of its name, and is closed for a while after a failure of the disk.
+pub(super) fn lock(path: &Path) -> Result<File, Fault> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
+    let file = File::options().create(true).truncate(false).write(true).open(beside(path, ".lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Fault::Other(format!(
+            "{}: another process has it open, which one control plane at a time may; stop that one, or name another file",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Opens the file.
+pub(super) fn open(settings: &Settings) -> Result<Opened, Fault> {
+    let path = &settings.path;
     let copy = copy_of(path);
     let damage = match fs::metadata(path).map(|found| found.len()) {
         // The file appears by a rename when it is whole, so it is never empty by our doing.
@@ -87,7 +101,7 @@ pub(super) fn write_whole(
     fs::rename(&unfinished, path)?;
     // The rename itself is on disk only when its folder is.
     if let Some(folder) = path.parent() {
-        fs::File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?.sync_all()?;
+        File::open(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })?.sync_all()?;
     }
     Ok(())
 }

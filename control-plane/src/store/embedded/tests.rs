@@ -49,9 +49,28 @@ async fn one_file_is_one_program() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let first = Embedded::open(Settings::new(&path, 1)).await.unwrap();
-    let second = Embedded::open(Settings::new(&path, 1)).await.err().unwrap();
-    assert!(second.to_string().contains("another process has its file open"), "{second}");
+    let second = Embedded::open(Settings::new(&path, 1)).await.err().unwrap().to_string();
+    let named = format!("{}: another process has it open", path.display());
+    assert!(second.contains(&named) && second.contains("stop that one"), "{second}");
     first.transact(vec![Change::put("a", "1")]).await.unwrap();
+    drop(first);
+    Embedded::open(Settings::new(&path, 1)).await.unwrap();
+}
+
+/// After a failure the file is closed until the next change, and then another takes its place.
+#[tokio::test]
+async fn one_file_is_one_program_while_its_disk_is_full_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    drop(Embedded::open(Settings::new(&path, 1)).await.unwrap());
+    let disk = Arc::new(Disk::default());
+    let first = Embedded::open(disk.settings(&path)).await.unwrap();
+    disk.limited.store(true, SeqCst);
+    first.transact(vec![Change::put("a", vec![7; 300_000])]).await.unwrap_err();
+    assert!(Embedded::open(Settings::new(&path, 1)).await.is_err());
+    disk.limited.store(false, SeqCst);
+    first.transact(vec![Change::put("a", "1")]).await.unwrap();
+    assert!(Embedded::open(Settings::new(&path, 1)).await.is_err());
 }
 
 /// Writes until the disk is full, at every possible last write; then there is room again.
