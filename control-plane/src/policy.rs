@@ -1,5 +1,7 @@
 //! Whether a policy is good: the judgement of the sidecars themselves, asked before anything is stored.
 
+use std::{collections::HashMap, sync::Arc};
+
 use trama_proto::{
     Problem,
     admin::v1::PolicyProblem,
@@ -7,49 +9,64 @@ use trama_proto::{
     document::{Document, Resource, ResourceId},
 };
 use trama_sidecar::config::{
-    convert::{self, Local},
+    convert::{self, Extent, Local},
     snapshot::state::Registry,
 };
-
-use crate::model::World;
 
 /// A resource's new content; `None`: it goes.
 pub type Edit = (ResourceId, Option<Resource>);
 
-/// What would be wrong after these edits and is not wrong now. So a policy that an earlier version took, and this one
-/// would not, can still be mended step by step.
-pub fn judge(world: &World, edits: &[Edit]) -> Vec<PolicyProblem> {
-    let mut malformed = Vec::new();
-    let mut after = stored(world, |id| edits.iter().all(|(edited, _)| edited != id));
+/// What would be wrong after these edits of what is in force, and is not wrong now. So a policy that an earlier version
+/// took, and this one would not, can still be mended step by step. In the order of the edits, and of the fields in each;
+/// what they break elsewhere comes last.
+pub fn judge(in_force: &[Arc<Document>], edits: &[Edit]) -> Vec<PolicyProblem> {
+    let order: HashMap<_, _> = edits.iter().enumerate().map(|(at, (id, _))| (id, at)).collect();
+    let (mut written, mut malformed) = (Vec::new(), Vec::new());
     for resource in edits.iter().filter_map(|(_, resource)| resource.as_ref()) {
         match Document::received("this request", resource.clone()) {
-            Ok(document) => after.push(document),
+            Ok(document) => written.push(Arc::new(document)),
             Err(problems) => malformed.extend(problems),
         }
     }
-    if !malformed.is_empty() {
-        // Without them everything that refers to them would seem wrong too.
-        return malformed.into_iter().map(told).collect();
+    // Without what is malformed everything that refers to it would seem wrong too.
+    let mut found = malformed;
+    if found.is_empty() {
+        let kept = in_force.iter().filter(|document| !order.contains_key(&document.id));
+        found = compile(&kept.chain(&written).map(|document| &**document).collect::<Vec<_>>());
+        if !found.is_empty() {
+            let before = compile(&in_force.iter().map(|document| &**document).collect::<Vec<_>>());
+            found.retain(|problem| before.iter().all(|old| !is_same(problem, old)));
+        }
     }
-    let mut found = compile(&after);
-    if !found.is_empty() {
-        let before = compile(&stored(world, |_| true));
-        found.retain(|problem| !before.contains(problem));
-    }
-    found
+    let place = |problem: &Problem| {
+        let id = order.iter().find(|(id, _)| id.to_string() == problem.resource);
+        (id.map_or(usize::MAX, |(_, at)| *at), problem.resource.clone(), steps(&problem.field))
+    };
+    found.sort_by_cached_key(place);
+    found.into_iter().map(told).collect()
 }
 
-fn stored(world: &World, keep: impl Fn(&ResourceId) -> bool) -> Vec<Document> {
-    let kept = world.resources().filter(|(id, _)| keep(id));
-    kept.map(|(_, held)| Document::of_judged("the policy in force", held.resource.clone())).collect()
-}
-
-fn compile(documents: &[Document]) -> Vec<PolicyProblem> {
+fn compile(documents: &[&Document]) -> Vec<Problem> {
     // Where the sidecar is changes which regions are near, not what is wrong.
-    match convert::convert(documents, &Local::default(), &mut Registry::default(), 0) {
+    match convert::convert_part(documents, Extent::Whole, &Local::default(), &mut Registry::default(), 0) {
         Ok(_) => Vec::new(),
-        Err(problems) => problems.0.into_iter().map(told).collect(),
+        Err(problems) => problems.0,
     }
+}
+
+/// Whether it is the same fault, wherever it was written.
+fn is_same(one: &Problem, other: &Problem) -> bool {
+    (&one.resource, &one.field, &one.value, &one.problem)
+        == (&other.resource, &other.field, &other.value, &other.problem)
+}
+
+/// A field step by step, so that the tenth rule comes after the second.
+fn steps(field: &str) -> Vec<(String, Option<usize>)> {
+    let step = |step: &str| {
+        let (name, index) = step.split_once('[').unwrap_or((step, ""));
+        (name.to_owned(), index.trim_end_matches(']').parse().ok())
+    };
+    field.split('.').map(step).collect()
 }
 
 fn told(problem: Problem) -> PolicyProblem {
@@ -67,7 +84,6 @@ fn named(resource: &str) -> Option<ResourceName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Stamp;
 
     const SERVICE: &str =
         "kind: Service\nmetadata: { name: orders, namespace: shop }\nspec: { ports: [{ port: 80 }] }\n";
@@ -79,14 +95,14 @@ mod tests {
         documents.into_iter().map(|document| (document.id, Some(document.resource))).collect()
     }
 
-    fn world(text: &str) -> World {
-        let resources = edits(text).into_iter().map(|(id, resource)| (1, id, resource.unwrap()));
-        World::found(Stamp { epoch: 1, revision: 1 }, resources)
+    fn in_force(text: &str) -> Vec<Arc<Document>> {
+        let resources = edits(text).into_iter().map(|(_, resource)| resource.unwrap());
+        resources.map(|resource| Arc::new(Document::of_judged("the policy in force", resource))).collect()
     }
 
     #[test]
     fn what_refers_to_nothing_is_told_with_field_value_and_remedy() {
-        let found = judge(&world(SERVICE), &edits(ROUTE));
+        let found = judge(&in_force(SERVICE), &edits(ROUTE));
         assert_eq!(found.len(), 1, "{found:?}");
         let PolicyProblem { name, field, value, problem, remedy } = &found[0];
         assert_eq!(name.as_ref().unwrap().name, "r");
@@ -98,7 +114,7 @@ mod tests {
     #[test]
     fn what_others_refer_to_may_not_go_unless_they_go_too() {
         let good = ROUTE.replace("ordres", "orders");
-        let world = world(&format!("{SERVICE}---\n{good}"));
+        let world = in_force(&format!("{SERVICE}---\n{good}"));
         let mut going: Vec<Edit> = edits(SERVICE).into_iter().map(|(id, _)| (id, None)).collect();
         let found = judge(&world, &going);
         assert!(found.iter().any(|problem| problem.field == "spec.parentRefs[0].service"), "{found:?}");
@@ -111,18 +127,46 @@ mod tests {
         let mut edits = edits(SERVICE);
         let Some(Resource::Service(service)) = &mut edits[0].1 else { panic!("a service") };
         service.spec.as_mut().unwrap().ports[0].port = 70_000;
-        let found = judge(&World::default(), &edits);
+        let found = judge(&[], &edits);
         assert_eq!((found.len(), found[0].field.as_str()), (1, "spec.ports[0].port"), "{found:?}");
         assert_eq!(found[0].value, "70000");
 
         let Some(Resource::Service(service)) = &mut edits[0].1 else { panic!("a service") };
         service.spec.as_mut().unwrap().ports[0].app_protocol = 99;
-        assert!(!judge(&World::default(), &edits).is_empty(), "an enum's number that there is not");
+        assert!(!judge(&[], &edits).is_empty(), "an enum's number that there is not");
     }
 
     #[test]
     fn an_old_fault_does_not_stop_what_has_nothing_to_do_with_it() {
-        let world = world(&format!("{SERVICE}---\n{ROUTE}"));
+        let world = in_force(&format!("{SERVICE}---\n{ROUTE}"));
         assert_eq!(judge(&world, &edits(&SERVICE.replace("orders", "stock"))), []);
+    }
+
+    #[test]
+    fn problems_are_told_in_the_order_of_the_request_and_of_its_fields() {
+        let rule = "{ backendRefs: [{ service: nowhere }] }";
+        let many = |name: &str, path: &str| {
+            let rules = (0..11).map(|at| {
+                rule.replace("{ b", &format!("{{ matches: [{{ path: {{ value: /{path}{at} }} }}], b"))
+            });
+            let rules = rules.collect::<Vec<_>>().join(", ");
+            format!(
+                "kind: Route\nmetadata: {{ name: {name}, namespace: shop }}\n\
+                     spec: {{ parentRefs: [{{ service: orders }}], rules: [{rules}] }}\n---\n"
+            )
+        };
+        let text = many("z", "z") + &many("a", "a");
+        let found = judge(&in_force(SERVICE), &edits(&text));
+        let told = found.iter().map(|it| (it.name.as_ref().unwrap().name.clone(), it.field.clone()));
+        let expected = ["z", "a"].into_iter().flat_map(|name| {
+            (0..11).map(move |at| (name.to_owned(), format!("spec.rules[{at}].backendRefs[0].service")))
+        });
+        assert!(told.eq(expected), "{found:#?}");
+        // What is broken elsewhere comes last.
+        let good = ROUTE.replace("ordres", "orders");
+        let mut both = edits(&many("z", "z"));
+        both.push((edits(SERVICE).remove(0).0, None));
+        let found = judge(&in_force(&format!("{SERVICE}---\n{good}")), &both);
+        assert_eq!(found.last().unwrap().name.as_ref().unwrap().name, "r");
     }
 }

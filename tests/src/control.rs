@@ -97,7 +97,7 @@ impl Control {
                 next.resources().map(|(id, _)| id.clone()).filter(|id| !new.contains(&id)).collect();
             gone.into_iter().for_each(|id| next.change(revision, id, None));
             for document in &documents {
-                let same = next.get(&document.id).is_some_and(|held| held.resource == document.resource);
+                let same = next.get(&document.id).is_some_and(|held| *held.resource() == document.resource);
                 if !same {
                     next.change(revision, document.id.clone(), Some(document.resource.clone()));
                 }

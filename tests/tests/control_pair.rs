@@ -182,7 +182,7 @@ impl Pair {
     }
 
     fn received(&self, id: &ResourceId) -> Option<Document> {
-        Document::received("the world", self.world.get(id)?.resource.clone()).ok()
+        Document::received("the world", self.world.get(id)?.resource().clone()).ok()
     }
 
     /// Takes away whatever is wrong with the world.

@@ -1,15 +1,16 @@
 //! Changes: judged as a whole, then written as a whole.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
+use tokio::task;
 use tonic::Status;
 use trama_proto::{
     admin::v1::{
-        AppliedResource, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, Deletion,
+        AppliedResource, ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, Deletion, PolicyProblem,
         ResourceChange, Stamp, ValidateRequest, ValidateResponse, applied_resource::Outcome,
     },
     discovery::v1::ResourceName,
-    document::{Resource, ResourceId},
+    document::{Document, Resource, ResourceId},
     policy::v1,
 };
 
@@ -63,7 +64,7 @@ impl Shared {
         Ok(DeleteResponse { stamp: Some(stamp) })
     }
 
-    pub(super) fn validate(&self, request: ValidateRequest) -> Result<ValidateResponse, Status> {
+    pub(super) async fn validate(&self, request: ValidateRequest) -> Result<ValidateResponse, Status> {
         bounded("resources", request.resources.len())?;
         self.ready()?;
         let edits = request.resources.into_iter().enumerate().map(|(at, resource)| {
@@ -72,7 +73,7 @@ impl Shared {
         });
         let edits = edits.collect::<Result<Vec<Edit>, Status>>()?;
         once(edits.iter().map(|(id, _)| id))?;
-        Ok(ValidateResponse { problems: self.mirror.look(|world| policy::judge(world, &edits)) })
+        Ok(ValidateResponse { problems: judged(self.mirror.look(World::documents), edits).await? })
     }
 
     /// Makes the edits, all or none.
@@ -80,12 +81,13 @@ impl Shared {
         self.ready()?;
         once(edits.iter().map(|((id, _), _)| id))?;
         let _changing = self.changing.lock().await;
-        let (planned, stamp, problems) = self.mirror.look(|world| {
+        let (planned, stamp, in_force) = self.mirror.look(|world| {
             let planned = edits.into_iter().map(|(edit, expected)| plan(world, edit, expected));
             let planned = planned.collect::<Result<Vec<_>, Status>>()?;
-            let edits: Vec<Edit> = real(&planned).map(|planned| planned.edit.clone()).collect();
-            Ok::<_, Status>((planned, world.stamp(), policy::judge(world, &edits)))
+            Ok::<_, Status>((planned, world.stamp(), world.documents()))
         })?;
+        let edits = real(&planned).map(|planned| planned.edit.clone()).collect();
+        let problems = judged(in_force, edits).await?;
         if !problems.is_empty() {
             return Err(error::refused(&problems));
         }
@@ -111,6 +113,12 @@ impl Shared {
         self.mirror.reach(stamp.revision).await;
         Ok((read::stamp(stamp), planned))
     }
+}
+
+/// The judgement of a large policy takes a while: nobody waits for it but who asks.
+async fn judged(in_force: Vec<Arc<Document>>, edits: Vec<Edit>) -> Result<Vec<PolicyProblem>, Status> {
+    let judged = task::spawn_blocking(move || policy::judge(&in_force, &edits)).await;
+    judged.map_err(|ended| Status::internal(format!("the judgement broke off: {ended}")))
 }
 
 fn plan(world: &World, edit: Edit, expected: Option<u64>) -> Result<Planned, Status> {

@@ -110,7 +110,7 @@ impl AdminService for Admin {
         request: Request<ValidateRequest>,
     ) -> Result<Response<ValidateResponse>, Status> {
         let request = self.let_in("validate", request)?;
-        let answer = self.0.validate(request);
+        let answer = self.0.validate(request).await;
         self.answer("validate", answer)
     }
 

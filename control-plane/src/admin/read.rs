@@ -150,7 +150,7 @@ fn event(epoch: u64, Batch { revision, changes }: Batch, filter: &Filter) -> Wat
 }
 
 fn stored(held: &Held) -> StoredResource {
-    let resource = Some(v1::Resource { kind: Some(held.resource.clone()) });
+    let resource = Some(v1::Resource { kind: Some(held.resource().clone()) });
     StoredResource { resource, version: held.version.number }
 }
 

@@ -322,7 +322,7 @@ fn place(node: &Node) -> Place {
 
 fn versioned(world: &World, id: &ResourceId, version: Version) -> Option<VersionedResource> {
     let held = world.get(id)?;
-    let resource = Some(v1::Resource { kind: Some(held.resource.clone()) });
+    let resource = Some(v1::Resource { kind: Some(held.resource().clone()) });
     Some(VersionedResource { version: version.number, resource, endpoints: held.endpoints.clone() })
 }
 

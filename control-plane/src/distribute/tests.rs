@@ -257,7 +257,7 @@ fn everybody_is_told_where_endpoints_are_and_by_need_only_how_they_are_reached()
     assert_eq!(told(&world), (8, orders.clone(), vec![(vec![10, 0, 0, 6], 0, 0)]));
     // A control plane that starts anew tells the same of the same.
     let resources =
-        world.resources().map(|(id, held)| (held.version.number, id.clone(), held.resource.clone()));
+        world.resources().map(|(id, held)| (held.version.number, id.clone(), held.resource().clone()));
     let again = World::found(world.stamp(), resources.collect::<Vec<_>>());
     let hash = |world: &World| world.resources().map(|(_, held)| held.told.hash).collect::<Vec<_>>();
     assert_eq!(hash(&again), hash(&world));
@@ -469,7 +469,7 @@ fn assert_settled(
 ) {
     let needed = world.needed(wanted, &Place::default()).resources;
     for id in &needed {
-        let resource = &world.get(id).unwrap().resource;
+        let resource = world.get(id).unwrap().resource();
         if sidecar.refuses && is_bad(resource) {
             assert!(session.refused().contains_key(id), "seed {seed}: {id}");
         } else {

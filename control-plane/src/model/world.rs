@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::Hash,
     net::IpAddr,
+    sync::Arc,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message;
 use trama_proto::{
     discovery::v1::{EndpointAddress, VersionedResource},
-    document::{Resource, ResourceId},
+    document::{Document, Resource, ResourceId},
     policy::v1,
 };
 
@@ -51,11 +52,18 @@ pub struct Held {
     pub version: Version,
     /// The version that sidecars know. Of a service it changes with the addresses of its endpoints.
     pub told: Version,
-    /// The resource.
-    pub resource: Resource,
+    /// The resource, as it is judged.
+    pub document: Arc<Document>,
     /// Of a service: where its endpoints are.
     pub endpoints: Vec<EndpointAddress>,
     relation: Relation,
+}
+
+impl Held {
+    /// The resource.
+    pub fn resource(&self) -> &Resource {
+        &self.document.resource
+    }
 }
 
 /// Where a sidecar is, and so what it serves.
@@ -151,6 +159,11 @@ impl World {
         self.resources.iter()
     }
 
+    /// All of them, as they are now: whoever looks longer need not hold anybody up.
+    pub fn documents(&self) -> Vec<Arc<Document>> {
+        self.resources.values().map(|held| Arc::clone(&held.document)).collect()
+    }
+
     /// Writes or removes a resource. `revision` is the store's; several changes may share one.
     pub fn change(&mut self, revision: u64, id: ResourceId, resource: Option<Resource>) {
         let mut services = BTreeSet::new();
@@ -163,7 +176,8 @@ impl World {
             self.index(&id, &relation, |set, id| set.insert(id.clone()));
             let version = Version { number: revision, hash: hash(&resource) };
             services.extend(relation.of.iter().cloned());
-            let held = Held { version, told: version, resource, endpoints: Vec::new(), relation };
+            let document = Arc::new(Document::of_judged("the policy in force", resource));
+            let held = Held { version, told: version, document, endpoints: Vec::new(), relation };
             self.resources.insert(id.clone(), held);
         }
         self.stamp.revision = revision;
@@ -188,7 +202,7 @@ impl World {
         let Some(held) = self.resources.get_mut(id).filter(|held| held.endpoints != endpoints) else {
             return false;
         };
-        held.told = Version { number: revision, hash: told_hash(&held.resource, &endpoints) };
+        held.told = Version { number: revision, hash: told_hash(held.resource(), &endpoints) };
         held.endpoints = endpoints;
         true
     }
@@ -196,7 +210,7 @@ impl World {
     /// The addresses of a service's endpoints, each once and in their order.
     fn endpoints(&self, service: &Service) -> Vec<EndpointAddress> {
         let sets = self.of_service.get(service).into_iter().flatten().filter_map(|id| self.resources.get(id));
-        let specs = sets.filter_map(|held| match &held.resource {
+        let specs = sets.filter_map(|held| match held.resource() {
             Resource::EndpointSet(set) => set.spec.as_ref(),
             _ => None,
         });
