@@ -28,6 +28,12 @@ fn ports() {
     assert!(config.admin.address.is_loopback());
 }
 
+#[test]
+fn ports_of_the_control_plane() {
+    let ports = trama_control_plane::config::Config::parse("nothing", "", []).unwrap().ports;
+    assert_eq!([ports.sidecars, ports.metrics, ports.health], [15010, 15011, 15012]);
+}
+
 /// What a sidecar says first on a mesh connection.
 #[derive(Debug, PartialEq)]
 struct Hello {
