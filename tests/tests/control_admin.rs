@@ -267,3 +267,23 @@ async fn tools_find_out_what_there_is_and_whether_it_works() {
         assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
     }
 }
+
+#[tokio::test]
+async fn what_is_too_large_for_the_store_is_refused_by_its_name_and_nothing_is_half_applied() {
+    let control = ControlPlane::start().await;
+    let large = format!(
+        "kind: Service\nmetadata: {{ name: large, namespace: shop, labels: {{ x: '{}' }} }}\n\
+         spec: {{ ports: [{{ port: 80 }}] }}\n",
+        "x".repeat(1 << 20)
+    );
+    let small = large.replace(&"x".repeat(1 << 20), "x").replace("large", "small");
+    let refused = control.apply(&format!("{small}---\n{large}")).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::ResourceExhausted, "TOO_MUCH"),
+        "{refused:?}"
+    );
+    assert!(refused.message().contains("policy/Service/shop/large"), "{}", refused.message());
+    control.apply(&small).await.unwrap();
+    assert_eq!(control.apply(&small).await.unwrap().resources.len(), 1);
+}

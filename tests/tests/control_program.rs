@@ -96,3 +96,39 @@ async fn a_second_one_on_the_same_store_is_told_whose_it_is_and_changes_nothing(
     assert!(said.contains(&named) && said.contains("stop that one"), "{said}");
     control.apply(&ORDERS.replace("80", "81")).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_full_disk_stops_changes_by_its_name_and_nothing_else() {
+    let mut control = ControlPlane::spawn_with_room(8 << 20).await;
+    let storefront = control.joined("shop", "storefront").await;
+    let mut stream = control.stream(&storefront).await;
+    stream.subscribe(&[]);
+    stream.take().await;
+    let large = |number: usize| {
+        let labels = format!("labels: {{ x: '{}' }}", "x".repeat(500_000));
+        ORDERS.replace("name: orders,", &format!("name: s{number}, {labels},"))
+    };
+    let mut stored = 0;
+    let full = loop {
+        match control.apply(&large(stored)).await {
+            Ok(_) => assert_eq!(names(&stream.take().await), [format!("Service shop/s{stored}")]),
+            Err(status) => break status,
+        }
+        stored += 1;
+        assert!(stored < 100, "it is never full");
+    };
+    assert_eq!(full.code(), tonic::Code::ResourceExhausted, "{full:?}");
+    assert!(full.message().contains("the disk of the store is full"), "{}", full.message());
+    // Who comes now is served all that was confirmed.
+    let mut later = control.stream(&storefront).await;
+    later.subscribe(&[]);
+    assert_eq!(names(&later.take().await).len(), stored);
+
+    control.kill();
+    control.make_room();
+    control.respawn().await;
+    control.apply(&large(stored)).await.unwrap();
+    let mut again = control.stream(&storefront).await;
+    again.subscribe(&[]);
+    assert_eq!(names(&again.take().await).len(), stored + 1);
+}

@@ -4,7 +4,7 @@
 
 use tonic::Code;
 use trama_proto::discovery::v1::sidecar_message::Message;
-use trama_proto::discovery::v1::{Ack, Hello, Node, Refusal, ResourceName, Subscribe};
+use trama_proto::discovery::v1::{Ack, HeldResource, Hello, Node, Refusal, ResourceName, Subscribe};
 use trama_tests::control_plane::{ControlPlane, Stream, held, names};
 
 fn service(name: &str) -> String {
@@ -252,6 +252,54 @@ async fn the_end_is_said_and_what_was_held_is_not_sent_again_afterwards() {
     let push = again.take().await;
     assert_eq!((names(&push), push.epoch), (vec![], first.epoch));
     assert!(push.revision >= first.revision);
+}
+
+#[tokio::test]
+async fn one_who_lies_about_what_it_holds_gets_too_little_and_harms_nobody_else() {
+    let control = shop().await;
+    let honest = control.joined("shop", "honest").await;
+    let mut stream = control.stream(&honest).await;
+    stream.subscribe(&[("shop", "orders")]);
+    let held = held(&stream.take().await);
+
+    // What it never had, contents that there never were, and what is no resource at all.
+    let liar = control.joined("shop", "liar").await;
+    let mut lies = held.clone();
+    lies[1].hash = vec![7; 32];
+    lies[2].hash = vec![7; 5];
+    let nothing = ResourceName { kind: "Nothing".into(), namespace: "shop".into(), name: "x".into() };
+    lies.push(HeldResource { name: Some(nothing), version: u64::MAX, hash: vec![7; 32] });
+    let gone = ResourceName { kind: "Route".into(), namespace: "shop".into(), name: "none".into() };
+    lies.push(HeldResource { name: Some(gone), version: u64::MAX, hash: vec![7; 32] });
+    lies.push(HeldResource::default());
+    let hello = Hello { node: Some(liar.node()), held: lies, refused: Vec::new() };
+    let channel = control.channel(Some(&liar)).await.unwrap();
+    let mut lied = Stream::open_with(channel.clone(), hello).await.unwrap();
+    lied.subscribe(&[("shop", "orders")]);
+    let push = lied.take().await;
+    assert_eq!(
+        names(&push),
+        ["Service shop/orders", "Service shop/prices"],
+        "the first it is believed to have"
+    );
+    assert_eq!(push.tombstones.len(), 1);
+    assert_eq!(push.tombstones[0].name, "none");
+
+    // More than there can be.
+    let many = Hello { node: Some(liar.node()), held: vec![held[0].clone(); 100_001], refused: Vec::new() };
+    let mut refused = Stream::open_with(channel, many).await.unwrap();
+    let ended = refused.end().await;
+    assert_eq!(
+        (ended.code(), ended.message().contains("100001")),
+        (Code::ResourceExhausted, true),
+        "{ended:?}"
+    );
+    assert_eq!(control.metric("trama_control_streams_ended_total{reason=\"limit\"}").await, 1.0);
+
+    control.apply(&endpoints("orders", "10.0.0.1, weight: 7")).await.unwrap();
+    for mut stream in [stream, lied] {
+        assert_eq!(names(&stream.take().await), ["EndpointSet shop/orders"]);
+    }
 }
 
 #[tokio::test]

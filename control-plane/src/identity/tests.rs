@@ -263,3 +263,19 @@ async fn old_tokens_are_forgotten() {
     let csr = request(&KeyPair::generate().unwrap(), &[]);
     assert_eq!(authority.join(&short, &csr, NOW).await.unwrap_err().name(), "unknown_token");
 }
+
+/// A little is allowed for; an hour is told from any other fault.
+#[tokio::test]
+async fn a_clock_that_is_an_hour_off_is_named() {
+    let authority = authority().await;
+    let joining = authority.invite(&orders(), Duration::from_secs(HOUR), NOW).await.unwrap();
+    let token = JoinToken::parse(&joining.token.to_string()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let given = authority.join(&token, &request(&key, &[]), NOW).await.unwrap();
+    let at = |now: u64| accepted(&given.certificate, &given.bundle, now);
+    at(NOW - 299).unwrap();
+    let early = at(NOW - HOUR).unwrap_err().to_string();
+    assert!(early.contains("not valid yet"), "{early}");
+    let late = at(NOW + 25 * HOUR).unwrap_err().to_string();
+    assert!(late.contains("expired"), "{late}");
+}

@@ -52,6 +52,8 @@ pub struct ControlPlane {
     ports: Ports,
     text: String,
     folder: TempDir,
+    /// The most bytes of a file that its process may write; 0: as many as there is room for.
+    room: u64,
 }
 
 enum Running {
@@ -82,6 +84,7 @@ impl ControlPlane {
             ports: Ports { sidecars: 0, metrics: 0, health: 0 },
             text,
             folder,
+            room: 0,
         };
         control.begin().await;
         control
@@ -94,18 +97,37 @@ impl ControlPlane {
 
     /// The same with more configuration.
     pub async fn spawn_with(more: &str) -> Self {
+        Self::process(more, 0).await
+    }
+
+    /// The same on a disk that is full once a file has so many bytes.
+    pub async fn spawn_with_room(room: u64) -> Self {
+        Self::process("", room).await
+    }
+
+    async fn process(more: &str, room: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = Ports { sidecars: free_port(), metrics: free_port(), health: free_port() };
         let text = format!("{}{more}", configuration(&folder, ports));
         fs::write(folder.path().join("control.yaml"), &text).unwrap();
-        let mut control = Self { running: Running::Stopped, ports, text, folder };
+        let mut control = Self { running: Running::Stopped, ports, text, folder, room };
         control.respawn().await;
         control
     }
 
     /// Starts it as a process, in the same folder.
     pub async fn respawn(&mut self) {
-        let mut command = Command::new(programs::built("trama-control-plane").unwrap());
+        let program = programs::built("trama-control-plane").unwrap();
+        let mut command = match self.room {
+            0 => Command::new(program),
+            room => {
+                let mut shell = Command::new("sh");
+                // In blocks of 512 bytes; and without the signal that would end it.
+                let limited = "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"";
+                shell.args(["-c", limited, "sh"]).arg((room / 512).to_string()).arg(program);
+                shell
+            }
+        };
         command.arg("--config").arg(self.folder.path().join("control.yaml"));
         let log = self.folder.path().join("log");
         self.running = Running::Process(Process::start("control plane", &mut command, &log).unwrap());
@@ -117,6 +139,11 @@ impl ControlPlane {
     #[must_use]
     pub fn configuration(&self) -> PathBuf {
         self.folder.path().join("control.yaml")
+    }
+
+    /// There is room on its disk again, from its next start on.
+    pub fn make_room(&mut self) {
+        self.room = 0;
     }
 
     /// SIGKILL.
