@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
@@ -23,6 +24,7 @@ use trama_tests::mesh::{Application, EXPLICIT, MESH, Mesh, PATIENCE, Payload, Sp
 use trama_tests::tls;
 
 const HTTP2: &[u8] = b"trama-h2/1";
+const TCP: &[u8] = b"trama-tcp/1";
 const ORDERS: &str = "spiffe://mesh.test/ns/shop/sa/orders";
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -88,6 +90,17 @@ impl Called {
     }
 }
 
+/// The orders' service, and its mesh port.
+fn orders_at(at: SocketAddr) -> String {
+    format!(
+        "kind: Service\nmetadata: {{ name: orders, namespace: shop }}\n\
+         spec: {{ ports: [{{ port: 80, targetPort: 8080 }}] }}\n---\n\
+         kind: EndpointSet\nmetadata: {{ name: orders, namespace: shop }}\nspec:\n  service: orders\n  \
+         endpoints: [{{ address: {}, identity: \"{ORDERS}\", mesh: {{ address: \"{at}\" }} }}]\n",
+        at.ip()
+    )
+}
+
 /// A client whose sidecar finds the orders' mesh port where the test listens.
 async fn calling() -> (Mesh, Called) {
     let mut mesh = Mesh::builder()
@@ -98,15 +111,7 @@ async fn calling() -> (Mesh, Called) {
         .await;
     let at = mesh.pod("orders").at(MESH);
     let called = Called::listen(&mesh, TcpListener::bind(at).await.unwrap());
-    let ip = at.ip();
-    mesh.publish(|p| {
-        p.more(&format!(
-            "kind: Service\nmetadata: {{ name: orders, namespace: shop }}\n\
-             spec: {{ ports: [{{ port: 80, targetPort: 8080 }}] }}\n---\n\
-             kind: EndpointSet\nmetadata: {{ name: orders, namespace: shop }}\nspec:\n  service: orders\n  \
-             endpoints: [{{ address: {ip}, identity: \"{ORDERS}\", mesh: {{ address: \"{at}\" }} }}]\n"
-        ));
-    });
+    mesh.publish(|p| p.more(&orders_at(at)));
     mesh.pod("storefront").metric_reaches("trama_policy_revision", &[], 2.0).await;
     (mesh, called)
 }
@@ -151,10 +156,10 @@ fn fields_of(request: &Request<()>) -> BTreeMap<String, String> {
     request.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
-async fn dial(mesh: &Mesh) -> TlsStream<TcpStream> {
+async fn dial(mesh: &Mesh, alpn: &[u8]) -> TlsStream<TcpStream> {
     let issued = mesh.authority().issue("spiffe://mesh.test/ns/shop/sa/storefront").unwrap();
     let stream = mesh.pod("orders").dial(mesh.pod("orders").mesh()).await.unwrap();
-    tls::connect(stream, tls::client(Some(&issued), &[HTTP2]), "8080.orders.shop").await.unwrap()
+    tls::connect(stream, tls::client(Some(&issued), &[alpn]), "8080.orders.shop").await.unwrap()
 }
 
 #[tokio::test]
@@ -162,7 +167,7 @@ async fn the_called_sidecar() {
     let (application, seen) = Application::recording("orders");
     let builder = Mesh::builder().pod("orders", |p| p.serves("shop/orders").application(&application));
     let mut mesh = builder.start().await;
-    let mut frames = Frames::begin(dial(&mesh).await).await;
+    let mut frames = Frames::begin(dial(&mesh, HTTP2).await).await;
     let head = |method, path| {
         [
             (":method", method),
@@ -190,7 +195,7 @@ async fn the_called_sidecar() {
         stream.read_u8().await.ok();
     });
     mesh.pod_mut("orders").start_application(&breaks_off);
-    let (mut sender, connection) = h2::client::handshake(dial(&mesh).await).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(dial(&mesh, HTTP2).await).await.unwrap();
     tokio::spawn(connection);
     let request = Request::get("http://orders.shop/third").body(()).unwrap();
     let answer = timeout(PATIENCE, sender.send_request(request, true).unwrap().0).await.unwrap().unwrap();
@@ -198,4 +203,69 @@ async fn the_called_sidecar() {
         (answer.status().as_u16(), &answer.headers()["trama-reason"]),
         (502, &"upstream_closed".parse().unwrap())
     );
+}
+
+/// An opaque stream begins with the called sidecar's word: a length, and of what it refuses the reason's name.
+#[tokio::test]
+async fn the_called_sidecar_of_an_opaque_stream() {
+    let application = Application::tcp_echo();
+    let builder = Mesh::builder().pod("orders", |p| p.serves("shop/orders").application(&application));
+    let mut mesh = builder.start().await;
+    let mut stream = dial(&mesh, TCP).await;
+    stream.write_all(b"tea").await.unwrap();
+    let mut heard = [0xff; 4];
+    timeout(PATIENCE, stream.read_exact(&mut heard)).await.unwrap().unwrap();
+    assert_eq!(heard, *b"\0tea");
+
+    mesh.pod_mut("orders").kill_application().await;
+    let mut heard = Vec::new();
+    timeout(PATIENCE, dial(&mesh, TCP).await.read_to_end(&mut heard)).await.unwrap().unwrap();
+    assert_eq!(heard, b"\x17application_unreachable");
+}
+
+#[tokio::test]
+async fn the_calling_sidecar_of_an_opaque_stream() {
+    let mut mesh = Mesh::builder()
+        .pod("orders", |p| p.plain())
+        .pod("storefront", |p| p.listener("orders", "protocol: TCP, service: \"shop/orders:80\""))
+        .policy(|p| p.service("shop/another", ""))
+        .start()
+        .await;
+    let at = mesh.pod("orders").at(MESH);
+    let listener = TcpListener::bind(at).await.unwrap();
+    mesh.publish(|p| p.more(&orders_at(at)));
+    let pod = mesh.pod("storefront");
+    pod.metric_reaches("trama_policy_revision", &[], 2.0).await;
+    let issued = mesh.authority().issue(ORDERS).unwrap();
+    let acceptor = TlsAcceptor::from(tls::server(&issued, &[TCP], Some(mesh.authority())));
+    let client = async || {
+        let mut client = pod.dial(pod.at(EXPLICIT + 1)).await.unwrap();
+        client.write_all(b"tea").await.unwrap();
+        client
+    };
+    let called = async || {
+        let (accepted, _) = timeout(PATIENCE, listener.accept()).await.expect("a call").unwrap();
+        acceptor.accept(accepted).await.unwrap()
+    };
+    // It has sent nothing when it hears that the application is not there; there is no other, and it comes again.
+    let mut refused = client().await;
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        let mut refusing = called().await;
+        refusing.write_all(b"\x17application_unreachable").await.unwrap();
+        timeout(PATIENCE, refusing.read_to_end(&mut heard)).await.expect("its end").ok();
+        assert_eq!(heard, b"");
+    }
+    timeout(PATIENCE, refused.read_to_end(&mut heard)).await.expect("an end").ok();
+    assert_eq!(heard, b"");
+
+    let mut client = client().await;
+    let mut reached = called().await;
+    reached.write_all(b"\0milk").await.unwrap();
+    let mut heard = [0; 3];
+    timeout(PATIENCE, reached.read_exact(&mut heard)).await.unwrap().unwrap();
+    assert_eq!(heard, *b"tea");
+    let mut heard = [0; 4];
+    timeout(PATIENCE, client.read_exact(&mut heard)).await.unwrap().unwrap();
+    assert_eq!(heard, *b"milk");
 }

@@ -61,9 +61,9 @@ async fn what_listens_on_loopback_alone_stays_private() {
         let stream = mesh.pod("stranger").dial(orders.mesh()).await.unwrap();
         let config = tls::client(Some(&issued), &[b"trama-tcp/1"]);
         let mut stream = tls::connect(stream, config, &format!("{PRIVATE}.orders.shop")).await.unwrap();
-        let mut answer = Vec::new();
-        timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is closed").ok();
-        assert!(answer.is_empty(), "{answer:?}");
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("it is closed").unwrap();
+        assert_eq!(answer, "\u{17}application_unreachable");
         let over_tls = |e: &serde_json::Value| e["tls"] == "mutual" && e["direction"] == "inbound";
         let entry = orders.logged_where("the stream", over_tls).await;
         assert_eq!(entry["reason"], "application_unreachable", "{entry}");

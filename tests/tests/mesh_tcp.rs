@@ -133,21 +133,55 @@ async fn an_endpoint_that_is_down_is_stepped_over_and_none_at_all_closes() {
             .start()
             .await;
         mesh.pod_mut("first").kill_application().await;
-        if !meshed {
-            let mut stream = dial(mesh.pod("storefront")).await;
-            stream.write_all(b"hello").await.unwrap();
-            stream.shutdown().await.unwrap();
-            let mut back = String::new();
-            tokio::time::timeout(PATIENCE, stream.read_to_string(&mut back)).await.unwrap().unwrap();
-            assert_eq!(back, "hello", "meshed: {meshed}");
-            let like = |e: &serde_json::Value| e["protocol"] == "tcp";
-            let entry = mesh.pod("storefront").logged_where("the stream", like).await;
-            assert_eq!((&entry["peer_region"], &entry["attempts"]), (&"rio".into(), &2.into()), "{entry}");
-        }
+        let mut stream = dial(mesh.pod("storefront")).await;
+        stream.write_all(b"hello").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut back = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut back)).await.unwrap().unwrap();
+        assert_eq!(back, "hello", "meshed: {meshed}");
+        let like = |e: &serde_json::Value| e["protocol"] == "tcp";
+        let entry = mesh.pod("storefront").logged_where("the stream", like).await;
+        assert_eq!((&entry["peer_region"], &entry["attempts"]), (&"rio".into(), &2.into()), "{entry}");
+
         mesh.pod_mut("second").kill_application().await;
         let mut stream = dial(mesh.pod("storefront")).await;
         stream.write_all(b"hello").await.unwrap();
         let end = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 1])).await.expect("it is closed");
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+        let reason = if meshed { "application_unreachable" } else { "connect_failed" };
+        let like = |e: &serde_json::Value| e["reason"] == reason;
+        let entry = mesh.pod("storefront").logged_where("the failure", like).await;
+        assert_eq!(entry["attempts"], 3, "{entry}");
     }
+}
+
+/// A sidecar that knows of no application yet, or that refuses, has delivered nothing either; and what a policy of its own
+/// says no to is not asked of the next.
+#[tokio::test]
+async fn what_an_endpoints_sidecar_refuses_is_told_by_name() {
+    let fields = "protocol: TCP, service: \"shop/database:80\"";
+    let describe = |p: trama_tests::mesh::PodSpec, region: &str| {
+        p.serves(DATABASE).region(region).application(&Application::tcp_echo())
+    };
+    let denial = "kind: PluginChain\nmetadata: { name: inbound, namespace: shop }\n\
+                  spec: { service: database, direction: INBOUND, filters: [{ sources: { deny: [0.0.0.0/0] } }] }\n";
+    let mesh = Mesh::builder()
+        .pod("first", |p| describe(p, "sao-paulo"))
+        .pod("second", |p| describe(p, "rio"))
+        .pod("storefront", |p| p.listener("database", fields))
+        .policy(|p| {
+            p.order(&["sao-paulo", "rio"]);
+            p.protocol(DATABASE, "TCP");
+            p.more(denial);
+        })
+        .start()
+        .await;
+    let mut stream = dial(mesh.pod("storefront")).await;
+    let end = tokio::time::timeout(PATIENCE, stream.read(&mut [0; 1])).await.expect("it is closed");
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    for pod in ["storefront", "first"] {
+        let entry = mesh.pod(pod).logged_where("the denial", |e| e["reason"] == "denied").await;
+        assert_eq!(entry["protocol"], "tcp", "{entry}");
+    }
+    assert!(mesh.pod("second").log().is_empty(), "{:#?}", mesh.pod("second").log());
 }

@@ -64,7 +64,7 @@ fn wait(least: Duration, made: u32, draw: u64) -> Duration {
 }
 
 /// Whether another endpoint may do better. Not where policy, the caller or we ourselves said no.
-const fn elsewhere_may_help(reason: Reason) -> bool {
+pub const fn elsewhere_may_help(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::ConnectTimeout

@@ -24,7 +24,7 @@ use crate::{
         detect::{Told, conclude, detect, detect_within},
         ending::Ending,
         h2::Writes,
-        io::{Gather, Prefix},
+        io::{Gather, Prefix, Stream},
     },
     telemetry::{Direction, HandshakeFailure, Peer, Security},
     tls::{Carried, MeshPeer, MeshTarget},
@@ -52,7 +52,7 @@ pub struct Connection {
 pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
     let _open = worker.telemetry.connection_opened(Direction::Inbound, Peer::Downstream, Security::MutualTls);
-    let (stream, peer) = match Box::pin(handshake(&worker, stream)).await {
+    let (mut stream, peer) = match Box::pin(handshake(&worker, stream)).await {
         Ok(accepted) => accepted,
         Err(failure) => {
             tracing::debug!(%downstream, reason = failure.name(), "a mesh handshake was refused");
@@ -62,7 +62,7 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
     worker.telemetry.tls_handshake(Peer::Downstream, Ok(()));
     let Some(MeshTarget { port, service }) = peer.target else {
         let failure = Failure::before(Reason::PortRefused).detail("the SNI names none");
-        return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
+        return refuse(&worker, &mut stream, peer.carried, downstream, &failure).await;
     };
     let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
     let mut meant = canonical(local);
@@ -77,7 +77,21 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
                 Carried::Tcp => Box::pin(opaque::carry(&connection, stream)).await,
             }
         }
-        Err(failure) => Exchange::refuse(&worker, Direction::Inbound, downstream, &failure),
+        Err(failure) => refuse(&worker, &mut stream, peer.carried, downstream, &failure).await,
+    }
+}
+
+/// Closes a mesh connection unserved. HTTP has no words for it that concern no request.
+async fn refuse(
+    worker: &Rc<Worker>,
+    stream: &mut impl Stream,
+    carried: Carried,
+    downstream: SocketAddr,
+    failure: &Failure,
+) {
+    Exchange::refuse(worker, Direction::Inbound, downstream, failure);
+    if carried == Carried::Tcp {
+        opaque::tell(stream, Some(failure)).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opaque bytes to our application.
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Connection;
 use crate::{
@@ -9,18 +9,31 @@ use crate::{
     exchange::{Exchange, Tentative},
     http::io::{Prefix, Stream},
     telemetry::{Direction, Protocol},
+    tls::Opening,
     upstream::{BoxStream, Leg, Target, Who, relay},
     worker::Changes,
 };
 
 /// Carries a connection until both sides have closed.
-pub(super) async fn carry(connection: &Connection, stream: impl Stream) {
+pub(super) async fn carry(connection: &Connection, mut stream: impl Stream) {
     let (changes, mut exchange) = (connection.worker.changes(), begin(connection));
     let application = match admit(connection, &mut exchange).await {
         Ok(()) => dial(connection).await,
         Err(refused) => Err(refused),
     };
+    if connection.peer.is_some() {
+        tell(&mut stream, application.as_ref().err()).await;
+    }
     carry_on(connection, stream, ServerFirst { stream: application, exchange, changes }).await;
+}
+
+/// Tells the calling sidecar whether the application is reached, and no byte else.
+pub(super) async fn tell(stream: &mut impl Stream, refused: Option<&Failure>) {
+    let said = Opening::say(stream, refused.map(|failure| failure.reason)).await;
+    if said.is_ok() && refused.is_some() {
+        // Who has gone does not hear it.
+        stream.shutdown().await.ok();
+    }
 }
 
 /// The application's stream, or why the connection is closed.

@@ -11,7 +11,7 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    balance::Attempts as Tried,
+    balance::{Attempts as Tried, retry},
     config::snapshot::{Cluster, Destination, Endpoint},
     error::{Failure, Reason},
     exchange::{Exchange, Tentative},
@@ -173,8 +173,8 @@ async fn to_cluster(
         exchange.record().attempts = made;
         match to_endpoint(worker, Some(cluster), &choice.endpoint, exchange).await {
             Ok(stream) => return Ok(stream),
-            // No endpoint's doing.
-            Err(failure) if failure.reason == Reason::CircuitOpen => return Err(failure),
+            // No endpoint's doing, or what any other would say as well.
+            Err(failure) if !retry::elsewhere_may_help(failure.reason) => return Err(failure),
             Err(failure) => last = Some(failure),
         }
         tried.failed(&choice, true);

@@ -24,7 +24,7 @@ use crate::{
     upstream::{Leg, Target, Who},
 };
 
-/// Connections of opaque bytes that are tried before giving up. Nothing was sent yet, so that each may be tried.
+/// Connections of opaque bytes that are tried before giving up. No byte was delivered yet, so that each may be tried.
 pub(crate) const OPAQUE_ATTEMPTS: u32 = 3;
 
 /// Where a request is to go.

@@ -9,6 +9,7 @@ mod control_plane;
 mod files;
 mod identity;
 mod in_force;
+mod opening;
 mod own_key;
 mod server;
 mod spiffe;
@@ -21,6 +22,7 @@ pub use self::{
     files::{IdentityError, IdentityFiles, ListenerFiles},
     identity::{Credentials, Identity, Part, Unfit, gather_entropy},
     in_force::InForce,
+    opening::Opening,
     own_key::{KeyError, OwnKey},
     server::{MeshPeer, MeshTarget},
     spiffe::spiffe_id_of,
@@ -30,5 +32,5 @@ pub use self::{
 
 /// HTTP requests as ordinary HTTP/2 requests.
 pub const ALPN_HTTP2: &[u8] = b"trama-h2/1";
-/// One connection per opaque stream.
+/// One connection per opaque stream, which begins with an [`Opening`].
 pub const ALPN_TCP: &[u8] = b"trama-tcp/1";

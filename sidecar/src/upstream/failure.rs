@@ -28,7 +28,7 @@ pub(super) fn http1(error: &hyper::Error) -> Failure {
 }
 
 /// The endpoint refused our certificate, if that is what a stream's error says: then it has read no request.
-fn refused(error: &io::Error) -> Option<Failure> {
+pub(super) fn refused(error: &io::Error) -> Option<Failure> {
     let is_refusal = error.kind() == io::ErrorKind::PermissionDenied;
     is_refusal.then(|| Failure::before(Reason::TlsFailed).detail(error))
 }
