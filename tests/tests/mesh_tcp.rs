@@ -185,3 +185,53 @@ async fn what_an_endpoints_sidecar_refuses_is_told_by_name() {
     }
     assert!(mesh.pod("second").log().is_empty(), "{:#?}", mesh.pod("second").log());
 }
+
+/// An endpoint with a mesh record is reached by mutual TLS as whom the record names, or not at all: who joins the mesh is
+/// spoken to in the clear no more, and nobody in another's name.
+#[tokio::test]
+async fn a_live_stream_ends_when_its_endpoints_record_demands_more() {
+    let fields = "protocol: TCP, service: \"shop/database:80\"";
+    let mut mesh = Mesh::builder()
+        .pod("database", |p| p.serves(DATABASE).application(&Application::tcp_echo()))
+        .pod("other", |p| p.serves("shop/other").application(&Application::tcp_echo()))
+        .pod("storefront", |p| p.listener("database", fields))
+        .policy(|p| p.protocol(DATABASE, "TCP"))
+        .start()
+        .await;
+    let mut revision = 1.0;
+    let mut publish = async |mesh: &mut Mesh, change: &dyn Fn(&mut trama_tests::mesh::Policy)| {
+        mesh.publish(change);
+        revision += 1.0;
+        mesh.pod("storefront").metric_reaches("trama_policy_revision", &[], revision).await;
+    };
+    publish(&mut mesh, &|p| p.meshed(DATABASE, false)).await;
+    let mut clear = dial(mesh.pod("storefront")).await;
+    echoes(&mut clear).await;
+    // What has nothing to do with it leaves it alone.
+    publish(&mut mesh, &|p| p.meshed("shop/other", false)).await;
+    echoes(&mut clear).await;
+    publish(&mut mesh, &|p| p.meshed(DATABASE, true)).await;
+    ends(&mut clear).await;
+    let entry = mesh.pod("storefront").logged_where("the end", |e| e["reason"] == "plain_refused").await;
+    assert_eq!((&entry["tls"], &entry["bytes_received"]), (&"none".into(), &2.into()), "{entry}");
+
+    let mut sealed = dial(mesh.pod("storefront")).await;
+    echoes(&mut sealed).await;
+    publish(&mut mesh, &|p| p.identity(DATABASE, "spiffe://mesh.test/ns/shop/sa/somebody-else")).await;
+    ends(&mut sealed).await;
+    let entry = mesh.pod("storefront").logged_where("the end", |e| e["reason"] == "identity_mismatch").await;
+    assert_eq!((&entry["tls"], &entry["bytes_received"]), (&"mutual".into(), &1.into()), "{entry}");
+}
+
+/// One byte there and back.
+async fn echoes(stream: &mut TcpStream) {
+    stream.write_all(b"x").await.unwrap();
+    let back = tokio::time::timeout(PATIENCE, stream.read_u8()).await.expect("an echo");
+    assert_eq!(back.unwrap(), b'x');
+}
+
+async fn ends(stream: &mut TcpStream) {
+    let end = tokio::time::timeout(PATIENCE, stream.read_u8()).await.expect("it is closed");
+    // A clean end would say that it has heard everything.
+    assert_eq!(end.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
+}

@@ -47,6 +47,11 @@ impl Exchange {
         now
     }
 
+    /// The endpoint that has the request, or carries the opaque connection.
+    pub fn serving(&self) -> Option<&Endpoint> {
+        self.serving.as_deref()
+    }
+
     /// Gives each attempt after the first a span of its own.
     pub fn retrace(&mut self, headers: &mut HeaderMap) {
         let record = self.record.as_mut().filter(|r| r.attempts > 1);

@@ -1,6 +1,6 @@
 //! Opaque bytes to whoever is meant: a service's endpoint, or an address that policy does not know.
 
-use std::{rc::Rc, sync::Arc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use bytes::BytesMut;
 use tokio::io::AsyncReadExt;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     balance::{Attempts as Tried, retry},
-    config::snapshot::{Cluster, Destination, Endpoint},
+    config::snapshot::{Cluster, Destination, Endpoint, Snapshot, SpiffeId, Transport},
     error::{Failure, Reason},
     exchange::{Exchange, Tentative},
     http::io::{Prefix, Stream},
@@ -76,12 +76,50 @@ pub(super) async fn carry(connection: &Connection, stream: impl Stream, server: 
     match upstream {
         Ok(upstream) => {
             let idle = connection.worker.settings.tcp_idle_timeout;
-            let refused = changes.refused(async || begins_anew(connection).await);
+            let reached = Reached::by(&mut exchange);
+            let refused = changes.refused(async || {
+                if let Some(reached) = &reached {
+                    reached.may_be(&connection.worker.snapshot())?;
+                }
+                begins_anew(connection).await
+            });
             exchange.relayed(&relay(stream, upstream, idle, refused).await);
         }
         Err(failure) => {
             exchange.failed(&failure);
             exchange.abandon();
+        }
+    }
+}
+
+/// Whom a connection has reached, and as whom: `None`, without mutual TLS.
+struct Reached {
+    address: SocketAddr,
+    identity: Option<SpiffeId>,
+}
+
+impl Reached {
+    fn by(exchange: &mut Exchange) -> Option<Self> {
+        match exchange.serving() {
+            Some(Endpoint { address, transport: Transport::Mesh(mesh), .. }) => {
+                Some(Self { address: *address, identity: Some(mesh.identity.clone()) })
+            }
+            Some(Endpoint { address, .. }) => Some(Self { address: *address, identity: None }),
+            None => exchange.record().upstream.map(|address| Self { address, identity: None }),
+        }
+    }
+
+    /// An endpoint with a mesh record is reached by mutual TLS as whom the record names, or not at all.
+    fn may_be(&self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let Some(Transport::Mesh(mesh)) =
+            snapshot.destinations.of_endpoint(self.address).map(|e| &e.transport)
+        else {
+            return Ok(());
+        };
+        match &self.identity {
+            Some(identity) if *identity == mesh.identity => Ok(()),
+            Some(_) => Err(Failure::before(Reason::IdentityMismatch).detail(&mesh.identity)),
+            None => Err(Failure::before(Reason::PlainRefused).detail(self.address)),
         }
     }
 }

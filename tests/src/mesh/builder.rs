@@ -309,6 +309,7 @@ impl MeshBuilder {
                 address: net.ip(),
                 region: spec.region.clone(),
                 mesh: spec.sidecar.then(|| (identity, SocketAddr::new(net.ip(), spec.start.ports.mesh))),
+                recorded: true,
             });
         }
         for (number, service) in policy.services.values_mut().enumerate() {

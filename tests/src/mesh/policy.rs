@@ -32,6 +32,8 @@ pub(super) struct Endpoint {
     pub(super) region: String,
     /// Identity and mesh address, if it has a sidecar.
     pub(super) mesh: Option<(String, SocketAddr)>,
+    /// Whether its record says so.
+    pub(super) recorded: bool,
 }
 
 impl Policy {
@@ -54,6 +56,12 @@ impl Policy {
     pub fn identity(&mut self, service: &str, identity: &str) {
         let own = self.endpoints.iter_mut().filter(|endpoint| endpoint.service == service);
         own.filter_map(|endpoint| endpoint.mesh.as_mut()).for_each(|(named, _)| *named = identity.to_owned());
+    }
+
+    /// Whether the endpoints of a service have mesh records.
+    pub fn meshed(&mut self, service: &str, meshed: bool) {
+        let own = self.endpoints.iter_mut().filter(|endpoint| endpoint.service == service);
+        own.for_each(|endpoint| endpoint.recorded = meshed);
     }
 
     /// A route with one rule for everything, named `all`, of these lines. It replaces the one before it.
@@ -111,7 +119,7 @@ impl Policy {
             if !endpoint.region.is_empty() {
                 writeln!(text, "      region: {}", endpoint.region).unwrap();
             }
-            if let Some((identity, address)) = &endpoint.mesh {
+            if let Some((identity, address)) = endpoint.mesh.as_ref().filter(|_| endpoint.recorded) {
                 writeln!(text, "      identity: {identity}\n      mesh: {{ address: \"{address}\" }}")
                     .unwrap();
             }

@@ -126,6 +126,12 @@ impl DestinationIndex {
         nameless.map_or(Destination::External, |service| Destination::Pending(Arc::clone(service)))
     }
 
+    /// The endpoint that has this address and port as its own.
+    pub fn of_endpoint(&self, address: SocketAddr) -> Option<&Arc<Endpoint>> {
+        let address = SocketAddr::new(canonical(address.ip()), address.port());
+        self.by_endpoint.get(&address).map(|direct| &direct.endpoint)
+    }
+
     /// What an authority means on an explicit listener; without a port, 80 is meant (RFC 9110 section 4.2.1).
     pub fn of_authority(&self, host: &str, port: Option<u16>) -> Destination {
         if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse() {
