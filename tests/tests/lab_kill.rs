@@ -202,7 +202,7 @@ async fn clients(mesh: &Mesh) -> Vec<Client> {
 async fn load(clients: Vec<Client>, sent: watch::Sender<usize>) -> Vec<Outcome> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / 220);
     let mut under_way = JoinSet::new();
-    // Eight or nine are under way at a time. On a busy machine it would be all, and more than may be tried again at once.
+    // Eight or nine are under way at a time. On a busy machine it would be all, and more than the retry budget has by then.
     let places = Arc::new(Semaphore::new(40));
     for (number, client) in clients.into_iter().enumerate() {
         tick.tick().await;

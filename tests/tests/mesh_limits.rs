@@ -13,6 +13,52 @@ use trama_tests::mesh::{Application, EXPLICIT, Mesh, Payload, Speaks, Where, unt
 
 const ORDERS: &str = "shop/orders";
 
+/// When a region dies, all that it had is asked of the next one at once.
+#[tokio::test]
+async fn what_a_dead_region_had_in_flight_is_tried_again_whole() {
+    const IN_FLIGHT: usize = 250;
+    let arrived = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&arrived);
+    let holding = Application::http(move |request| {
+        let count = Arc::clone(&count);
+        async move {
+            if request.uri().path() == "/held" {
+                count.fetch_add(1, Ordering::Relaxed);
+                std::future::pending::<()>().await;
+            }
+            Response::new(Payload::of("first"))
+        }
+    });
+    let mut mesh = Mesh::builder()
+        .at(Where::Processes)
+        .pod("first", |p| p.serves(ORDERS).region("sao-paulo").application(&holding))
+        .pod("second", |p| p.serves(ORDERS).region("rio").application(&Application::echo("second")))
+        .pod("storefront", |p| p.region("sao-paulo"))
+        .policy(|p| p.order(&["sao-paulo", "rio"]))
+        .start()
+        .await;
+    let client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+    // The budget is a share of the requests of the last ten seconds: here are some.
+    for _ in 0..1000 {
+        let answer = client.share().call("GET", "/", Payload::empty()).await.unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    let mut under_way = tokio::task::JoinSet::new();
+    for _ in 0..IN_FLIGHT {
+        let mut client = client.share();
+        under_way.spawn(async move { client.call("GET", "/held", Payload::empty()).await.unwrap() });
+    }
+    let all = || async { (arrived.load(Ordering::Relaxed) as usize == IN_FLIGHT).then_some(()) };
+    until("all are on their way", all).await;
+    mesh.stop_sidecar("first");
+    for answer in under_way.join_all().await {
+        assert_eq!(
+            (answer.status.as_u16(), answer.reason(), answer.header("x-served-by")),
+            (200, "", "second")
+        );
+    }
+}
+
 #[tokio::test]
 async fn retries_beyond_their_number_are_not_made_and_are_counted() {
     // The first request's retry is kept, every other answer is a failure at once.

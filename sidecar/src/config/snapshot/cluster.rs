@@ -137,7 +137,7 @@ pub struct CircuitLimits {
 
 impl Default for CircuitLimits {
     fn default() -> Self {
-        Self { max_connections: 1024, max_pending: 1024, max_requests: 16_384, max_retries: 64 }
+        Self { max_connections: 1024, max_pending: 1024, max_requests: 16_384, max_retries: 1024 }
     }
 }
 
