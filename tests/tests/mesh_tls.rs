@@ -445,7 +445,7 @@ async fn a_listener_that_wants_client_certificates_serves_nobody_without_a_good_
     let mesh = mesh.start().await;
     let pod = mesh.pod("storefront");
     let ends = |result, reason| [("peer", "downstream"), ("result", result), ("reason", reason)];
-    // Whoever the authority vouches for may call: a listener asks for no name.
+    // Whoever the authority vouches for may call: this listener names nobody.
     for good in [partner.issued(), partner.authority.issue("spiffe://partner.test/anyone").unwrap()] {
         for speaks in VERSIONS {
             assert!(called(pod, Some(&good), speaks).await, "{speaks:?}");
@@ -465,6 +465,46 @@ async fn a_listener_that_wants_client_certificates_serves_nobody_without_a_good_
         for (speaks, count) in VERSIONS.into_iter().zip([1.0, 2.0]) {
             assert!(!called(pod, certificate.as_ref(), speaks).await, "{reason}, {speaks:?}: it was served");
             pod.metric_reaches("trama_tls_handshakes_total", &ends("failed", reason), before + count).await;
+        }
+    }
+    assert_eq!(seen.all().len(), known, "something got through");
+}
+
+/// Of those whom the authority vouches for, only who is named.
+#[tokio::test]
+async fn a_listener_that_names_its_clients_serves_no_other() {
+    let partner = Partner::new();
+    let bundle = partner.at("authorities.pem");
+    let names = "[spiffe://partner.test/buyer, client.partner.test]";
+    let listener =
+        partner.listener_with(&format!(", clientBundle: {}, clientNames: {names}", bundle.display()));
+    let (application, seen) = Application::recording("orders");
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves(ORDERS).application(&application))
+        .pod("storefront", |p| p.listener("tls", &listener));
+    let mesh = mesh.start().await;
+    let pod = mesh.pod("storefront");
+    let of = |id: &str| partner.authority.issue(id).unwrap();
+    for good in
+        [of("spiffe://partner.test/buyer"), partner.authority.issue_for_host("client.partner.test").unwrap()]
+    {
+        for speaks in VERSIONS {
+            assert!(called(pod, Some(&good), speaks).await, "{speaks:?}");
+        }
+    }
+    let known = seen.all().len();
+    let others = [
+        (of("spiffe://partner.test/buyer/2"), "wrong_identity"),
+        (partner.issued(), "wrong_identity"),
+        // The chain comes before the name.
+        (Authority::new().unwrap().issue("spiffe://partner.test/buyer").unwrap(), "unknown_issuer"),
+    ];
+    for (certificate, reason) in &others {
+        let labels = [("peer", "downstream"), ("result", "failed"), ("reason", *reason)];
+        let before = pod.metric("trama_tls_handshakes_total", &labels).await;
+        for (speaks, count) in VERSIONS.into_iter().zip([1.0, 2.0]) {
+            assert!(!called(pod, Some(certificate), speaks).await, "{reason}, {speaks:?}: it was served");
+            pod.metric_reaches("trama_tls_handshakes_total", &labels, before + count).await;
         }
     }
     assert_eq!(seen.all().len(), known, "something got through");

@@ -14,7 +14,10 @@ use crate::{
     },
     discovery::WatchedFiles,
     telemetry::{CertificateUse, ReceiverTls, TelemetryHub},
-    tls::{IdentityError, InForce, ListenerFiles, Offer, UpstreamFiles, UpstreamTls, UpstreamTlsByName},
+    tls::{
+        IdentityError, InForce, ListenerClients, ListenerFiles, Offer, UpstreamFiles, UpstreamTls,
+        UpstreamTlsByName,
+    },
     upstream::Certificates,
     worker::Shared,
 };
@@ -170,7 +173,10 @@ fn listener_files(tls: &ListenerTls) -> ListenerFiles {
     ListenerFiles {
         certificate: tls.certificate.clone(),
         key: tls.key.clone(),
-        clients: tls.client_bundle.clone(),
+        clients: tls.client_bundle.clone().map(|authorities| ListenerClients {
+            authorities,
+            names: tls.client_names.iter().map(|name| name.0.clone()).collect(),
+        }),
     }
 }
 

@@ -9,6 +9,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{Credentials, Part, Unfit, server};
+use crate::config::snapshot::CertificateName;
 
 /// Where an identity's files lie.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -98,19 +99,33 @@ pub struct ListenerFiles {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
-    /// The authorities that clients' certificates must come from; `None`: clients need none.
-    pub clients: Option<PathBuf>,
+    /// Whose certificates its clients must show; `None`: they need none.
+    pub clients: Option<ListenerClients>,
+}
+
+/// Whose certificates the clients of a listener must show.
+#[derive(Clone, Debug)]
+pub struct ListenerClients {
+    /// The authorities that they must come from.
+    pub authorities: PathBuf,
+    /// One of which they must carry; empty: any will do.
+    pub names: Vec<CertificateName>,
 }
 
 impl ListenerFiles {
     /// All of them.
     pub fn paths(&self) -> Vec<PathBuf> {
-        [&self.certificate, &self.key].into_iter().chain(&self.clients).cloned().collect()
+        let clients = self.clients.as_ref().map(|clients| &clients.authorities);
+        [&self.certificate, &self.key].into_iter().chain(clients).cloned().collect()
     }
 
     /// Loads and checks them.
     pub fn load(&self) -> Result<Arc<ServerConfig>, IdentityError> {
-        let clients = self.clients.as_deref().map(certificates).transpose()?;
+        let clients = self.clients.as_ref().map(|clients| {
+            let authorities = certificates(&clients.authorities)?;
+            Ok((authorities, clients.names.clone()))
+        });
+        let clients = clients.transpose()?;
         server::listener_config(certificates(&self.certificate)?, private_key(&self.key)?, clients)
             .map(Arc::new)
             .map_err(|e| IdentityError::Content { path: self.key.clone(), problem: e.to_string() })

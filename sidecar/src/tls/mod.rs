@@ -3,6 +3,7 @@
 //! TLS 1.3 only between sidecars, TLS 1.2 too with others, the key exchange X25519MLKEM768 preferred, the provider aws-lc-rs named everywhere. The
 //! certificate alone says who the peer is; a header never does.
 
+mod callers;
 mod client;
 mod clients;
 mod control_plane;
@@ -19,7 +20,7 @@ mod verify;
 pub use self::{
     client::Carried,
     control_plane::{pinned, to_control_plane},
-    files::{IdentityError, IdentityFiles, ListenerFiles},
+    files::{IdentityError, IdentityFiles, ListenerClients, ListenerFiles},
     identity::{Credentials, Identity, Part, Unfit, gather_entropy},
     in_force::InForce,
     opening::Opening,

@@ -10,11 +10,12 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{
     ALPN_HTTP2, ALPN_TCP,
+    callers::VerifyCaller,
     client::Carried,
     identity::{Credentials, provider},
     spiffe::spiffe_id_of,
 };
-use crate::config::snapshot::SpiffeId;
+use crate::config::snapshot::{CertificateName, SpiffeId};
 
 pub(super) fn config(source: &Credentials, roots: &Arc<RootCertStore>) -> Result<Arc<ServerConfig>, Error> {
     let provider = provider();
@@ -30,11 +31,11 @@ pub(super) fn config(source: &Credentials, roots: &Arc<RootCertStore>) -> Result
     Ok(Arc::new(config))
 }
 
-/// The TLS of an explicit listener: any client, or only those that these authorities vouch for.
+/// The TLS of an explicit listener: any client, or only those that these authorities vouch for, by one of the names.
 pub(super) fn listener_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    clients: Option<Vec<CertificateDer<'static>>>,
+    clients: Option<(Vec<CertificateDer<'static>>, Vec<CertificateName>)>,
 ) -> Result<ServerConfig, Error> {
     let provider = provider();
     let has_clients = clients.is_some();
@@ -42,13 +43,14 @@ pub(super) fn listener_config(
         ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(authorities) => {
+        Some((authorities, names)) => {
             let mut roots = RootCertStore::empty();
             for authority in authorities {
                 roots.add(authority)?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|e| Error::General(e.to_string()))?)
+            let verifier = verifier.map_err(|e| Error::General(e.to_string()))?;
+            builder.with_client_cert_verifier(VerifyCaller::after(verifier, names))
         }
     };
     let mut config = builder.with_single_cert(chain, key)?;

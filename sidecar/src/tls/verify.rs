@@ -82,14 +82,23 @@ impl VerifyPeer {
                 Err(problem) => Err(problem.to_owned()),
             },
             Wanted::Names(tls) => {
-                let carries = |name: &CertificateName| match name {
-                    CertificateName::Host(host) => verify_server_name(parsed, host).is_ok(),
-                    CertificateName::Uri(uri) => has_uri(certificate, uri),
-                };
+                let named = tls.names.iter().any(|name| carries(certificate, parsed, name));
                 let wrong = || "the certificate carries other names".to_owned();
-                tls.names.iter().any(carries).then_some(()).ok_or_else(wrong)
+                named.then_some(()).ok_or_else(wrong)
             }
         }
+    }
+}
+
+/// Whether a certificate carries the name.
+pub(super) fn carries(
+    certificate: &CertificateDer<'_>,
+    parsed: &ParsedCertificate<'_>,
+    name: &CertificateName,
+) -> bool {
+    match name {
+        CertificateName::Host(host) => verify_server_name(parsed, host).is_ok(),
+        CertificateName::Uri(uri) => has_uri(certificate, uri),
     }
 }
 

@@ -6,10 +6,12 @@ use std::{
     path::PathBuf,
 };
 
+use rustls_pki_types::{DnsName, ServerName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{LabelText, SocketAddressText};
+use crate::config::snapshot::{CertificateName, SpiffeId};
 
 /// A listener for outbound traffic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +58,53 @@ pub struct ListenerTls {
     /// PEM file of the authorities that sign client certificates. With it, a client certificate is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_bundle: Option<PathBuf>,
+    /// Of which a client's certificate must carry one: DNS names (a certificate's wildcard stands for one label) and URIs
+    /// such as SPIFFE ids, which are compared byte by byte. Left out: any certificate of `clientBundle` will do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_names: Vec<ClientName>,
+}
+
+/// A name that a client's certificate may carry: a DNS name, or a URI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(
+    with = "String",
+    title = "a DNS name or a URI, such as `storefront.shop` or `spiffe://mesh.local/ns/shop/sa/storefront`",
+    extend("pattern" = r"^([A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_])?|[A-Za-z][-+.A-Za-z0-9]*:\S+)$")
+)]
+pub struct ClientName(pub CertificateName);
+
+impl TryFrom<String> for ClientName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.starts_with("spiffe:") {
+            SpiffeId::parse(&text).map_err(|problem| format!("{text:?}: {problem}"))?;
+        }
+        if text.contains(':') {
+            let scheme = text.split(':').next().is_some_and(|scheme| {
+                let of = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+                scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(of)
+            });
+            let whole = scheme && !text.contains(char::is_whitespace) && !text.ends_with(':');
+            return if whole { Ok(Self(CertificateName::Uri(text.into()))) } else { Err(no_name(&text)) };
+        }
+        let host = DnsName::try_from(text.as_str()).map_err(|_| no_name(&text))?;
+        Ok(Self(CertificateName::Host(ServerName::DnsName(host.to_owned()))))
+    }
+}
+
+fn no_name(text: &str) -> String {
+    format!("{text:?} is no DNS name and no URI, such as `spiffe://mesh.local/ns/shop/sa/storefront`")
+}
+
+impl From<ClientName> for String {
+    fn from(ClientName(name): ClientName) -> Self {
+        match name {
+            CertificateName::Host(host) => host.to_str().into_owned(),
+            CertificateName::Uri(uri) => uri.into(),
+        }
+    }
 }
 
 /// A port of a service, written `namespace/name:port`.

@@ -28,7 +28,7 @@ use trama_proto::{
 pub use self::{
     control_plane::{ControlPlane, Join},
     limits::{Limits, Pool, Timeouts},
-    listener::{Listener, ListenerProtocol, ListenerTls, ServiceAddress},
+    listener::{ClientName, Listener, ListenerProtocol, ListenerTls, ServiceAddress},
     schema::schema,
     sections::{
         AccessLogTarget, Admin, Application, Capture, Identity, Node, Ports, Startup, Telemetry,

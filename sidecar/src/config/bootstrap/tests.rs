@@ -85,6 +85,7 @@ fn contradictions_are_told_with_their_place() {
                 listeners:\n\
                 \x20 - { name: a, address: \"127.0.0.1:80\", protocol: TCP }\n\
                 \x20 - { name: a, address: \"127.0.0.1:80\", protocol: HTTP, service: \"a/b:1\" }\n\
+                \x20 - { name: b, address: \"127.0.0.1:81\", tls: { certificate: c, key: k, clientNames: [a.b] } }\n\
                 timeouts: { connect: 0s }\n\
                 upstreamTls: [{ name: a, certificate: a.pem }, { name: a }]\n";
     let expected = "\
@@ -94,9 +95,10 @@ c.yaml:4:5: listeners[0].service: missing with protocol TCP; name where the byte
 c.yaml:5:13: listeners[1].name: used twice, got \"a\"; give each listener its own name
 c.yaml:5:25: listeners[1].address: used twice, got \"127.0.0.1:80\"; give each listener its own address or port
 c.yaml:5:66: listeners[1].service: has no meaning with protocol HTTP, got \"a/b:1\"; remove it: the authority of each request decides
-c.yaml:7:15: upstreamTls[0].key: missing with `certificate`; a client certificate needs its chain and its key: name both files, or none
-c.yaml:7:56: upstreamTls[1].name: used twice, got \"a\"; give each entry its own name
-c.yaml:6:22: timeouts.connect: too short, got \"0s\"; write at least `1ms`; nothing is unlimited";
+c.yaml:6:85: listeners[2].tls.clientNames: has no meaning without `clientBundle`; name the authorities that sign these clients' certificates, or remove it
+c.yaml:8:15: upstreamTls[0].key: missing with `certificate`; a client certificate needs its chain and its key: name both files, or none
+c.yaml:8:56: upstreamTls[1].name: used twice, got \"a\"; give each entry its own name
+c.yaml:7:22: timeouts.connect: too short, got \"0s\"; write at least `1ms`; nothing is unlimited";
     assert_eq!(refused(text, &[]), expected);
 }
 
@@ -224,4 +226,22 @@ fn the_published_schema_is_the_present_one() {
     let text = fs::read_to_string(&published).unwrap_or_default();
     let present: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     assert!(&present == schema(), "{} is out of date: run with UPDATE_GOLDEN=1", published.display());
+}
+
+#[test]
+fn a_clients_name_is_a_dns_name_or_a_uri() {
+    let listener = |name: &str| {
+        format!(
+            "listeners: [{{ name: a, address: \"127.0.0.1:80\", tls: {{ certificate: c, key: k, clientBundle: b, clientNames: [{name:?}] }} }}]\n"
+        )
+    };
+    for good in ["buyer", "buyer.shop", "spiffe://mesh.local/ns/shop/sa/buyer", "urn:uuid:1", "https://x/y"] {
+        let config = Config::parse("c.yaml", &listener(good), []).unwrap();
+        let name = config.listeners[0].tls.as_ref().unwrap().client_names[0].clone();
+        assert_eq!(String::from(name), good);
+    }
+    for bad in ["", "a b", "-a", "10.0.0.1", "spiffe://mesh.local", "spiffe:", ":x", "a:", "fd00::1 "] {
+        let refused = refused(&listener(bad), &[]);
+        assert!(refused.contains("listeners[0].tls.clientNames[0]"), "{bad}: {refused}");
+    }
 }

@@ -72,6 +72,12 @@ fn listeners(config: &Config, located: &Located, found: &mut Vec<Problem>) {
             let remedy = "give each listener its own address or port";
             found.push(located.problem(&field("address"), value, "used twice", remedy));
         }
+        let tls = listener.tls.as_ref();
+        if tls.is_some_and(|tls| tls.client_bundle.is_none() && !tls.client_names.is_empty()) {
+            let problem = "has no meaning without `clientBundle`";
+            let remedy = "name the authorities that sign these clients' certificates, or remove it";
+            found.push(located.problem(&field("tls.clientNames"), "", problem, remedy));
+        }
         match (listener.protocol, &listener.service) {
             (ListenerProtocol::Tcp, None) => {
                 let remedy = "name where the bytes go, such as `shop/database:5432`";
