@@ -189,11 +189,18 @@ fn a_start_that_cannot_succeed_ends_with_a_code() {
     let port = taken.local_addr().unwrap().port().to_string();
     let (code, said) = Run::new(&[], &[]).env("TRAMA_ADMIN_PORT", &port).end();
     assert!(code == 1 && said.contains(&format!("cannot listen on 127.0.0.1:{port} (admin)")), "{said}");
-    let (code, said) = Run::new(&["drain", "--admin", "127.0.0.1:1"], &[]).end();
-    assert!(
-        code == 1 && said.contains("no sidecar answers at 127.0.0.1:1") && said.contains("--admin"),
-        "{said}"
-    );
+    let nobody = [
+        Run::new(&["drain", "--admin", "127.0.0.1:1"], &[]).env("TRAMA_ADMIN_PORT", "2"),
+        Run::new(&["drain"], &[]).env("TRAMA_ADMIN_PORT", "1"),
+        Run::new(&["drain", "--config", "c.yaml"], &[("c.yaml", "admin: { port: 1 }\n")]),
+    ];
+    for run in nobody {
+        let (code, said) = run.end();
+        let told = ["no sidecar answers at 127.0.0.1:1:", "--config", "--admin"];
+        assert!(code == 1 && told.iter().all(|word| said.contains(word)), "{said}");
+    }
+    let (code, said) = Run::new(&["drain"], &[]).env("TRAMA_ADMIN_PORT", "x").end();
+    assert!(code == 1 && said.contains("TRAMA_ADMIN_PORT"), "{said}");
 }
 
 #[tokio::test]
@@ -204,15 +211,12 @@ async fn an_inbound_drain_is_asked_for_by_command() {
         .pod("storefront", |p| p)
         .start()
         .await;
-    let admin = mesh.pod("orders").at(15000).to_string();
-    let drain = |more: &[&str]| {
-        let arguments = [&["drain", "--admin", &admin], more].concat();
-        tokio::task::spawn_blocking({
-            let run = Run::new(&arguments, &[]);
-            move || run.end()
-        })
-    };
-    assert_eq!(drain(&["--inbound"]).await.unwrap(), (0, String::new()));
+    // The admin port's address is the pod's own; its configuration says so.
+    let config = mesh.pod("orders").folder().join("sidecar.yaml");
+    let config = config.to_str().unwrap();
+    let drain = async |run: Run| tokio::task::spawn_blocking(move || run.end()).await.unwrap();
+    let by_option = Run::new(&["drain", "--inbound", "--config", config], &[]);
+    assert_eq!(drain(by_option).await, (0, String::new()));
     let orders = mesh.pod("orders");
     assert_eq!(orders.ask(15021, "/readyz").await.unwrap().status.as_u16(), 503);
     // What still comes is served, and its own calls go on.
@@ -221,6 +225,7 @@ async fn an_inbound_drain_is_asked_for_by_command() {
         assert_eq!(client.get("/").await.status.as_u16(), 200, "{name}");
     }
     assert!(mesh.pod_mut("orders").process().is_running());
-    assert_eq!(drain(&[]).await.unwrap(), (0, String::new()));
+    let by_variable = Run::new(&["drain"], &[]).env("TRAMA_CONFIG", config);
+    assert_eq!(drain(by_variable).await, (0, String::new()));
     assert_eq!(mesh.pod_mut("orders").process().wait(PATIENCE).unwrap().code(), Some(0));
 }

@@ -3,11 +3,13 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use trama_proto::explain::v1::{DescribedRequest, HeaderField};
+use trama_sidecar::config::bootstrap::Config;
 
 use super::failed;
 
@@ -60,9 +62,13 @@ pub(crate) struct ExplainArguments {
 
 #[derive(Debug, clap::Args)]
 struct Whom {
-    /// The admin address of the sidecar.
-    #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
-    admin: SocketAddr,
+    /// The configuration that the sidecar was started with: its `admin` is where it is asked. Variables such as
+    /// TRAMA_ADMIN_PORT count as for the sidecar itself.
+    #[arg(long, env = "TRAMA_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The admin address of the sidecar, whatever its configuration says.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
 }
 
 /// Asks it to drain.
@@ -99,11 +105,23 @@ pub(crate) fn explain(arguments: ExplainArguments) -> ExitCode {
 }
 
 impl Whom {
+    fn address(&self) -> Result<SocketAddr, String> {
+        if let Some(address) = self.admin {
+            return Ok(address);
+        }
+        let config = Config::load(self.config.as_deref(), std::env::vars()).map_err(|e| e.to_string())?;
+        match config.admin.port {
+            0 => Err("admin.port is 0, any free one: only --admin can tell it".to_owned()),
+            port => Ok(SocketAddr::new(config.admin.address, port)),
+        }
+    }
+
     /// The body of a good answer.
     fn post(&self, path: &str, body: &str) -> Result<String, String> {
-        let answer = self
-            .ask(path, body)
-            .map_err(|error| format!("no sidecar answers at {}: {error}; is --admin right?", self.admin))?;
+        let admin = self.address()?;
+        let answer = ask(admin, path, body).map_err(|error| {
+            format!("no sidecar answers at {admin}: {error}; is it the admin address of --config or --admin?")
+        })?;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         if head.starts_with("HTTP/1.1 2") {
             return Ok(body.to_owned());
@@ -111,20 +129,19 @@ impl Whom {
         let status = head.lines().next().unwrap_or("nothing");
         Err(format!("the sidecar answered: {status}\n{}", body.trim_end()).trim_end().to_owned())
     }
+}
 
-    fn ask(&self, path: &str, body: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&self.admin, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        write!(
-            stream,
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-            self.admin,
-            body.len()
-        )?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    }
+fn ask(admin: SocketAddr, path: &str, body: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nhost: {admin}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 fn header(text: &str) -> Result<HeaderField, String> {
