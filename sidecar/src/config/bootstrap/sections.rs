@@ -27,7 +27,7 @@ pub struct Node {
     /// The region it runs in. Empty: no region is nearer than another.
     #[schemars(with = "LabelText")]
     pub region: String,
-    /// The zone it runs in. It has no effect yet.
+    /// The zone it runs in: a label, which the control plane is told.
     #[schemars(with = "LabelText")]
     pub zone: String,
 }
