@@ -80,6 +80,7 @@ async fn the_caller_has_no_identity() {
     assert!(seen.all().is_empty(), "a downgrade");
 }
 
+/// An application that drains does as it should, whoever stands before it: its pod is not blamed.
 #[tokio::test]
 async fn the_endpoint_says_goaway() {
     // SETTINGS, and a GOAWAY that has processed no stream.
@@ -94,8 +95,21 @@ async fn the_endpoint_says_goaway() {
         stream.write_all(GOAWAY).await.ok();
         stream.read_to_end(&mut read).await.ok();
     });
-    let mesh = pair(&going, PodSpec::plain).policy(|p| p.protocol(ORDERS, "HTTP2"));
-    fails(&mesh.start().await, "orders.shop", 503, "upstream_refused").await;
+    for meshed in [true, false] {
+        let mesh = pair(&going, |p| if meshed { p } else { p.plain() }).policy(|p| {
+            p.protocol(ORDERS, "HTTP2");
+            p.service(ORDERS, "outlier: { consecutiveFailures: 1 }");
+            p.route(ORDERS, "retry: { attempts: 2, backoff: 0.001s }");
+        });
+        let mesh = mesh.start().await;
+        fails(&mesh, "orders.shop", 503, "upstream_refused").await;
+        let storefront = mesh.pod("storefront");
+        assert_eq!(storefront.metric("trama_ejections_total", &[]).await, 0.0, "meshed: {meshed}");
+        // It was not touched, so that any method may be tried again.
+        let mut client = storefront.http(Speaks::Http1, "orders.shop").await;
+        assert_eq!(client.post("/order", "tea").await.reason(), "upstream_refused", "meshed: {meshed}");
+        assert_eq!(storefront.logged("/order").await["attempts"], 3, "meshed: {meshed}");
+    }
 }
 
 #[tokio::test]

@@ -23,10 +23,12 @@ impl Handler for Connection {
             Ok(response) => Ok(exchange.answer(response)),
             Err(failure) => {
                 exchange.failed(&failure);
-                // The calling sidecar may send it elsewhere, whatever its method (RFC 9113 section 8.7).
+                // The calling sidecar may send it elsewhere, whatever its method (RFC 9113 section 8.7). A reset counts
+                // against the pod, though: an application that says GOAWAY drains as it should, which is told by name.
                 if self.peer.is_some()
                     && failure.reached == Reached::No
                     && failure.reason.fault() == Fault::Upstream
+                    && failure.reason != Reason::UpstreamRefused
                 {
                     exchange.abandon();
                     return Err(Abort::Refused);

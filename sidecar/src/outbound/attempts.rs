@@ -259,7 +259,10 @@ fn received(mut response: Response<Body>, meshed: bool) -> Result<Response<Body>
     let reason = reason.to_str().ok().and_then(Reason::named);
     match reason {
         Some(reason) if reason.fault() == Fault::Upstream => {
-            Err(Failure::after(reason).detail("said by the endpoint's sidecar"))
+            // Its application has said GOAWAY and not touched the request.
+            let untouched = reason == Reason::UpstreamRefused;
+            let failure = if untouched { Failure::before(reason) } else { Failure::after(reason) };
+            Err(failure.detail("said by the endpoint's sidecar"))
         }
         Some(reason) => {
             response.headers_mut().insert(fields::REASON, HeaderValue::from_static(reason.name()));
