@@ -346,3 +346,49 @@ async fn a_receiver_in_another_language_reads_the_same() {
         assert!(span["start"].as_u64().unwrap() < span["end"].as_u64().unwrap(), "{span:#}");
     }
 }
+
+/// Of requests that bring no context a share is kept, by what their traces' ids say (the low 56 bits against the threshold),
+/// and all that concerns a request follows that one draw.
+#[tokio::test]
+async fn the_share_that_policy_says_is_kept_by_the_traces_ids() {
+    const REQUESTS: usize = 1000;
+    // A quarter: nine standard deviations of the number of those kept are half of it.
+    const KEPT: std::ops::RangeInclusive<usize> = 125..=375;
+    const THRESHOLD: u64 = 3 << 54;
+    let (receiver, address) = receive();
+    let (application, seen) = Application::recording("orders");
+    let telemetry = "kind: Telemetry\nmetadata: { name: mesh }\nspec: { tracing: { samplingPercent: 25 } }\n";
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves("shop/orders").application(&application).spans_to(address))
+        .pod("storefront", |p| p.spans_to(address))
+        .policy(|p| p.more(telemetry))
+        .start()
+        .await;
+    let mut client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+    for _ in 0..REQUESTS {
+        assert_eq!(client.get("/drawn").await.status.as_u16(), 200);
+    }
+    let requests = seen.of("/drawn");
+    assert_eq!(requests.len(), REQUESTS);
+    let mut kept = BTreeMap::new();
+    for request in &requests {
+        let [context] = request.values("traceparent")[..] else { continue };
+        let ["00", trace, parent, "03"] = context.split('-').collect::<Vec<_>>()[..] else {
+            panic!("{context}")
+        };
+        let trace = u128::from_str_radix(trace, 16).unwrap();
+        assert!(trace as u64 & ((1 << 56) - 1) >= THRESHOLD, "{context} is not of the quarter that is kept");
+        kept.insert(trace.to_be_bytes().to_vec(), u64::from_str_radix(parent, 16).unwrap());
+    }
+    assert!(KEPT.contains(&kept.len()), "{} of {REQUESTS} are kept", kept.len());
+
+    // Two spans for each that is kept, of either sidecar, and none for the others.
+    let all = || async { Some(spans(&receiver)).filter(|spans| spans.len() >= 2 * kept.len()) };
+    let spans = until("the spans", all).await;
+    assert_eq!(spans.len(), 2 * kept.len());
+    for span in &spans {
+        let parent = kept.get(&span.trace_id).unwrap_or_else(|| panic!("a trace that is not kept: {span:?}"));
+        let is_server = span.span_id == parent.to_be_bytes();
+        assert_eq!(is_server, span.kind() == SpanKind::Server, "{span:?}");
+    }
+}
