@@ -1,38 +1,39 @@
 //! Every link of the documentation leads somewhere, and every chapter is in the book's table of contents.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::pages;
 
 /// The target of each `[text](target)` outside code, with its line.
 fn links(text: &str) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    let mut in_code = false;
-    for (number, line) in text.lines().enumerate() {
-        if line.trim_start().starts_with("```") {
-            in_code = !in_code;
-        }
-        if in_code {
-            continue;
-        }
-        for part in line.split("](").skip(1) {
-            if let Some((target, _)) = part.split_once(')') {
-                found.push((number + 1, target.to_owned()));
-            }
-        }
-    }
-    found
+    let targets = pages::prose(text).flat_map(|(number, line)| {
+        let parts = line.split("](").skip(1).filter_map(|part| part.split_once(')'));
+        parts.map(move |(target, _)| (number, target.to_owned()))
+    });
+    targets.collect()
 }
 
-/// The anchors of a page: its headings as mdBook and GitHub spell them.
+/// The anchors of a page: its headings as mdBook and GitHub spell them, the same ones numbered from the second on.
 fn anchors(text: &str) -> Vec<String> {
-    let headings = text.lines().filter(|line| line.starts_with('#'));
-    let anchor = |line: &str| {
+    let mut anchors: Vec<String> = Vec::new();
+    for (_, line) in pages::prose(text).filter(|(_, line)| line.starts_with('#')) {
         let title = line.trim_start_matches('#').trim().to_lowercase();
         let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-    };
-    headings.map(anchor).collect()
+        let anchor: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+        let same = (1..).map(|number| format!("{anchor}-{number}"));
+        let free = std::iter::once(anchor.clone()).chain(same).find(|name| !anchors.contains(name));
+        anchors.extend(free);
+    }
+    anchors
+}
+
+/// Whether a chapter's target lies outside the book: what GitHub shows beside it, a built book has not.
+fn leads_out(page: &Path, target: &str) -> bool {
+    let file = target.split('#').next().unwrap_or_default();
+    let depth = page.strip_prefix(pages::book()).map(|inner| inner.components().count() - 1);
+    let Ok(depth) = depth else { return false };
+    !target.contains("://")
+        && Path::new(file).components().filter(|c| *c == Component::ParentDir).count() > depth
 }
 
 fn broken(page: &Path, target: &str) -> Option<String> {
@@ -55,7 +56,8 @@ fn every_link_leads_somewhere() {
     let mut wrong = Vec::new();
     for page in pages::all() {
         for (line, target) in links(&page.text) {
-            if let Some(why) = broken(&page.path, &target) {
+            let out = leads_out(&page.path, &target).then(|| "it lies outside the book".to_owned());
+            if let Some(why) = out.or_else(|| broken(&page.path, &target)) {
                 wrong.push(format!("{}:{line}: {target}: {why}", page.path.display()));
             }
         }
@@ -82,4 +84,8 @@ fn links_are_found_and_code_is_left_alone() {
     assert!(broken(&page, "no-such-chapter.md").is_some());
     assert!(broken(&page, "#no-such-heading").is_some());
     assert!(broken(&page, "#summary").is_none());
+    assert_eq!(anchors("# A b\n```\n# code\n```\n## A b\n## `c-d`, e"), ["a-b", "a-b-1", "c-d-e"]);
+    assert!(leads_out(&page, "../book.toml") && !leads_out(&page, "reference/errors.md#top"));
+    let inner = pages::book().join("reference/errors.md");
+    assert!(leads_out(&inner, "../../book.toml") && !leads_out(&inner, "../policy.md"));
 }

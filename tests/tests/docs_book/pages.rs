@@ -55,6 +55,16 @@ pub(crate) fn blocks(page: &Page, language: &str) -> Vec<Block> {
     found
 }
 
+/// The lines of a page outside fenced blocks, with their numbers.
+pub(crate) fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut in_code = false;
+    text.lines().enumerate().filter_map(move |(number, line)| {
+        let fence = line.trim_start().starts_with("```");
+        in_code ^= fence;
+        (!fence && !in_code).then_some((number + 1, line))
+    })
+}
+
 fn markdown(files: impl Iterator<Item = PathBuf>) -> Vec<Page> {
     let pages = files.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
     pages.map(|path| Page { text: std::fs::read_to_string(&path).unwrap(), path }).collect()
