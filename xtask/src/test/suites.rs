@@ -51,9 +51,25 @@ pub(crate) const SUITES: &[Suite] = &[
     },
     Suite {
         name: "lints",
-        about: "clippy has nothing to say about any target",
-        needs: &[],
-        steps: &[Step::Check(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])],
+        about: "clippy has nothing to say about any target, the fuzzer's included",
+        needs: &[tools::GXX],
+        steps: &[
+            Step::Check(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+            // What is between `--` and the end is told to clippy alone: by RUSTFLAGS all would be built anew.
+            Step::Check(&[
+                "clippy",
+                "--manifest-path",
+                "tests/fuzz/Cargo.toml",
+                "--target-dir",
+                "target/fuzz",
+                "--locked",
+                "--",
+                "--cfg",
+                "fuzzing",
+                "-D",
+                "warnings",
+            ]),
+        ],
     },
     Suite {
         name: "deny",
