@@ -1,7 +1,7 @@
-//! A request whose trace is not kept costs at most 300 instructions and no allocation for it, counted by callgrind in the
-//! build that the demo serves with.
+//! A request whose trace is not kept costs at most 300 instructions for it, counted by callgrind in the build that the
+//! demo serves with. That it costs no allocation is counted in `telemetry_allocations.rs`.
 //!
-//! That build takes minutes where there is none yet, and the suite `demo` then finds it made.
+//! The build takes minutes where there is none yet, and the suite `demo` then finds it made.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: helpers outside #[test] may panic")]
 
@@ -20,6 +20,10 @@ const REQUESTS: u64 = 1000;
 const ON_THE_WAY: u64 = 50;
 const MOST: u64 = 300;
 const CALLGRIND: &str = "valgrind --tool=callgrind";
+/// As the shell reads it. Who calls this function may be built into its own caller; it is too long for that.
+const COLLECT: &str = "--callgrind-out-file=/dev/null '--toggle-collect=*Telemetry*trace*'";
+/// Nothing is late because it is counted.
+const PATIENT: &str = "timeouts: { connect: 30s, tlsHandshake: 30s }";
 
 /// Builds what is missing, with the packages that the demo takes: in the same features, so that nothing is built twice.
 fn built(what: &[&str]) {
@@ -44,9 +48,8 @@ fn collected(report: &str) -> u64 {
 /// Instructions of one call of `Telemetry::trace`. The example makes one call more than it is told, to warm up.
 fn instructions(hop: &str, context: &str) -> u64 {
     let mut command = Command::new("sh");
-    let collect = "--callgrind-out-file=/dev/null '--toggle-collect=*Telemetry*trace*'";
     let program = folder().join("examples/trace_cost");
-    let line = format!("exec {CALLGRIND} {collect} {} {hop} {context} {REQUESTS}", program.display());
+    let line = format!("exec {CALLGRIND} {COLLECT} {} {hop} {context} {REQUESTS}", program.display());
     let output = command.args(["-c", &line]).output().unwrap();
     collected(&String::from_utf8_lossy(&output.stderr)) / (REQUESTS + 1)
 }
@@ -69,9 +72,8 @@ fn a_trace_that_is_not_kept_is_nearly_free() {
 fn counted(folder: &Path) -> PathBuf {
     let script = folder.join("counted");
     let program = self::folder().join("trama-sidecar");
-    let counts = "--callgrind-out-file=callgrind.out '--toggle-collect=*Exchange*trace*'";
-    let line = format!("exec {CALLGRIND} {counts} {} \"$@\"", program.display());
-    fs::write(&script, format!("#!/bin/sh\ncd \"$(dirname \"$2\")\"\n{line}\n")).unwrap();
+    fs::write(&script, format!("#!/bin/sh\nexec {CALLGRIND} {COLLECT} {} \"$@\"\n", program.display()))
+        .unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     script
 }
@@ -94,11 +96,6 @@ fn judge(pod: &mut Pod, way: &str, requests: u64) {
     let each = collected(&process.log()) / requests;
     println!("{way}: {each} instructions");
     assert!((1..=MOST).contains(&each), "{way}: {each} instructions");
-    let functions = fs::read_to_string(pod.folder().join("callgrind.out")).unwrap();
-    let functions: Vec<_> = functions.lines().filter(|line| line.contains("fn=(")).collect();
-    assert!(functions.iter().any(|line| line.contains("trace")), "{way}: {functions:#?}");
-    let allocates = |line: &&&str| ["alloc", "mi_"].iter().any(|word| line.contains(word));
-    assert_eq!(functions.iter().find(allocates), None, "{way}: {functions:#?}");
 }
 
 /// Outbound over HTTP/1 and over HTTP/2, to another sidecar; inbound from there.
@@ -113,10 +110,11 @@ async fn a_trace_that_is_not_kept_is_nearly_free_on_every_way() {
     let mut mesh = Mesh::builder()
         .at(Where::Processes)
         .pod("orders", |p| {
-            p.serves("shop/orders").application(&Application::echo("orders")).program(&counted)
+            let p = p.serves("shop/orders").application(&Application::echo("orders"));
+            p.program(&counted).config(PATIENT)
         })
-        .pod("http1", |p| p.program(&counted))
-        .pod("http2", |p| p.program(&counted))
+        .pod("http1", |p| p.program(&counted).config(PATIENT))
+        .pod("http2", |p| p.program(&counted).config(PATIENT))
         .policy(|p| p.more(telemetry))
         .start()
         .await;
