@@ -36,7 +36,8 @@ pub(crate) struct Program {
 /// Builds a program into `folder`, where it gets its name when it is whole.
 pub(super) fn install(name: &str, program: &Program, folder: &Path) -> Result<()> {
     let Program { module, package, version_in, .. } = program;
-    eprintln!("building {name} {} into {} (once; a few minutes)", module.version, folder.display());
+    let (version, into) = (module.version, folder.display());
+    eprintln!("building {name} {version} into {into} (once; a few minutes; it takes Go 1.24 or newer)");
     std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
     let source = module.fetch(None)?;
     let partial = folder.join(format!("{name}.partial"));
