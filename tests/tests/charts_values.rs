@@ -20,6 +20,11 @@ const WRONG: &[(&str, &str, &str)] = &[
         "at '/controlPlane/sealingKey/existingSecret'",
         "pattern",
     ),
+    (
+        r#"controlPlane.traceAuthorities.existingConfigMap=["ca"]"#,
+        "at '/controlPlane/traceAuthorities/existingConfigMap'",
+        "want string",
+    ),
     (r#"controlPlane.sealingKey.key="""#, "at '/controlPlane/sealingKey/key'", "pattern"),
     (
         r#"controlPlane.persistence.accessMode="ReadWriteMany""#,
@@ -92,6 +97,11 @@ const WRONG_CONFIGURATION: &[(&str, &str, &str)] = &[
     (r#"controlPlane.config.ports.health=1"#, "at '/controlPlane/config'", "'ports'"),
     (r#"controlPlane.config.store.path="/tmp""#, "at '/controlPlane/config/store'", "'path'"),
     (r#"controlPlane.config.admin.socket="/tmp/s""#, "at '/controlPlane/config/admin'", "'socket'"),
+    (
+        r#"controlPlane.config.traces.forward.authorities="/ca""#,
+        "at '/controlPlane/config/traces/forward'",
+        "'authorities'",
+    ),
     (r#"controlPlane.config.workload.account="x""#, "at '/controlPlane/config'", "'workload'"),
 ];
 
@@ -116,4 +126,9 @@ fn a_wrong_value_is_refused_by_its_name() {
 fn values_that_contradict_each_other_are_refused() {
     let told = refused("trama", r#"controlPlane.persistence={"enabled":false,"existingClaim":"store"}"#);
     assert!(told.contains(r#"controlPlane.persistence.existingClaim: "store" is not used while"#), "{told}");
+    let told = refused("trama", r#"controlPlane.traceAuthorities.existingConfigMap="ca""#);
+    assert!(
+        told.contains(r#"controlPlane.traceAuthorities.existingConfigMap: "ca" is not used unless"#),
+        "{told}"
+    );
 }

@@ -15,7 +15,15 @@ use crate::{
 };
 
 /// What the chart decides of the configuration, for manifests rely on it.
-const OWN: [&str; 6] = ["bindAddress", "ports", "workload", "store.path", "store.sealingKey", "admin.socket"];
+const OWN: [&str; 7] = [
+    "bindAddress",
+    "ports",
+    "workload",
+    "store.path",
+    "store.sealingKey",
+    "admin.socket",
+    "traces.forward.authorities",
+];
 /// What may be taken away: no limit is a choice too.
 const MAY_BE_ABSENT: &str = "controlPlane.resources";
 /// What the definitions of the program's schema are called here.
@@ -43,11 +51,11 @@ fn configuration() -> Map<String, Value> {
     whole.as_object_mut().unwrap().retain(|key, _| !key.starts_with('$'));
     definitions.insert("Config".to_owned(), whole);
     for own in OWN {
-        let (section, field) = own.split_once('.').unwrap_or(("", own));
-        let owner = match section {
-            "" => "Config".to_owned(),
-            section => referred(&program["properties"][section]).unwrap().to_owned(),
-        };
+        let (sections, field) = own.rsplit_once('.').unwrap_or(("", own));
+        let sections = sections.split('.').filter(|section| !section.is_empty());
+        let owner = sections.fold("Config".to_owned(), |owner, section| {
+            referred(&definitions[&owner]["properties"][section]).unwrap().to_owned()
+        });
         let taken = definitions[&owner]["properties"].as_object_mut().unwrap().remove(field);
         assert!(taken.is_some(), "{own} is no field of the program's configuration");
     }

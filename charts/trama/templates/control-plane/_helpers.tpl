@@ -32,11 +32,19 @@ trama-control-plane
   "store" (dict "path" "/var/lib/trama/store" "sealingKey" $key)
   "admin" (dict "socket" "/run/trama/admin.sock")
 -}}
+{{- if $values.traceAuthorities.existingConfigMap -}}
+{{- $_ := set $own "traces" (dict "forward" (dict "authorities" "/etc/trama/trace-authorities/ca.pem")) -}}
+{{- end -}}
 {{ toYaml (mergeOverwrite (deepCopy $values.config) $own) }}
 {{- end -}}
 
 {{- /* Values that are right each by itself and contradict each other. */ -}}
 {{- define "trama.controlPlane.check" -}}
+{{- with .Values.controlPlane.traceAuthorities.existingConfigMap -}}
+{{- if not (dig "traces" "forward" "endpoint" "" $.Values.controlPlane.config | hasPrefix "https://") -}}
+{{- fail (printf "controlPlane.traceAuthorities.existingConfigMap: %q is not used unless controlPlane.config.traces.forward.endpoint begins with https://; write one, or leave it out" .) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values.controlPlane.persistence -}}
 {{- if and .existingClaim (not .enabled) -}}
 {{- fail (printf "controlPlane.persistence.existingClaim: %q is not used while controlPlane.persistence.enabled is false; leave one of them out" .existingClaim) -}}
