@@ -54,6 +54,27 @@ fn every_problem_is_told_with_field_value_and_remedy() {
 }
 
 #[test]
+fn a_trace_receiver_that_cannot_be_reached_as_it_is_written_is_told() {
+    let told = refused(
+        "traces:\n  forward: { endpoint: 'http://collector:4317', authorities: ca.pem, timeout: 0s, giveUpAfter: 1ms }\n  \
+         window: { age: 10ms }\n",
+    );
+    for part in [
+        "traces.forward.authorities: has no meaning without TLS, got \"ca.pem\"; write `traces.forward.endpoint` with",
+        "traces.forward.timeout: shorter than",
+        "traces.forward.giveUpAfter: shorter than",
+        "traces.window.age: shorter than",
+    ] {
+        assert!(told.contains(part), "{part}\nin\n{told}");
+    }
+    let told = refused("traces: { forward: { endpoint: 'https://a..b:4317' } }");
+    assert!(told.contains("traces.forward.endpoint: a host that no certificate can name"), "{told}");
+    let told = refused("traces: { forward: { endpoint: 'collector:4317' }, window: { traces: 0 } }");
+    assert!(told.contains("traces.forward.endpoint: ") && told.contains("traces.window.traces: "), "{told}");
+    Config::parse("c.yaml", "traces: { forward: { endpoint: 'https://[::1]:4317' } }", NONE).unwrap();
+}
+
+#[test]
 fn the_published_schema_is_the_present_one() {
     let published =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/control-plane.schema.json");

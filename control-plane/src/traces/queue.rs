@@ -130,11 +130,11 @@ mod tests {
 
     #[test]
     fn who_floods_loses_its_own_oldest_spans() {
-        let orders = sender("orders");
-        let each = kept(&orders, span(1, 1)).weight();
+        let calm = sender("calm");
+        let each = kept(&calm, span(1, 1)).weight();
         for limits in [QueueLimits { spans: 3, ..ROOM }, QueueLimits { bytes: 3 * each + each / 2, ..ROOM }] {
             let mut queue = Queue::new(limits);
-            assert_eq!(queue.push(kept(&orders, span(9, 1))), 0);
+            assert_eq!(queue.push(kept(&calm, span(9, 1))), 0);
             let dropped = (1..=8).map(|trace| queue.push(kept(&sender("flood"), span(trace, 1))));
             assert_eq!(dropped.sum::<u64>(), 6);
             let mut left: Vec<u8> = queue.take(9, 1 << 20).iter().map(|span| span.trace[0]).collect();

@@ -221,3 +221,39 @@ fn request(batch: &[Arc<KeptSpan>]) -> ExportTraceServiceRequest {
     });
     ExportTraceServiceRequest { resource_spans: resource_spans.collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::testing::{kept, request as exported, sender, span},
+        *,
+    };
+    use crate::traces::admit::admit;
+
+    #[tokio::test]
+    async fn authorities_that_cannot_be_used_are_named_at_the_start() {
+        let (_ending, is_ending) = watch::channel(false);
+        let traces = Arc::new(Traces::new(&config::Traces::default(), Arc::default(), is_ending));
+        let none = config::Forward::default();
+        assert!(Forwarder::new(&traces, &none).unwrap().is_none());
+        let sealed = config::Forward {
+            endpoint: Some("https://collector:4317".to_owned()),
+            authorities: Some("/nowhere/ca.pem".into()),
+            ..none.clone()
+        };
+        let error = Forwarder::new(&traces, &sealed).err().unwrap().to_string();
+        assert!(error.starts_with("traces.forward.authorities: /nowhere/ca.pem"), "{error}");
+        let plain = config::Forward { endpoint: Some("http://collector:4317".to_owned()), ..none };
+        assert!(Forwarder::new(&traces, &plain).unwrap().is_some());
+    }
+
+    #[test]
+    fn spans_of_one_origin_go_together_and_as_they_came() {
+        let orders = sender("orders");
+        let together = admit(exported(&[], vec![span(1, 1), span(1, 2)]), &orders, 9).unwrap().spans;
+        let alone = kept(&orders, span(2, 1));
+        let request = request(&[Arc::clone(&together[0]), Arc::clone(&together[1]), alone]);
+        let spans = request.resource_spans.iter().map(|it| it.scope_spans[0].spans.clone());
+        assert_eq!(spans.collect::<Vec<_>>(), [vec![span(1, 1), span(1, 2)], vec![span(2, 1)]]);
+    }
+}
