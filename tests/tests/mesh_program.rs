@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
 use trama_tests::mesh::{Application, Mesh, PATIENCE, Speaks, Where};
-use trama_tests::{process, programs};
+use trama_tests::process::{self, Process};
+use trama_tests::programs;
 
 const GOOD: &str = "kind: Service\nmetadata: { name: orders }\nspec: { ports: [{ port: 80 }] }\n";
 
@@ -201,6 +202,60 @@ fn a_start_that_cannot_succeed_ends_with_a_code() {
     }
     let (code, said) = Run::new(&["drain"], &[]).env("TRAMA_ADMIN_PORT", "x").end();
     assert!(code == 1 && said.contains("TRAMA_ADMIN_PORT"), "{said}");
+}
+
+/// A running sidecar that has one explicit listener and no policy.
+struct Running {
+    folder: tempfile::TempDir,
+    listener: SocketAddr,
+    config: String,
+    process: Process,
+}
+
+impl Running {
+    /// `last`: of its address, which nobody else has as long as each test has its own.
+    fn start(last: u8, lines: &str) -> Self {
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let listener = SocketAddr::from((Ipv4Addr::new(127, 128 | high, low, last), 15080));
+        let ip = listener.ip();
+        let config = format!(
+            "bindAddress: {ip}\nadmin: {{ address: {ip} }}\ncapture: {{ outbound: false, inbound: false }}\n\
+             listeners: [{{ name: web, address: \"{listener}\", protocol: HTTP }}]\n{lines}"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("c.yaml"), &config).unwrap();
+        let mut command = Command::new(programs::built("trama-sidecar").unwrap());
+        command.args(["--config", "c.yaml"]).current_dir(folder.path());
+        let mut process = Process::start("sidecar", &mut command, &folder.path().join("own.log")).unwrap();
+        let answers = |_: &mut Process| TcpStream::connect(listener).ok();
+        process.wait_until("listener", PATIENCE, answers).unwrap();
+        Self { folder, listener, config, process }
+    }
+}
+
+#[test]
+fn a_second_sidecar_on_the_same_addresses_is_refused() {
+    let running = Running::start(254, "");
+    let files = [("c.yaml", running.config.as_str())];
+    let second = || Run::new(&["--config", "c.yaml"], &files);
+    let refused = |run: Run, at: &str| {
+        let (code, said) = run.end();
+        let what = format!("cannot listen on {}:{at}: ", running.listener.ip());
+        assert!(code == 1 && said.contains(&what) && said.contains("perhaps another sidecar"), "{said}");
+    };
+    refused(second(), "15000 (admin)");
+    // Nor does it get a part of the connections where only the ports for traffic are the same.
+    let elsewhere = [("TRAMA_ADMIN_PORT", "0"), ("TRAMA_PORTS_METRICS", "0"), ("TRAMA_PORTS_HEALTH", "0")];
+    let second = elsewhere.into_iter().fold(second(), |run, (name, value)| run.env(name, value));
+    refused(second, "15080 (explicit listener)");
+}
+
+#[test]
+fn an_address_that_no_interface_has_is_named_as_such() {
+    let (code, said) =
+        Run::new(&[], &[]).env("TRAMA_BIND_ADDRESS", "192.0.2.1").env("TRAMA_ADMIN_PORT", "0").end();
+    assert!(code == 1 && said.contains("192.0.2.1:15020 (metrics)"), "{said}");
+    assert!(said.contains("no interface has this address"), "{said}");
 }
 
 #[tokio::test]

@@ -8,21 +8,41 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// Binds a listening socket that other workers may bind too (SO_REUSEPORT); the kernel spreads connections over them.
-/// `[::]` takes IPv4 as well; where the kernel has no IPv6 it becomes `0.0.0.0`.
+/// Binds a listening socket; an address that anybody else listens on is an error. `[::]` takes IPv4 as well; where the kernel
+/// has no IPv6 it becomes `0.0.0.0`.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    match bind_to(address) {
+    match bind_to(address, Sharing::Nobody) {
         Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && no_ipv6(&error) => {
-            bind_to(SocketAddr::from(([0, 0, 0, 0], address.port())))
+            bind_to(SocketAddr::from(([0, 0, 0, 0], address.port())), Sharing::Nobody)
         }
         bound => bound,
     }
+}
+
+/// Binds a listening socket for each worker on the same address (SO_REUSEPORT); the kernel spreads connections over them.
+///
+/// The first one listens before others may join it. So whoever comes later and shares nothing yet, as another sidecar does, is
+/// told that the address is taken, instead of getting a part of the connections.
+pub fn bind_each(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let first = bind(address)?;
+    SockRef::from(&first).set_reuse_port(true)?;
+    // A port that was 0 is the same for all once the first has it.
+    let address = first.local_addr()?;
+    let others = (1..workers).map(|_| bind_to(address, Sharing::Workers));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// Who else may listen on the address.
+#[derive(Clone, Copy, PartialEq)]
+enum Sharing {
+    Nobody,
+    Workers,
 }
 
 fn no_ipv6(error: &io::Error) -> bool {
@@ -30,13 +50,13 @@ fn no_ipv6(error: &io::Error) -> bool {
     codes.iter().any(|code| error.raw_os_error() == Some(code.raw_os_error()))
 }
 
-fn bind_to(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn bind_to(address: SocketAddr, sharing: Sharing) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(sharing == Sharing::Workers)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -121,10 +141,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_workers_share_an_address() {
-        let first = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let second = bind(first.local_addr().unwrap()).unwrap();
-        assert_eq!(first.local_addr().unwrap(), second.local_addr().unwrap());
+    fn workers_share_an_address_with_each_other_and_with_nobody_else() {
+        let each = bind_each(SocketAddr::from(([127, 0, 0, 1], 0)), 3).unwrap();
+        let address = each[0].local_addr().unwrap();
+        assert!(each.len() == 3 && each.iter().all(|socket| socket.local_addr().unwrap() == address));
+        for taken in [bind(address).map(drop), bind_each(address, 3).map(drop)] {
+            assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
+    }
+
+    #[test]
+    fn connections_are_spread_over_workers() {
+        let each = bind_each(SocketAddr::from(([127, 0, 0, 1], 0)), 2).unwrap();
+        let address = each[0].local_addr().unwrap();
+        // By the hash of addresses and ports: the odds that 64 all fall to one are those of as many tosses of a coin.
+        let _open: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        assert!(each.iter().all(|socket| socket.accept().is_ok()), "one worker gets all");
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A socket.
-    #[error("cannot listen on {address} ({what}): {source}; is the port taken by another process?")]
+    #[error("cannot listen on {address} ({what}): {source}; {}", remedy(.source))]
     Listen {
         /// What for.
         what: &'static str,
@@ -63,6 +63,21 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+}
+
+/// What to do where nothing can listen on an address.
+fn remedy(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            "another process listens there, perhaps another sidecar: end it, or give one of them another address or port"
+        }
+        ErrorKind::AddrNotAvailable => "no interface has this address: correct it in the configuration",
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 take the capability NET_BIND_SERVICE: give it, or choose another port"
+        }
+        _ => "correct address and port in the configuration",
+    }
 }
 
 /// Checks configuration, policy and certificates, and starts nothing.

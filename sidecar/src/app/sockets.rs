@@ -7,7 +7,7 @@ use std::{
 
 use super::{StartError, certificates::ServerTls, settings};
 use crate::{
-    accept::listener::bind,
+    accept::listener::bind_each,
     config::{
         bootstrap::{Config, Listener, ListenerProtocol},
         snapshot::AppProtocol,
@@ -114,19 +114,20 @@ impl Sockets {
     fn each(
         &mut self,
         what: &'static str,
-        mut at: SocketAddr,
+        at: SocketAddr,
         purpose: &Purpose,
     ) -> Result<SocketAddr, StartError> {
-        for worker in &mut self.of_workers {
-            let failed = |source| StartError::Listen { what, address: at, source };
-            let socket = bind(at).map_err(failed)?;
+        let failed = |source| StartError::Listen { what, address: at, source };
+        let sockets = bind_each(at, self.of_workers.len()).map_err(failed)?;
+        let mut bound = at;
+        for (worker, socket) in self.of_workers.iter_mut().zip(sockets) {
             // What is accepted has it from here.
             self.liveness.watch(&socket);
-            // A port that was 0 is the same for all workers once the first has it.
-            at = socket.local_addr().map_err(failed)?;
+            // A port that was 0 has become one.
+            bound = socket.local_addr().map_err(failed)?;
             worker.push((purpose.clone(), socket));
         }
-        Ok(at)
+        Ok(bound)
     }
 }
 
