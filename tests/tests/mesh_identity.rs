@@ -69,6 +69,7 @@ async fn a_certificate_that_ends_lets_live_connections_stay_and_no_new_ones_begi
     storefront.metric_reaches(HANDSHAKES, &failed("upstream"), 1.0).await;
     let entry = storefront.logged_where("the refusal", |e| e["reason"] == "tls_failed").await;
     assert_eq!(entry["protocol"], "tcp", "{entry}");
+    assert_eq!(entry.get("peer_identity"), None, "nobody has proved one: {entry}");
     give(&mesh, "orders", &mesh.authority().issue(orders.identity()).unwrap()).await;
     assert!(!connects(storefront).await, "a caller whose certificate's time is over was served");
     orders.metric_reaches(HANDSHAKES, &failed("downstream"), 1.0).await;
@@ -89,6 +90,9 @@ async fn a_pooled_connection_is_not_used_for_another_identity() {
     let answer = client.post("/secret", "for payments alone").await;
     assert_eq!((answer.status.as_u16(), answer.reason()), (503, "identity_mismatch"));
     assert!(seen.of("/secret").is_empty(), "it was sent over the old connection");
+    let entry = mesh.pod("storefront").logged_where("the refusal", |e| e["path"] == "/secret").await;
+    assert_eq!(entry["reason"], "identity_mismatch", "{entry}");
+    assert_eq!(entry.get("peer_identity"), None, "nobody has proved one: {entry}");
 
     // It is whom policy names once it can prove that.
     give(&mesh, "orders", &mesh.authority().issue(PAYMENTS).unwrap()).await;

@@ -39,17 +39,29 @@ impl Exchange {
         record.upstream = Some(address);
         record.peer_region = Arc::clone(&endpoint.region);
         record.peer_service = Arc::clone(&record.service);
-        (record.security, record.peer_identity) = match &endpoint.transport {
-            Transport::Mesh(mesh) => (Security::MutualTls, Some(mesh.identity.shared())),
-            Transport::Tls(_) => (Security::Tls, None),
-            Transport::Plain => (Security::Plain, None),
+        record.security = match &endpoint.transport {
+            Transport::Mesh(_) => Security::MutualTls,
+            Transport::Tls(_) => Security::Tls,
+            Transport::Plain => Security::Plain,
         };
+        // Nobody has proved anything yet.
+        record.peer_identity = None;
         now
     }
 
     /// The endpoint that has the request, or carries the opaque connection.
     pub fn serving(&self) -> Option<&Endpoint> {
         self.serving.as_deref()
+    }
+
+    /// There is a connection to the endpoint of the attempt: its sidecar has proved that it is whom policy names, or there
+    /// would be none.
+    pub fn connected(&mut self) {
+        if let Some(Transport::Mesh(mesh)) = self.serving.as_deref().map(|endpoint| &endpoint.transport)
+            && let Some(record) = &mut self.record
+        {
+            record.peer_identity.get_or_insert_with(|| mesh.identity.shared());
+        }
     }
 
     /// Gives each attempt after the first a span of its own.

@@ -217,8 +217,16 @@ impl<'a> Attempts<'a> {
             }
             Err(failure) => Err(failure),
         };
+        self.note_peer();
         self.conclude(Verdict::of(&answered, self.on_endpoint()));
         answered
+    }
+
+    /// Whom the request has reached, if anybody.
+    fn note_peer(&mut self) {
+        if self.waits_for.get() == WaitsFor::Answer {
+            self.exchange.connected();
+        }
     }
 
     /// What the endpoint speaks, and how much of the attempt's time is left once it is known.
@@ -233,6 +241,13 @@ impl<'a> Attempts<'a> {
         let settled = worker.upstream.settle(target, circuit, within).await?;
         let took = worker.now().saturating_sub(began);
         Ok((settled, within.map(|limit| limit.saturating_sub(took))))
+    }
+}
+
+impl Drop for Attempts<'_> {
+    /// An attempt may end in the middle: its time runs out, or its client goes away.
+    fn drop(&mut self) {
+        self.note_peer();
     }
 }
 

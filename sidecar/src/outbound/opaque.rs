@@ -232,6 +232,9 @@ async fn to_endpoint(
     let began = exchange.attempt(endpoint, target.address);
     exchange.record().upstream_protocol = Some(Protocol::Tcp);
     let dialled = worker.upstream.tunnel(&target, circuit.as_ref()).await;
+    if dialled.is_ok() {
+        exchange.connected();
+    }
     let verdict =
         dialled.as_ref().map_or_else(|failure| Verdict::of_failure(failure, true), |_| Verdict::Good);
     verdict.note(worker, cluster, endpoint, began);
