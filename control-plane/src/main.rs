@@ -55,10 +55,15 @@ fn start(arguments: &Arguments) -> Result<(), String> {
 async fn run(config: Config) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    // Who rotates logs sends it to all; unheard it would end the process.
+    let mut hang_up = listen(SignalKind::hangup())?;
     let app = App::start(config).await.map_err(|error| error.to_string())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => tracing::info!("SIGHUP: there is no file to open anew, and the configuration is read at the start"),
+        }
     }
     tracing::info!("ending");
     app.stop().await;

@@ -5,13 +5,10 @@
 //! line is wrong; 3 the drain's deadline passed and something was cut off. `redirect` has its own, see its help.
 
 mod ask;
+mod signals;
 
-use std::{future::Future, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
-use tokio::{
-    runtime,
-    signal::unix::{Signal, SignalKind, signal},
-};
 use trama_sidecar::{
     app::Starting,
     config::bootstrap::Config,
@@ -19,8 +16,11 @@ use trama_sidecar::{
     redirect::{self, RedirectArgs},
 };
 
-use self::ask::{DrainArguments, ExplainArguments};
 pub(crate) use self::ask::{drain, explain};
+use self::{
+    ask::{DrainArguments, ExplainArguments},
+    signals::Signals,
+};
 
 /// The proxy beside a service: carries its traffic, by the policy, over mutual TLS.
 #[derive(Debug, clap::Parser)]
@@ -89,16 +89,25 @@ fn try_run(arguments: &Start) -> Result<ExitCode, String> {
     let (config, policy) = load(arguments)?;
     let mut signals = Signals::listen().map_err(|error| format!("signals: {error}"))?;
     let starting = Starting::begin(config, policy).map_err(|e| e.to_string())?;
-    if signals.wait_or(starting.opened()) != Some(true) {
+    let telemetry = starting.telemetry();
+    let hung_up = move || {
+        let done = if telemetry.reopen_log() {
+            "the access log's file is opened anew"
+        } else {
+            "there is no file to open anew"
+        };
+        tracing::info!("SIGHUP: {done}");
+    };
+    if signals.wait_or(&hung_up, starting.opened()) != Some(true) {
         tracing::info!("stopped before there was a policy");
         starting.stop();
         return Ok(ExitCode::SUCCESS);
     }
     let app = starting.open().map_err(|e| e.to_string())?;
-    signals.wait_or(app.watch().reach(Stage::All));
+    signals.wait_or(&hung_up, app.watch().reach(Stage::All));
     tracing::info!("draining; a second signal stops at once");
     let second = std::thread::Builder::new().name("second-signal".into()).spawn(move || {
-        signals.wait_or(std::future::pending::<()>());
+        signals.wait_or(hung_up, std::future::pending::<()>());
         tracing::warn!("stopped at the second signal");
         std::process::exit(3);
     });
@@ -122,36 +131,6 @@ fn load(arguments: &Start) -> Result<(Config, Option<PathBuf>), String> {
     let config = Config::load(arguments.config.as_deref(), std::env::vars()).map_err(|e| e.to_string())?;
     let policy = arguments.policy.clone().or_else(|| config.policy_file.clone());
     Ok((config, policy))
-}
-
-/// SIGTERM and SIGINT, which mean the same.
-struct Signals {
-    runtime: runtime::Runtime,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
-        let (terminate, interrupt) = {
-            let _context = runtime.enter();
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-        };
-        Ok(Self { runtime, terminate, interrupt })
-    }
-
-    /// Waits for one of them (`None`), or for the other thing.
-    fn wait_or<T>(&mut self, other: impl Future<Output = T>) -> Option<T> {
-        let Self { runtime, terminate, interrupt } = self;
-        runtime.block_on(async {
-            tokio::select! {
-                _ = terminate.recv() => None,
-                _ = interrupt.recv() => None,
-                done = other => Some(done),
-            }
-        })
-    }
 }
 
 fn failed(problem: &str) -> ExitCode {

@@ -98,6 +98,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// SIGHUP, to the process and what it started.
+    pub fn hang_up(&mut self) {
+        self.signal(Signal::HUP);
+    }
+
     /// SIGSTOP, to the process and what it started: they do nothing more, while their sockets go on receiving.
     pub fn pause(&mut self) {
         self.signal(Signal::STOP);

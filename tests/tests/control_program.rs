@@ -7,7 +7,7 @@ use std::process::Command;
 use trama_proto::admin::v1::GetRequest;
 use trama_proto::discovery::v1::{Hello, ResourceName};
 use trama_tests::control_plane::{ControlPlane, Stream, held, names};
-use trama_tests::mesh::PATIENCE;
+use trama_tests::mesh::{PATIENCE, until};
 use trama_tests::{process, programs};
 
 const ORDERS: &str =
@@ -44,6 +44,14 @@ async fn kill_9_and_a_restart_lose_nothing() {
     control.join(&token, trama_tests::control_plane::request(&key, &[])).await.unwrap();
     control.apply(&ORDERS.replace("80", "81")).await.unwrap();
     assert_eq!(names(&again.take().await), ["Service shop/orders"]);
+}
+
+#[tokio::test]
+async fn a_hang_up_ends_nothing() {
+    let mut control = ControlPlane::spawn().await;
+    control.hang_up();
+    until("it is heard", || async { control.log().contains("SIGHUP").then_some(()) }).await;
+    control.apply(ORDERS).await.unwrap();
 }
 
 fn run(arguments: &[&str], text: &str) -> (i32, String) {

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 
 use trama_tests::mesh::{Application, Mesh, PATIENCE, Speaks, Where};
@@ -231,6 +233,19 @@ impl Running {
         process.wait_until("listener", PATIENCE, answers).unwrap();
         Self { folder, listener, config, process }
     }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.listener).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: nobody.shop\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
 }
 
 #[test]
@@ -256,6 +271,27 @@ fn an_address_that_no_interface_has_is_named_as_such() {
         Run::new(&[], &[]).env("TRAMA_BIND_ADDRESS", "192.0.2.1").env("TRAMA_ADMIN_PORT", "0").end();
     assert!(code == 1 && said.contains("192.0.2.1:15020 (metrics)"), "{said}");
     assert!(said.contains("no interface has this address"), "{said}");
+}
+
+#[test]
+fn a_log_file_that_was_moved_away_is_opened_anew_at_sighup() {
+    let mut running = Running::start(253, "telemetry: { accessLog: access.log }\n");
+    let (file, moved) = (running.at("access.log"), running.at("access.log.1"));
+    let holds = |running: &mut Running, file: &PathBuf, path: &str| {
+        let there =
+            |_: &mut Process| fs::read_to_string(file).is_ok_and(|text| text.contains(path)).then_some(());
+        running.process.wait_until(path, PATIENCE, there).unwrap();
+    };
+    running.get("/before");
+    holds(&mut running, &file, "/before");
+    fs::rename(&file, &moved).unwrap();
+    running.process.hang_up();
+    let heard = |process: &mut Process| process.log().contains("SIGHUP").then_some(());
+    running.process.wait_until("SIGHUP", PATIENCE, heard).unwrap();
+    running.get("/after");
+    holds(&mut running, &file, "/after");
+    holds(&mut running, &moved, "/before");
+    assert!(running.process.is_running());
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use self::{control::Control, sockets::Sockets, workers::Workers};
 use crate::{
     config::bootstrap::Config,
     drain::{Drain, DrainWatch, Stage},
+    telemetry::TelemetryHub,
     worker::{Needs, Shared},
 };
 
@@ -116,6 +117,11 @@ impl Starting {
             opened = opened.wait_for(|open| *open) => opened.is_ok(),
             () = self.shared.drain.clone().reach(Stage::All) => false,
         }
+    }
+
+    /// Where the sidecar's telling comes together.
+    pub fn telemetry(&self) -> TelemetryHub {
+        self.control.telemetry().clone()
     }
 
     /// Opens the listeners.

@@ -78,6 +78,11 @@ impl TelemetryHub {
         self.pulses.stalled_for(Instant::now())
     }
 
+    /// Has the access log's file opened anew, for who has moved it away; never waits. `false`: the log goes to no file.
+    pub fn reopen_log(&self) -> bool {
+        self.log.as_ref().is_some_and(AccessLog::reopen)
+    }
+
     /// Waits until log and spans are out, at the process's end. `false`: some were not in time.
     pub async fn flush(&self, deadline: Duration) -> bool {
         let log = self.log.clone();

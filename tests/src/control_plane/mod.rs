@@ -155,6 +155,14 @@ impl ControlPlane {
         self.running = Running::Stopped;
     }
 
+    /// SIGHUP.
+    pub fn hang_up(&mut self) {
+        match &mut self.running {
+            Running::Process(process) => process.hang_up(),
+            _ => panic!("it is no process"),
+        }
+    }
+
     /// Starts it in this process, in the same folder.
     pub async fn begin(&mut self) {
         let config = Config::parse("test", &self.text, []).unwrap_or_else(|problems| panic!("{problems}"));

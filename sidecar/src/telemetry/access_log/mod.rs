@@ -5,12 +5,12 @@
 mod line;
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::Ordering,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -44,6 +44,8 @@ const BATCH: usize = 256 * 1024;
 #[derive(Debug)]
 enum Message {
     Line(Arc<Record>),
+    /// Only wakes the writer: [`AccessLog::reopen`] has told it already.
+    Reopen,
     Flush(SyncSender<()>),
 }
 
@@ -52,32 +54,44 @@ enum Message {
 pub(crate) struct AccessLog {
     queue: SyncSender<Message>,
     sources: Arc<Sources>,
+    /// Whether the file is to be opened anew; `None`: there is none.
+    reopen: Option<Arc<AtomicBool>>,
 }
 
 impl AccessLog {
     /// Opens the output and starts the writer. `None`: nothing is to be logged.
     pub(crate) fn start(output: &LogOutput, sources: &Arc<Sources>) -> io::Result<Option<Self>> {
-        let to: Box<dyn Write + Send> = match output {
-            LogOutput::None => return Ok(None),
-            LogOutput::Stdout => Box::new(io::stdout()),
+        match output {
+            LogOutput::None => Ok(None),
+            LogOutput::Stdout => Self::to_writer(Box::new(io::stdout()), None, sources, QUEUE).map(Some),
             LogOutput::File(path) => {
-                let file = OpenOptions::new().create(true).append(true).open(path);
-                let explain = |e: io::Error| {
-                    let what = format!("access log: cannot open {} to append: {e}", path.display());
-                    io::Error::new(e.kind(), what)
-                };
-                Box::new(file.map_err(explain)?)
+                Self::to_writer(Box::new(open(path)?), Some(path), sources, QUEUE).map(Some)
             }
-        };
-        Self::to_writer(to, sources, QUEUE).map(Some)
+        }
     }
 
-    fn to_writer(to: Box<dyn Write + Send>, sources: &Arc<Sources>, queue: usize) -> io::Result<Self> {
+    fn to_writer(
+        to: Box<dyn Write + Send>,
+        path: Option<&Path>,
+        sources: &Arc<Sources>,
+        queue: usize,
+    ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(queue);
-        let writer =
-            Writer { receiver, to, text: Vec::with_capacity(BATCH), lines: 0, sources: Arc::clone(sources) };
+        let file = path.map(|path| Reopened { path: path.to_owned(), due: Arc::default() });
+        let reopen = file.as_ref().map(|file| Arc::clone(&file.due));
+        let text = Vec::with_capacity(BATCH);
+        let writer = Writer { receiver, to, file, text, lines: 0, sources: Arc::clone(sources) };
         thread::Builder::new().name("access-log".into()).spawn(move || writer.run())?;
-        Ok(Self { queue: sender, sources: Arc::clone(sources) })
+        Ok(Self { queue: sender, sources: Arc::clone(sources), reopen })
+    }
+
+    /// Has the file opened anew before the next line; never waits. `false`: there is no file.
+    pub(crate) fn reopen(&self) -> bool {
+        let Some(reopen) = &self.reopen else { return false };
+        reopen.store(true, Ordering::Relaxed);
+        // A writer whose queue is full is awake.
+        self.queue.try_send(Message::Reopen).ok();
+        true
     }
 
     /// Hands over a record; never waits.
@@ -107,9 +121,28 @@ impl AccessLog {
     }
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path).map_err(|error| explained(path, error))
+}
+
+fn explained(path: &Path, error: io::Error) -> io::Error {
+    let remedy = "make its folder, which the sidecar's user may write to, or name another file";
+    io::Error::new(
+        error.kind(),
+        format!("accessLog: cannot open {} to append: {error}; {remedy}", path.display()),
+    )
+}
+
+/// A file that may have been moved away.
+struct Reopened {
+    path: PathBuf,
+    due: Arc<AtomicBool>,
+}
+
 struct Writer {
     receiver: Receiver<Message>,
     to: Box<dyn Write + Send>,
+    file: Option<Reopened>,
     text: Vec<u8>,
     lines: u64,
     sources: Arc<Sources>,
@@ -146,6 +179,7 @@ impl Writer {
                     self.write();
                 }
             }
+            Message::Reopen => self.write(),
             Message::Flush(done) => {
                 self.write();
                 // Who asked may have given up.
@@ -160,6 +194,17 @@ impl Writer {
             self.sources.process.log_dropped.fetch_add(lines, Ordering::Relaxed);
         }
         self.text.clear();
+        self.reopen();
+    }
+
+    fn reopen(&mut self) {
+        let Some(file) = self.file.as_ref().filter(|file| file.due.swap(false, Ordering::Relaxed)) else {
+            return;
+        };
+        match open(&file.path) {
+            Ok(anew) => self.to = Box::new(anew),
+            Err(error) => tracing::error!("{error}; lines go on to the file that was open"),
+        }
     }
 }
 
@@ -225,7 +270,7 @@ mod tests {
     #[test]
     fn lines_keep_their_order_and_none_is_lost_in_batches() {
         let (kept, sources) = (Kept::default(), sources());
-        let log = AccessLog::to_writer(Box::new(kept.clone()), &sources, QUEUE).unwrap();
+        let log = AccessLog::to_writer(Box::new(kept.clone()), None, &sources, QUEUE).unwrap();
         for n in 0..2_000 {
             log.log(Arc::new(Record { bytes_sent: n, ..full() }));
         }
@@ -241,7 +286,7 @@ mod tests {
     fn a_stuck_output_loses_lines_counted_and_holds_up_nobody() {
         let (let_go, stuck) = channel();
         let sources = sources();
-        let log = AccessLog::to_writer(Box::new(Stuck(stuck)), &sources, 4).unwrap();
+        let log = AccessLog::to_writer(Box::new(Stuck(stuck)), None, &sources, 4).unwrap();
         log.log(Arc::new(full()));
         assert!(!log.flush(Duration::from_millis(20)), "it is stuck");
         for _ in 0..10 {
@@ -256,10 +301,40 @@ mod tests {
     #[test]
     fn what_the_output_refuses_is_counted() {
         let sources = sources();
-        let log = AccessLog::to_writer(Box::new(Broken), &sources, 16).unwrap();
+        let log = AccessLog::to_writer(Box::new(Broken), None, &sources, 16).unwrap();
         log.log(Arc::new(full()));
         log.log(Arc::new(full()));
         assert!(log.flush(Duration::from_secs(10)));
         assert_eq!(dropped(&sources), 2);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("log"), folder.path().join("log.1"));
+        let log = AccessLog::start(&LogOutput::File(path.clone()), &sources()).unwrap().unwrap();
+        let write = |sent| {
+            log.log(Arc::new(Record { bytes_sent: sent, ..full() }));
+            assert!(log.flush(Duration::from_secs(10)));
+        };
+        write(1);
+        std::fs::rename(&path, &moved).unwrap();
+        write(2);
+        assert!(log.reopen() && log.flush(Duration::from_secs(10)));
+        write(3);
+        let lines = |path| std::fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!((lines(&moved), lines(&path)), (2, 1));
+        // Where that fails, no line is lost.
+        std::fs::rename(&path, &moved).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(log.reopen() && log.flush(Duration::from_secs(10)));
+        write(4);
+        assert_eq!(lines(&moved), 2);
+    }
+
+    #[test]
+    fn what_goes_to_no_file_is_not_opened_anew() {
+        let log = AccessLog::to_writer(Box::new(Kept::default()), None, &sources(), QUEUE).unwrap();
+        assert!(!log.reopen());
     }
 }
