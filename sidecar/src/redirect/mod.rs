@@ -69,7 +69,7 @@ pub enum RedirectError {
 }
 
 /// How many of the checks failed, as the errors print it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
     /// Checks that failed.
     pub failed: usize,
@@ -114,12 +114,13 @@ pub fn run_to(args: &RedirectArgs, out: &mut dyn Write) -> Result<(), RedirectEr
         Action::Apply => {
             nft::load(&rules.transaction())?;
             say(out, format_args!("ok    table inet {} is loaded ({} rules)", Ruleset::TABLE, rules.len()))?;
-            report(probe::run(&args.rules)?, RedirectError::NotCaptured, out)
+            let probes = report(probe::run(&args.rules)?, out)?;
+            judged(Count::default(), probes)
         }
         Action::Check => {
-            let table = report(compare(&rules)?, RedirectError::Altered, out);
-            let probes = report(probe::run(&args.rules)?, RedirectError::NotCaptured, out);
-            probes.and(table)
+            let table = report(compare(&rules)?, out)?;
+            let probes = report(probe::run(&args.rules)?, out)?;
+            judged(table, probes)
         }
     }
 }
@@ -140,19 +141,54 @@ fn compare(expected: &Ruleset) -> Result<Vec<Finding>, RedirectError> {
     Ok(differences.into_iter().map(Finding::failed).collect())
 }
 
-/// Prints one line per finding; fails if one of them did.
-fn report(
-    findings: Vec<Finding>,
-    error: fn(Count) -> RedirectError,
-    out: &mut dyn Write,
-) -> Result<(), RedirectError> {
+/// Prints one line per finding, and counts. A note is no check: there was nothing to prove.
+fn report(findings: Vec<Finding>, out: &mut dyn Write) -> Result<Count, RedirectError> {
     for finding in &findings {
         say(out, format_args!("{finding}"))?;
     }
-    let failed = findings.iter().filter(|f| f.verdict == Verdict::Failed).count();
-    if failed == 0 { Ok(()) } else { Err(error(Count { failed, made: findings.len() })) }
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    let failed = count(Verdict::Failed);
+    Ok(Count { failed, made: failed + count(Verdict::Ok) })
+}
+
+/// What the checks come to. Rules that are absent or altered explain why traffic is not captured, so that is said of the two.
+fn judged(table: Count, probes: Count) -> Result<(), RedirectError> {
+    let all = Count { failed: table.failed + probes.failed, made: table.made + probes.made };
+    match (table.failed, probes.failed) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(RedirectError::NotCaptured(all)),
+        _ => Err(RedirectError::Altered(all)),
+    }
 }
 
 fn say(out: &mut dyn Write, line: std::fmt::Arguments<'_>) -> Result<(), RedirectError> {
     writeln!(out, "{line}").map_err(|source| RedirectError::Io { what: "write the report", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_names_the_cause_and_the_count_holds_all_checks() {
+        let count = |failed, made| Count { failed, made };
+        let told = |table, probes| judged(table, probes).err().map(|e| (e.exit_code(), e.to_string()));
+        assert_eq!(told(count(0, 1), count(0, 6)), None);
+        for (table, probes, code, words) in [
+            (count(1, 1), count(2, 6), 4, "absent or altered (3 of 7 checks failed)"),
+            (count(3, 3), count(0, 6), 4, "absent or altered (3 of 9 checks failed)"),
+            (count(0, 1), count(2, 6), 5, "as it must be (2 of 7 checks failed)"),
+        ] {
+            let (told, said) = told(table, probes).unwrap();
+            assert!(told == code && said.contains(words), "{told}: {said}");
+        }
+    }
+
+    #[test]
+    fn notes_are_told_and_not_counted() {
+        let findings = vec![Finding::ok("a".into()), Finding::failed("b".into()), Finding::note("c".into())];
+        let mut out = Vec::new();
+        assert_eq!(report(findings, &mut out).unwrap(), Count { failed: 1, made: 2 });
+        assert_eq!(String::from_utf8(out).unwrap(), "ok    a\nFAIL  b\nnote  c\n");
+    }
 }

@@ -60,7 +60,7 @@ impl Finding {
         Self { verdict: Verdict::Failed, text }
     }
 
-    const fn note(text: String) -> Self {
+    pub(super) const fn note(text: String) -> Self {
         Self { verdict: Verdict::Note, text }
     }
 }
