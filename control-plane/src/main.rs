@@ -9,6 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use trama_control_plane::{app::App, config::Config};
+use trama_sidecar::telemetry::own_log;
 
 /// The master of the sidecars: keeps the policy, gives it to every sidecar that it concerns, and issues identities.
 ///
@@ -27,10 +28,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAMA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match start(&arguments) {
+    match own_log::start().and_then(|()| start(&arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             eprintln!("trama-control-plane: {problem}");

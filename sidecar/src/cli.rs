@@ -58,13 +58,6 @@ pub(crate) enum Command {
     Explain(ExplainArguments),
 }
 
-/// Our own log goes to the standard error; the access log goes where the configuration says.
-pub(crate) fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAMA_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-}
-
 pub(crate) fn validate(arguments: &Start) -> ExitCode {
     let checked = load(arguments).and_then(|(config, policy)| {
         trama_sidecar::app::validate(&config, policy).map_err(|e| e.to_string())
@@ -133,7 +126,7 @@ fn load(arguments: &Start) -> Result<(Config, Option<PathBuf>), String> {
     Ok((config, policy))
 }
 
-fn failed(problem: &str) -> ExitCode {
+pub(crate) fn failed(problem: &str) -> ExitCode {
     eprintln!("trama-sidecar: {problem}");
     ExitCode::from(1)
 }

@@ -9,12 +9,15 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser;
+use trama_sidecar::telemetry::own_log;
 
 use self::cli::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    cli::start_logging();
+    if let Err(problem) = own_log::start() {
+        return cli::failed(&problem);
+    }
     match arguments.command {
         None if arguments.start.validate => cli::validate(&arguments.start),
         None => cli::run(&arguments.start),

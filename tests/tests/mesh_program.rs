@@ -177,6 +177,7 @@ fn bad_variables_are_named() {
             "1",
             "TRAMA_ADMIN_PROT: unknown environment variable; did you mean `TRAMA_ADMIN_PORT`?",
         ),
+        ("TRAMA_LOG", "inof", "TRAMA_LOG: no level, got \"inof\"; did you mean `info`? Write error, "),
     ] {
         let (code, text) = Run::new(&["--validate"], &[]).env(name, value).end();
         assert!(code == 1 && text.contains(said), "{name}: {text}");

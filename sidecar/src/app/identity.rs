@@ -8,7 +8,7 @@ use super::{
 use crate::{
     config::bootstrap::Config,
     discovery::{JoinedIdentity, Joining, WatchedFiles},
-    telemetry::{CertificateUse, TelemetryHub},
+    telemetry::{CertificateUse, Seconds, TelemetryHub},
     tls::{self, Identity, IdentityFiles},
     worker::Shared,
 };
@@ -44,7 +44,7 @@ fn keep_files(files: IdentityFiles, shared: &Shared, telemetry: &TelemetryHub) -
     let mut load = move || {
         let identity = Identity::load(&files, revision + 1)?;
         revision += 1;
-        tracing::info!(id = %identity.id, not_after = identity.not_after, "identity in use");
+        tracing::info!(id = %identity.id, not_after = %Seconds(identity.not_after), "identity in use");
         hub.process().identity().in_use(identity.not_after, identity.authorities().len());
         in_force.put(identity);
         Ok(())

@@ -8,8 +8,10 @@
 mod access_log;
 mod hub;
 mod metrics;
+pub mod own_log;
 mod pulse;
 pub mod record;
+mod rfc3339;
 mod trace;
 mod worker;
 
@@ -22,6 +24,7 @@ pub use self::{
         PushResult,
     },
     record::{Direction, PassedOver, Placement, Protocol, Record, Security, TraceContext, TraceId},
+    rfc3339::Seconds,
     trace::{ReceiverTls, channel_to_receiver},
     worker::{External, Telemetry},
 };

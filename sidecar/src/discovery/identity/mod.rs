@@ -34,7 +34,7 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    telemetry::{IdentityRequest, TelemetryHub},
+    telemetry::{IdentityRequest, Seconds, TelemetryHub},
     tls::OwnKey,
 };
 
@@ -140,9 +140,9 @@ impl JoinedIdentity {
         self.telemetry.process().identity().in_use(identity.not_after, given.bundle.len());
         if now >= term.until {
             let remedy = "it joins anew with a new token";
-            return error!(id = %identity.id, ended = identity.not_after, remedy, "the identity on disk has expired");
+            return error!(id = %identity.id, ended = %Seconds(identity.not_after), remedy, "the identity on disk has expired");
         }
-        info!(id = %identity.id, not_after = identity.not_after, "identity in use, from disk");
+        info!(id = %identity.id, not_after = %Seconds(identity.not_after), "identity in use, from disk");
         self.revision += 1;
         self.control_plane.identity.put(identity);
     }
@@ -209,7 +209,7 @@ impl JoinedIdentity {
         }
         identity.verify(UnixTime::since_unix_epoch(now)).map_err(Failure::Invalid)?;
         let (id, not_after) = (&identity.id, identity.not_after);
-        info!(%id, not_after, roots = given.bundle.len(), "identity in use");
+        info!(%id, not_after = %Seconds(not_after), roots = given.bundle.len(), "identity in use");
         self.telemetry.process().identity().in_use(not_after, given.bundle.len());
         self.term = Some(given.term(&identity));
         self.revision += 1;
