@@ -162,6 +162,7 @@ impl Taker {
 /// Opens the listeners without a policy when it was waited for long enough, and complains as long as there is none.
 async fn wait(startup: Startup, shared: Shared, open: watch::Sender<bool>) {
     let end = Instant::now() + startup.wait_for_policy;
+    let mut is_first = true;
     while shared.snapshot.load().origin == Origin::Awaited {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -173,12 +174,20 @@ async fn wait(startup: Startup, shared: Shared, open: watch::Sender<bool>) {
             tracing::error!("still no policy: outbound traffic {outbound} until there is one");
             sleep(REMINDER).await;
         } else {
-            tracing::error!(
-                ?left,
-                "no policy yet: the listeners stay closed until there is one, or time is up"
-            );
+            let seconds = left.as_secs_f64().round();
+            // A control plane takes a moment to answer: there is nothing wrong with that.
+            if is_first {
+                tracing::info!(
+                    "no policy yet: the listeners stay closed until there is one, for at most {seconds} s"
+                );
+            } else {
+                tracing::error!(
+                    "still no policy: the listeners stay closed until there is one, or for {seconds} s"
+                );
+            }
             sleep(left.min(REMINDER)).await;
         }
+        is_first = false;
     }
 }
 

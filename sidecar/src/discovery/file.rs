@@ -13,12 +13,13 @@ use std::{
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{sync::mpsc, time};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use trama_proto::{Problem, Problems, document::Document};
 
 use super::{
     fingerprint::{self, Fingerprint},
     last_good::{Content, Kept},
+    log_refusal,
 };
 use crate::config::{
     convert::{self, Local},
@@ -55,13 +56,16 @@ pub struct PolicyFile {
     last_good: Option<Kept>,
     /// The digest of the policy in use, unless the last version was refused.
     digest: Option<u64>,
+    /// Whether any policy is in use.
+    holds: bool,
 }
 
 impl PolicyFile {
     /// A policy file, not yet read. Revisions are numbered from that of the last good one.
     pub fn new(path: PathBuf, local: Local, last_good: Option<Kept>) -> Self {
         let revision = last_good.as_ref().map_or(0, |kept| kept.revision.number);
-        Self { path, local, registry: Registry::default(), revision, seen: None, last_good, digest: None }
+        let (registry, seen, digest, holds) = Default::default();
+        Self { path, local, registry, revision, seen, last_good, digest, holds }
     }
 
     /// Reads the file now: what it compiles to, or all that is wrong with it.
@@ -105,10 +109,11 @@ impl PolicyFile {
             Ok(accepted) if before == Some(accepted.snapshot.revision.digest) => self.revision -= 1,
             Ok(accepted) => {
                 info!(file = %self.path.display(), revision = %accepted.snapshot.revision, "policy in use");
+                self.holds = true;
                 sink(Ok(accepted));
             }
             Err(problems) => {
-                warn!(file = %self.path.display(), "policy refused, what held before it stays:\n{problems}");
+                log_refusal(self.path.display(), &problems, self.holds);
                 sink(Err(problems));
             }
         }
@@ -122,10 +127,11 @@ impl PolicyFile {
             Ok(snapshot) => {
                 let snapshot = Snapshot { origin: Origin::LastGood, ..snapshot };
                 warn!(revision = %snapshot.revision, "the last good policy, from disk, is in use");
+                self.holds = true;
                 sink(Ok(Accepted { snapshot, content: Content::of(kept.content) }));
             }
             Err(problems) => {
-                error!("the last good policy, from disk, cannot be used:\n{problems}");
+                log_refusal("the last good policy, from disk", &problems, false);
                 sink(Err(problems));
             }
         }

@@ -13,6 +13,10 @@ mod last_good;
 mod slots;
 mod stream;
 
+use std::fmt::Display;
+
+use trama_proto::Problems;
+
 pub use self::{
     control_plane::ControlPlane,
     file::{Accepted, PolicyFile},
@@ -23,3 +27,13 @@ pub use self::{
     slots::{Slots, Torn},
     stream::{Answer, Beginning, Compile, Fault, PolicyStream, Stamp, Subscriber},
 };
+
+/// Says in the log that a policy is not taken, and each of its problems as a line of its own. `held`: whether there is one
+/// that stays.
+fn log_refusal(policy: impl Display, problems: &Problems, held: bool) {
+    let stays = if held { "the one before stays" } else { "there is none before it" };
+    tracing::warn!("{policy}: policy refused, problems: {}; {stays}", problems.0.len());
+    for problem in &problems.0 {
+        tracing::warn!("{problem}");
+    }
+}

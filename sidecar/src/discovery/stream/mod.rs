@@ -35,6 +35,7 @@ use super::{
     backoff::Backoff,
     control_plane::{ControlPlane, PATIENCE, Unreachable},
     last_good::Kept,
+    log_refusal,
 };
 use crate::{
     config::{
@@ -135,7 +136,8 @@ impl PolicyStream {
             let Err(ended) = self.stream(&mut backoff, &mut sink).await;
             let wait = backoff.failed(fastrand::u64(..));
             self.telemetry.process().control_plane_lost();
-            warn!(%ended, again_in = ?wait, "no policy stream; what holds stays");
+            let stays = if self.holds { "; what holds stays" } else { ", and no policy so far" };
+            warn!(%ended, again_in = ?wait, "no policy stream{stays}");
             self.pause(wait).await;
         }
     }
@@ -153,7 +155,7 @@ impl PolicyStream {
                 sink(Ok(Accepted { snapshot, content }));
             }
             Err(problems) => {
-                error!("the last good policy, from disk, cannot be used:\n{problems}");
+                log_refusal("the last good policy, from disk", &problems, false);
                 sink(Err(problems));
             }
         }
