@@ -267,6 +267,18 @@ fn a_second_sidecar_on_the_same_addresses_is_refused() {
 }
 
 #[test]
+fn a_start_is_one_line_of_the_log_without_colours() {
+    let mut running = Running::start(250, "");
+    let (ip, listener) = (running.listener.ip(), running.listener);
+    let said = format!(
+        "listens: admin {ip}:15000, metrics {ip}:15020, health {ip}:15021, listener web {listener} policy=\"none\" identity=\"none\" workers="
+    );
+    let there = |process: &mut Process| process.log().contains(&said).then(|| process.log());
+    let log = running.process.wait_until("start line", PATIENCE, there).unwrap();
+    assert!(!log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
 fn an_address_that_no_interface_has_is_named_as_such() {
     let (code, said) =
         Run::new(&[], &[]).env("TRAMA_BIND_ADDRESS", "192.0.2.1").env("TRAMA_ADMIN_PORT", "0").end();

@@ -184,10 +184,14 @@ impl admin::State for State {
     }
 
     fn drain(&self, what: admin::Drain) {
-        self.drain.advance(match what {
+        let stage = match what {
             admin::Drain::Inbound => Stage::Inbound,
             admin::Drain::All => Stage::All,
-        });
+        };
+        if self.drain.stage() < stage && stage == Stage::Inbound {
+            tracing::info!("draining what comes in: callers are asked to go elsewhere, own calls go on");
+        }
+        self.drain.advance(stage);
     }
 }
 

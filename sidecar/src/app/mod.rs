@@ -13,7 +13,7 @@ mod sockets;
 mod workers;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -92,6 +92,8 @@ pub struct Starting {
     shared: Shared,
     drain: Drain,
     control: Control,
+    /// Where policy comes from, in words.
+    source: String,
 }
 
 impl Starting {
@@ -106,8 +108,9 @@ impl Starting {
             drain: watch,
             started: Instant::now(),
         };
+        let source = source(&config, policy.as_deref());
         let control = Control::start(&config, policy, (&shared, answers), drain.clone())?;
-        Ok(Self { config, shared, drain, control })
+        Ok(Self { config, shared, drain, control, source })
     }
 
     /// Waits for the first policy, or until it was waited for long enough. `false`: it was told to drain before that.
@@ -126,13 +129,14 @@ impl Starting {
 
     /// Opens the listeners.
     pub fn open(self) -> Result<App, StartError> {
-        let Self { config, shared, drain, control } = self;
+        let Self { config, shared, drain, control, source } = self;
         let drain = DropEnds(drain);
         let sockets = Sockets::bind(&config, control.listeners())?;
         let addresses = sockets.addresses(control.addresses());
         let settings = settings::of(&config, &addresses);
         let workers = Workers::start(sockets, &settings, &shared, control.telemetry())?;
         control.serving(workers.looks());
+        told(&config, &shared, &source, &addresses);
         entropy::gather(&config);
         let drain_deadline = config.timeouts.drain;
         Ok(App { addresses, drain, watch: shared.drain, drain_deadline, workers, control })
@@ -142,6 +146,22 @@ impl Starting {
     pub fn stop(self) {
         self.control.stop();
     }
+}
+
+fn source(config: &Config, policy: Option<&Path>) -> String {
+    match (policy, &config.control_plane) {
+        (Some(file), _) => file.display().to_string(),
+        (None, Some(control_plane)) => format!("control plane {}", control_plane.address),
+        (None, None) => "none".to_owned(),
+    }
+}
+
+/// The one line of the log that says what has been started.
+fn told(config: &Config, shared: &Shared, policy: &str, addresses: &Addresses) {
+    let identity = shared.certificates.identity.load();
+    let identity = identity.as_ref().map_or_else(|| "none".to_owned(), |own| own.id.to_string());
+    let (version, workers) = (env!("CARGO_PKG_VERSION"), config.worker_count());
+    tracing::info!(policy, identity, workers, "trama-sidecar {version} listens: {addresses}");
 }
 
 /// How long what is cut off may take to say so in the log.

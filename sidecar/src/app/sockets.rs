@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::{self, Display, Formatter},
     net::{SocketAddr, TcpListener},
 };
 
@@ -54,6 +55,22 @@ pub struct Addresses {
     pub metrics: Option<SocketAddr>,
     /// Health.
     pub health: Option<SocketAddr>,
+}
+
+impl Display for Addresses {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let fixed = [
+            ("outbound", self.outbound),
+            ("inbound", self.inbound),
+            ("mesh", self.mesh),
+            ("admin", self.admin),
+            ("metrics", self.metrics),
+            ("health", self.health),
+        ];
+        let fixed = fixed.iter().filter_map(|(name, at)| Some(format!("{name} {}", (*at)?)));
+        let explicit = self.listeners.iter().map(|(name, at)| format!("listener {name} {at}"));
+        f.write_str(&fixed.chain(explicit).collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl Addresses {
