@@ -11,6 +11,8 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::original_dst::canonical;
+
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -111,13 +113,17 @@ pub async fn accept(
 ) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => match limit.take() {
-                Some(place) => {
-                    stream.set_nodelay(true).ok();
-                    accepted(stream, peer, place);
+            Ok((stream, peer)) => {
+                // A socket for both families shows IPv4 as mapped into IPv6 (RFC 4291 section 2.5.5.2).
+                let peer = canonical(peer);
+                match limit.take() {
+                    Some(place) => {
+                        stream.set_nodelay(true).ok();
+                        accepted(stream, peer, place);
+                    }
+                    None => refused(peer),
                 }
-                None => refused(peer),
-            },
+            }
             // The peer gave up between the kernel's accept and ours.
             Err(error) if per_connection(&error) => {}
             // Out of descriptors or memory: trying at once would spin.
@@ -167,5 +173,27 @@ mod tests {
         assert!(limit.take().is_none());
         drop(place);
         assert!(limit.take().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_peer_of_ipv4_is_shown_as_such() {
+        let listener = bind(SocketAddr::from(([0_u16; 8], 0))).unwrap();
+        let at = SocketAddr::from(([127, 0, 0, 1], listener.local_addr().unwrap().port()));
+        let listener = TcpListener::from_std(listener).unwrap();
+        let (met, peer) = tokio::sync::oneshot::channel();
+        let met = Cell::new(Some(met));
+        let limit = ConnectionLimit::new(1);
+        let accepted = |_, peer, _| {
+            if let Some(met) = met.take() {
+                met.send(peer).ok();
+            }
+        };
+        let client = TcpStream::connect(at);
+        tokio::select! {
+            () = accept(listener, limit, |_| {}, accepted) => unreachable!("it accepts for ever"),
+            (client, peer) = async { (client.await.unwrap(), peer.await.unwrap()) } => {
+                assert_eq!(peer, client.local_addr().unwrap());
+            }
+        }
     }
 }
