@@ -63,7 +63,8 @@ pub(crate) fn validate(arguments: &Start) -> ExitCode {
         trama_sidecar::app::validate(&config, policy).map_err(|e| e.to_string())
     });
     match checked {
-        Ok(()) => {
+        Ok(doubts) => {
+            doubts.iter().for_each(|doubt| eprintln!("warning: {doubt}"));
             println!("valid");
             ExitCode::SUCCESS
         }

@@ -14,6 +14,9 @@ use trama_tests::programs;
 
 const GOOD: &str = "kind: Service\nmetadata: { name: orders }\nspec: { ports: [{ port: 80 }] }\n";
 
+const ENDPOINTS: &str = "---\nkind: EndpointSet\nmetadata: { name: orders }\n\
+                         spec: { service: orders, endpoints: [{ address: 127.0.0.1 }] }\n";
+
 /// A run of the program in a folder that holds these files.
 struct Run {
     _folder: tempfile::TempDir,
@@ -51,18 +54,25 @@ fn validate(config: &str, policy: &str) -> (i32, String) {
 
 #[test]
 fn what_is_valid_is_called_so() {
-    assert_eq!(validate("node: { region: rio }\n", GOOD), (0, "valid\n".to_owned()));
+    let policy = [GOOD, ENDPOINTS].concat();
+    assert_eq!(validate("node: { region: rio }\n", &policy), (0, "valid\n".to_owned()));
+    let (code, said) = validate("node: { service: order }\n", GOOD);
+    assert_eq!(code, 0, "{said}");
+    for part in ["valid\n", "warning: node.service: ", "warning: Service default/orders: no endpoints"] {
+        assert!(said.contains(part), "no {part:?} in\n{said}");
+    }
     assert_eq!(Run::new(&["--validate"], &[]).end(), (0, "valid\n".to_owned()));
+}
+
+fn route(name: &str, to: &str) -> String {
+    format!(
+        "---\nkind: Route\nmetadata: {{ name: {name} }}\nspec:\n  parentRefs: [{{ service: orders }}]\n  \
+         rules:\n    - backendRefs: [{{ service: {to}, port: 80 }}]\n"
+    )
 }
 
 #[test]
 fn what_is_wrong_is_named_with_file_line_field_value_and_remedy() {
-    let route = |name: &str, to: &str| {
-        format!(
-            "---\nkind: Route\nmetadata: {{ name: {name} }}\nspec:\n  parentRefs: [{{ service: orders }}]\n  \
-             rules:\n    - backendRefs: [{{ service: {to}, port: 80 }}]\n"
-        )
-    };
     let cases = [
         (
             "unknown field",
@@ -85,6 +95,12 @@ fn what_is_wrong_is_named_with_file_line_field_value_and_remedy() {
             vec![
                 "telemetry.otlpEndpoint: malformed, got \"ftp://a:1\"; write an address of the form `http://host:port`",
             ],
+        ),
+        (
+            "no such folder",
+            "telemetry: { accessLog: nowhere/access.log }\n",
+            GOOD.to_owned(),
+            vec!["accessLog: cannot open nowhere/access.log to append: ", "make its folder"],
         ),
         (
             "no such identity",
@@ -133,6 +149,10 @@ fn what_is_wrong_is_named_with_file_line_field_value_and_remedy() {
             assert!(said.contains(part), "{what}: no {part:?} in\n{said}");
         }
     }
+}
+
+#[test]
+fn a_policy_that_is_not_there_is_named_with_the_option() {
     let (code, said) = Run::new(&["--validate", "--policy", "gone.yaml"], &[]).end();
     assert_eq!(code, 1);
     assert!(said.contains("gone.yaml: cannot be read: ") && said.contains("--policy"), "{said}");
@@ -141,9 +161,10 @@ fn what_is_wrong_is_named_with_file_line_field_value_and_remedy() {
 #[test]
 fn variables_come_before_the_file_and_options_before_variables() {
     let arguments = ["--validate", "--config", "c.yaml"];
+    let policy = [GOOD, ENDPOINTS].concat();
     let files = [
         ("c.yaml", "ports: { mesh: 15001 }\npolicyFile: bad.yaml\n"),
-        ("good.yaml", GOOD),
+        ("good.yaml", &*policy),
         ("bad.yaml", "kind: Nonsense\n"),
     ];
     let run = |more: &[&str]| Run::new(&[&arguments[..], more].concat(), &files);

@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     Addresses, StartError,
     certificates::{self, ServerTls},
-    identity,
+    doubts, identity,
     policy::{self, Source},
     workers::Look,
 };
@@ -133,11 +133,13 @@ impl Control {
     }
 }
 
-/// Loads certificates and policy, and starts nothing.
-pub(super) fn check(config: &Config, policy: Option<PathBuf>) -> Result<(), StartError> {
+/// Loads certificates and policy, and starts nothing. Gives what is no error and hardly meant.
+pub(super) fn check(config: &Config, policy: Option<PathBuf>) -> Result<Vec<String>, StartError> {
     certificates::check(config)?;
-    let Some(Source::File(path)) = Source::of(config, policy)? else { return Ok(()) };
-    PolicyFile::new(path, policy::local(config), None).read().map(drop).map_err(StartError::Policy)
+    access_log(config).check().map_err(system("telemetry"))?;
+    let Some(Source::File(path)) = Source::of(config, policy)? else { return Ok(Vec::new()) };
+    let read = PolicyFile::new(path, policy::local(config), None).read().map_err(StartError::Policy)?;
+    Ok(doubts::of(config, &read.snapshot))
 }
 
 /// What the admin side is shown and may ask.
@@ -216,15 +218,18 @@ fn addresses(sockets: &admin::Sockets) -> Addresses {
     }
 }
 
-fn telemetry_config(config: &Config, shared: &Shared) -> TelemetryConfig {
-    let access_log = match &config.telemetry.access_log {
+fn access_log(config: &Config) -> LogOutput {
+    match &config.telemetry.access_log {
         AccessLogTarget::Stdout => LogOutput::Stdout,
         AccessLogTarget::Off => LogOutput::None,
         AccessLogTarget::File(path) => LogOutput::File(path.clone()),
-    };
+    }
+}
+
+fn telemetry_config(config: &Config, shared: &Shared) -> TelemetryConfig {
     let (otlp_endpoint, otlp_tls) = receiver(config, shared);
     TelemetryConfig {
-        access_log,
+        access_log: access_log(config),
         otlp_endpoint,
         otlp_tls,
         service: config.node.service.clone().unwrap_or_else(|| config.node.display_name()),

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod control;
+mod doubts;
 mod entropy;
 mod identity;
 mod policy;
@@ -81,8 +82,8 @@ fn remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Checks configuration, policy and certificates, and starts nothing.
-pub fn validate(config: &Config, policy: Option<PathBuf>) -> Result<(), StartError> {
+/// Checks configuration, policy and certificates, and starts nothing. What is no error and hardly meant is given back.
+pub fn validate(config: &Config, policy: Option<PathBuf>) -> Result<Vec<String>, StartError> {
     control::check(config, policy)
 }
 

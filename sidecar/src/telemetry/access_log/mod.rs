@@ -17,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::{Access, access};
+
 use super::{metrics::Sources, record::Record};
 
 /// Where the log goes.
@@ -29,6 +31,24 @@ pub enum LogOutput {
     Stdout,
     /// The end of this file.
     File(PathBuf),
+}
+
+impl LogOutput {
+    /// Whether it can be written to; makes nothing.
+    pub fn check(&self) -> io::Result<()> {
+        let Self::File(path) = self else { return Ok(()) };
+        if path.exists() {
+            return OpenOptions::new()
+                .append(true)
+                .open(path)
+                .map(drop)
+                .map_err(|error| explained(path, error));
+        }
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let may_write = Access::WRITE_OK | Access::EXEC_OK;
+        access(folder.unwrap_or_else(|| Path::new(".")), may_write)
+            .map_err(|error| explained(path, error.into()))
+    }
 }
 
 /// Records that may wait to be written.
@@ -330,6 +350,18 @@ mod tests {
         assert!(log.reopen() && log.flush(Duration::from_secs(10)));
         write(4);
         assert_eq!(lines(&moved), 2);
+    }
+
+    #[test]
+    fn where_no_file_can_be_is_known_before_and_nothing_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| LogOutput::File(folder.path().join(name));
+        at("log").check().unwrap();
+        assert!(!folder.path().join("log").exists());
+        for wrong in ["nowhere/log", "."] {
+            let told = at(wrong).check().unwrap_err().to_string();
+            assert!(told.contains("to append: ") && told.contains("; make its folder"), "{told}");
+        }
     }
 
     #[test]
