@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{Answer, Asked, State, is_question, not_found, text, wrong_method};
+use super::{Answer, Asked, READ, State, is_question, not_found, text, wrong_method};
 use crate::telemetry::TelemetryHub;
 
 /// A worker without a pulse for so long hangs. Each gives one a second.
@@ -21,7 +21,7 @@ pub(super) fn answer(request: &Asked, state: &dyn State, hub: &TelemetryHub) -> 
         _ => return not_found("/startupz /readyz /livez"),
     };
     if !is_question(request) {
-        return wrong_method();
+        return wrong_method(READ);
     }
     match problem {
         None => text(StatusCode::OK, "ok\n"),

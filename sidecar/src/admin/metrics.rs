@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, StatusCode, header};
 
-use super::{Answer, Asked, is_question, not_found, wrong_method};
+use super::{Answer, Asked, READ, is_question, not_found, wrong_method};
 use crate::telemetry::{Format, TelemetryHub};
 
 fn format_for(headers: &HeaderMap) -> Format {
@@ -20,7 +20,7 @@ pub(super) fn answer(request: &Asked, hub: &TelemetryHub) -> Answer {
         return not_found("/metrics");
     }
     if !is_question(request) {
-        return wrong_method();
+        return wrong_method(READ);
     }
     let format = format_for(request.headers());
     super::answer(StatusCode::OK, format.content_type(), hub.scrape(format).into())

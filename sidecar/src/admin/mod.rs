@@ -90,9 +90,15 @@ fn is_question<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), http::Method::GET | http::Method::HEAD)
 }
 
-fn wrong_method() -> Answer {
-    text(StatusCode::METHOD_NOT_ALLOWED, "this is not how to ask for it: GET tells, POST does\n")
+/// The answer to a method that a path does not have (RFC 9110 section 15.5.6); `allow`: those that it has.
+fn wrong_method(allow: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("this path takes {allow} only\n"));
+    answer.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static(allow));
+    answer
 }
+
+/// The methods of what only tells.
+const READ: &str = "GET, HEAD";
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use std::{net::IpAddr, sync::Arc};
 use http::{HeaderMap, Method, StatusCode, header, uri::Authority};
 
 use super::{
-    Answer, Asked, Drain, State, explain, is_question, json, not_found, policy, server, text, wrong_method,
+    Answer, Asked, Drain, READ, State, explain, is_question, json, not_found, policy, server, text,
+    wrong_method,
 };
 use crate::telemetry::TelemetryHub;
 
@@ -27,16 +28,12 @@ pub(super) async fn answer(request: Asked, state: Arc<dyn State>, hub: Telemetry
                 Err(refused) => refused,
             }
         }
-        "/config" | "/policy" | "/revision" | "/connections" | "/explain" | "/drain"
-            if !is_question(&request) =>
-        {
-            wrong_method()
-        }
+        "/config" | "/policy" | "/revision" | "/connections" if !is_question(&request) => wrong_method(READ),
         "/config" => json(&state.configuration()),
         "/policy" => json(&policy::dump(&state.snapshot(), state.now())),
         "/revision" => text(StatusCode::OK, format!("{}\n", state.snapshot().revision)),
         "/connections" => json(&hub.connections()),
-        "/explain" | "/drain" => wrong_method(),
+        "/explain" | "/drain" => wrong_method("POST"),
         _ => not_found("GET /config /policy /revision /connections, POST /explain /drain"),
     }
 }
@@ -44,7 +41,7 @@ pub(super) async fn answer(request: Asked, state: Arc<dyn State>, hub: Telemetry
 fn foreign(headers: &HeaderMap) -> Option<&'static str> {
     let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
     if !host.is_some_and(is_loopback) {
-        return Some("the admin side answers only to localhost, 127.0.0.1 and [::1]\n");
+        return Some("the admin side answers only to localhost and to loopback addresses as Host\n");
     }
     headers.contains_key(header::ORIGIN).then_some("the admin side does not answer web pages\n")
 }

@@ -5,25 +5,29 @@ use std::{ops::Not, sync::atomic::Ordering, time::Duration};
 use serde::Serialize;
 
 use crate::config::snapshot::{
-    Cluster, Endpoint, PathIndex, RouteTable, Rule, RuleAction, ServicePort, Snapshot, TableEntry, Transport,
+    AppProtocol, Cluster, Endpoint, PathIndex, RouteTable, Rule, RuleAction, ServicePort, Snapshot,
+    TableEntry, Transport, UnknownDestination,
 };
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct PolicyDump {
     revision: String,
     origin: &'static str,
-    sampling: f64,
-    access_log: bool,
-    unknown_destinations: String,
+    sampling_percent: f64,
+    access_log: &'static str,
+    unknown_destination: &'static str,
     strict: bool,
+    strict_ports: Vec<u16>,
     services: Vec<ServiceDump>,
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ServiceDump {
     service: String,
     port: u16,
-    protocol: String,
+    app_protocol: &'static str,
     #[serde(skip_serializing_if = "Not::not")]
     by_name_only: bool,
     routes: Vec<RouteDump>,
@@ -65,6 +69,7 @@ struct SkippedDump {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct EndpointDump {
     address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,6 +81,9 @@ struct EndpointDump {
     zone: String,
     weight: u32,
     ejected: bool,
+    /// How long it is still left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ejected_for: Option<String>,
     consecutive_failures: u32,
 }
 
@@ -86,10 +94,14 @@ pub(super) fn dump(snapshot: &Snapshot, now: Duration) -> PolicyDump {
     PolicyDump {
         revision: snapshot.revision.to_string(),
         origin: snapshot.origin.name(),
-        sampling: snapshot.telemetry.sampling,
-        access_log: snapshot.telemetry.access_log,
-        unknown_destinations: format!("{:?}", snapshot.mesh.unknown),
+        sampling_percent: snapshot.telemetry.sampling * 100.0,
+        access_log: if snapshot.telemetry.access_log { "ALL" } else { "OFF" },
+        unknown_destination: match snapshot.mesh.unknown {
+            UnknownDestination::PassThrough => "PASS_THROUGH",
+            UnknownDestination::Refuse => "REFUSE",
+        },
         strict: snapshot.mesh.strict,
+        strict_ports: snapshot.mesh.strict_ports.clone(),
         services,
     }
 }
@@ -103,7 +115,13 @@ fn service(port: &ServicePort, now: Duration) -> ServiceDump {
     ServiceDump {
         service: port.service.to_string(),
         port: port.port,
-        protocol: format!("{:?}", port.protocol),
+        app_protocol: match port.protocol {
+            AppProtocol::Auto => "AUTO",
+            AppProtocol::Http1 => "HTTP",
+            AppProtocol::Http2 => "HTTP2",
+            AppProtocol::Grpc => "GRPC",
+            AppProtocol::Tcp => "TCP",
+        },
         by_name_only: !port.whole,
         routes: routes(&port.routes),
         regions: regions.iter().map(region).collect(),
@@ -118,6 +136,8 @@ fn endpoint(endpoint: &Endpoint, now: Duration) -> EndpointDump {
         Transport::Mesh(record) => (Some(record), None),
     };
     let health = &endpoint.health;
+    let until = Duration::from_micros(health.ejected_until.load(Ordering::Relaxed));
+    let ejected_for = until.checked_sub(now).filter(|left| !left.is_zero());
     EndpointDump {
         address: endpoint.address.to_string(),
         mesh: record.map(|r| r.address.to_string()),
@@ -125,7 +145,8 @@ fn endpoint(endpoint: &Endpoint, now: Duration) -> EndpointDump {
         tls: tls.map(|tls| tls.server_name.to_str().into_owned()),
         zone: endpoint.zone.to_string(),
         weight: endpoint.weight,
-        ejected: u128::from(health.ejected_until.load(Ordering::Relaxed)) > now.as_micros(),
+        ejected: ejected_for.is_some(),
+        ejected_for: ejected_for.map(trama_proto::duration::format),
         consecutive_failures: health.consecutive_failures.load(Ordering::Relaxed),
     }
 }

@@ -177,6 +177,11 @@ fn operators_read_policy_revision_and_configuration() {
     assert_eq!(service["routes"][0]["backends"][0]["service"], "shop/orders");
     let endpoints = &service["regions"][0]["endpoints"];
     assert_eq!((&endpoints[0]["ejected"], &endpoints[1]["ejected"]), (&false.into(), &true.into()));
+    assert_eq!((&endpoints[0].get("ejectedFor"), &endpoints[1]["ejectedFor"]), (&None, &"1s".into()));
+    // In the policy's own words.
+    assert_eq!((&endpoints[1]["consecutiveFailures"], &service["appProtocol"]), (&3.into(), &"AUTO".into()));
+    assert_eq!((&policy["samplingPercent"], &policy["accessLog"]), (&0.0.into(), &"ALL".into()));
+    assert_eq!(policy["unknownDestination"], "PASS_THROUGH");
     assert!(ask(served.admin, "GET /config", LOCAL).1.contains("sao-paulo"));
     assert_eq!(ask(served.admin, "GET /nothing", LOCAL).0, 404);
 }

@@ -59,6 +59,7 @@ impl Control {
         (shared, answers): (&Shared, Answers),
         drain: Drain,
     ) -> Result<Self, StartError> {
+        let configuration = serde_json::to_value(in_force(config, policy.clone())).unwrap_or_default();
         let source = Source::of(config, policy)?;
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().map_err(system("a runtime"))?;
@@ -71,7 +72,7 @@ impl Control {
         let opened = policy::follow(config, source, (shared, answers), &telemetry);
 
         let state = Arc::new(State {
-            configuration: serde_json::to_value(config).unwrap_or_default(),
+            configuration,
             shared: shared.clone(),
             drain,
             started: AtomicBool::new(false),
@@ -140,6 +141,12 @@ pub(super) fn check(config: &Config, policy: Option<PathBuf>) -> Result<Vec<Stri
     let Some(Source::File(path)) = Source::of(config, policy)? else { return Ok(Vec::new()) };
     let read = PolicyFile::new(path, policy::local(config), None).read().map_err(StartError::Policy)?;
     Ok(doubts::of(config, &read.snapshot))
+}
+
+/// The configuration, with what holds in place of what was left out.
+fn in_force(config: &Config, policy: Option<PathBuf>) -> Config {
+    let (workers, bind_address) = (Some(config.worker_count()), Some(config.bind_ip()));
+    Config { policy_file: policy, workers, bind_address, ..config.clone() }
 }
 
 /// What the admin side is shown and may ask.
