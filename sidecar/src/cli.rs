@@ -127,7 +127,8 @@ fn load(arguments: &Start) -> Result<(Config, Option<PathBuf>), String> {
     Ok((config, policy))
 }
 
+/// Problems of files are lines that name their file each, so no line has a prefix.
 pub(crate) fn failed(problem: &str) -> ExitCode {
-    eprintln!("trama-sidecar: {problem}");
+    eprintln!("{problem}");
     ExitCode::from(1)
 }

@@ -145,6 +145,7 @@ fn what_is_wrong_is_named_with_file_line_field_value_and_remedy() {
     for (what, config, policy, expected) in cases {
         let (code, said) = validate(config, &policy);
         assert_eq!(code, 1, "{what}: {said}");
+        assert!(!said.contains("trama-sidecar: "), "{what}: a prefix in\n{said}");
         for part in expected {
             assert!(said.contains(part), "{what}: no {part:?} in\n{said}");
         }
