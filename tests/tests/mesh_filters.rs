@@ -141,6 +141,9 @@ async fn a_source_that_may_not_connect_gets_403_and_others_pass() {
                 "{entry}"
             );
             mesh.pod(by).metric_reaches("trama_requests_total", &[("reason", "denied")], 1.0).await;
+            // Who called says so too, whoever has denied it.
+            let entry = mesh.pod("storefront").logged("/denied").await;
+            assert_eq!((&entry["status"], &entry["reason"]), (&403.into(), &"denied".into()), "{entry}");
         }
     }
 }

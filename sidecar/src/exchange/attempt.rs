@@ -8,7 +8,7 @@ use super::Exchange;
 use crate::{
     balance::Event,
     config::snapshot::{Endpoint, Transport},
-    error::Failure,
+    error::{Failure, Reason},
     http::{body::Body, fields, shape},
     telemetry::{Placement, Protocol, Record, Security},
     upstream::Leg,
@@ -62,6 +62,13 @@ impl Exchange {
         {
             record.peer_identity.get_or_insert_with(|| mesh.identity.shared());
         }
+    }
+
+    /// Why the endpoint's sidecar has answered in its application's place, if it has.
+    pub fn said(&mut self, reason: Option<Reason>) {
+        let record = self.record();
+        record.reason = reason;
+        record.detail = reason.map(|_| "said by the endpoint's sidecar".into());
     }
 
     /// Gives each attempt after the first a span of its own.

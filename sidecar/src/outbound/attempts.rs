@@ -213,7 +213,11 @@ impl<'a> Attempts<'a> {
                 let request = Request::from_parts(head, self.exchange.watch_attempt(body));
                 let sent =
                     upstream.send(&target, circuit, request, self.interim, within, &self.waits_for).await;
-                sent.and_then(|response| received(response, matches!(target.leg, Leg::Mesh(_))))
+                sent.and_then(|response| {
+                    let (response, said) = received(response, matches!(target.leg, Leg::Mesh(_)))?;
+                    self.exchange.said(said);
+                    Ok(response)
+                })
             }
             Err(failure) => Err(failure),
         };
@@ -265,12 +269,12 @@ fn withheld(mut failure: Failure, kind: &str) -> Failure {
 }
 
 /// An answer as it came: without what concerns the upstream connection alone. A sidecar that answered in its
-/// application's place says so by a named reason, which is a failure of that attempt; from anyone else the field means
-/// nothing.
-fn received(mut response: Response<Body>, meshed: bool) -> Result<Response<Body>, Failure> {
+/// application's place says so by a named reason. That is a failure of the attempt where the endpoint is to blame, and else an
+/// answer with a reason; from anyone else the field means nothing.
+fn received(mut response: Response<Body>, meshed: bool) -> Result<(Response<Body>, Option<Reason>), Failure> {
     let headers = response.headers_mut();
     fields::strip_hop_by_hop(headers);
-    let Some(reason) = headers.remove(fields::REASON).filter(|_| meshed) else { return Ok(response) };
+    let Some(reason) = headers.remove(fields::REASON).filter(|_| meshed) else { return Ok((response, None)) };
     let reason = reason.to_str().ok().and_then(Reason::named);
     match reason {
         Some(reason) if reason.fault() == Fault::Upstream => {
@@ -281,8 +285,8 @@ fn received(mut response: Response<Body>, meshed: bool) -> Result<Response<Body>
         }
         Some(reason) => {
             response.headers_mut().insert(fields::REASON, HeaderValue::from_static(reason.name()));
-            Ok(response)
+            Ok((response, Some(reason)))
         }
-        None => Ok(response),
+        None => Ok((response, None)),
     }
 }
