@@ -188,8 +188,11 @@ fn kind_of(located: &Located) -> Result<&'static str, Box<Problem>> {
     };
     KINDS.iter().find(|known| **known == kind).copied().ok_or_else(|| {
         let near = did_you_mean(kind, KINDS.iter().copied());
-        let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-        Box::new(located.problem("kind", value.to_string(), "unknown kind", format!("{near}Known: {kinds}")))
+        let remedy = match near {
+            Some(near) => format!("did you mean `{near}`? Known: {kinds}"),
+            None => format!("known: {kinds}"),
+        };
+        Box::new(located.problem("kind", value.to_string(), "unknown kind", remedy))
     })
 }
 

@@ -96,7 +96,7 @@ impl Located {
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Problem {
-        let overlaid = enclosing(field).find_map(|field| self.overlaid.get(field));
+        let overlaid = self.overlaid(field);
         Problem {
             source: overlaid.unwrap_or(&self.source).clone(),
             position: overlaid.is_none().then(|| self.line_of(field)).flatten(),
@@ -133,6 +133,11 @@ impl Located {
         self.typed_without(schema, definition, &[])
     }
 
+    /// What a field's value came from, if not from the document.
+    fn overlaid(&self, field: &str) -> Option<&String> {
+        enclosing(field).find_map(|field| self.overlaid.get(field))
+    }
+
     /// Names the resource that problems of this document are of.
     pub(crate) fn set_resource(&mut self, resource: String) {
         self.resource = resource;
@@ -148,8 +153,16 @@ impl Located {
         let mut value = std::mem::take(&mut self.value);
         let findings = check::check(schema, definition, &mut value);
         if !findings.is_empty() {
-            let told =
-                |found: check::Finding| self.problem(&found.field, found.value, found.problem, found.remedy);
+            let told = |found: check::Finding| {
+                // A variable is text, whatever is needed: to say so would explain nothing.
+                let of_text = found.problem.strip_prefix("a string where ");
+                let needed = of_text.and_then(|rest| rest.strip_suffix(" is needed"));
+                let problem = match needed.filter(|_| self.overlaid(&found.field).is_some()) {
+                    Some(needed) => format!("not {needed}"),
+                    None => found.problem,
+                };
+                self.problem(&found.field, found.value, problem, found.remedy)
+            };
             let mut problems: Vec<_> = findings.into_iter().map(told).collect();
             problems.sort_by_key(|problem| problem.position);
             return Err(problems);

@@ -16,8 +16,7 @@ pub(crate) enum Node {
 /// Reads every document of a YAML text. Duplicate keys are refused, and aliases cannot grow without bound.
 pub(crate) fn values(source: &str, text: &str) -> Result<Vec<Value>, Box<Problem>> {
     read(text).map_err(|error| {
-        let problem = format!("not valid YAML: {}", without_place(&error));
-        let remedy = "correct the text there; everything after it is unread";
+        let (problem, remedy) = told(&error);
         let position = error.location().map(position);
         Box::new(Problem { position, ..Problem::of_source(source, problem, remedy) })
     })
@@ -55,6 +54,22 @@ fn read<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, serde_saphyr::Error> 
 
 pub(crate) fn position(location: Location) -> Position {
     Position { line: location.line(), column: location.column() }
+}
+
+/// What is wrong, and what to do.
+fn told(error: &serde_saphyr::Error) -> (String, &'static str) {
+    match error.without_snippet() {
+        serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_ref().map(|key| format!(" `{key}`")).unwrap_or_default();
+            // The commonest way there: the line between two resources is missing.
+            let remedy = "keep one of them; between two documents stands a line `---`";
+            (format!("not valid YAML: the key{key} is there twice"), remedy)
+        }
+        error => (
+            format!("not valid YAML: {}", without_place(error)),
+            "correct the text there; everything after it is unread",
+        ),
+    }
 }
 
 /// The error's text without its own way of naming the place, which is told beside it.

@@ -187,7 +187,7 @@ fn bad_variables_are_named() {
         (
             "TRAMA_PORTS_MESH",
             "many",
-            "TRAMA_PORTS_MESH: ports.mesh: a string where a whole number is needed, got \"many\"; write a whole number from 0 to 65535",
+            "TRAMA_PORTS_MESH: ports.mesh: not a whole number, got \"many\"; write a whole number from 0 to 65535",
         ),
         (
             "TRAMA_TIMEOUTS_CONNECT",
