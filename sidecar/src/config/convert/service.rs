@@ -109,6 +109,11 @@ fn read_addresses<'d>(
             "an IP address, such as `10.0.0.7` or `fd00::7`",
         );
         let Some(address) = parsed.map(|address| address.to_canonical()) else { continue };
+        if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+            let remedy = "write the address that clients dial; what never leaves a pod is not captured";
+            findings.add(document, &field, quoted(text), "no address of a service", remedy);
+            continue;
+        }
         for port in ports {
             let claim = claims.claim(SocketAddr::new(address, port.port), document, &field);
             taken(document, &field, text, port.port, claim, findings);
