@@ -100,8 +100,8 @@ pub trait Served: Handler {
         false
     }
 
-    /// Counts and logs what never became a request, and was answered all the same.
-    fn unserved(&self, failure: &Failure);
+    /// Counts and logs what never became a request, and was answered all the same, by a body of so many bytes.
+    fn unserved(&self, failure: &Failure, told: usize);
 }
 
 /// The world of one thread.
@@ -228,9 +228,9 @@ impl Worker {
         let worker = Rc::clone(connection.worker());
         let drain = worker.shared.drain.clone().reach(stage);
         match Box::pin(h1::serve(stream, &worker.settings.http, Rc::clone(&connection), drain)).await {
-            h1::ServeEnd::Unserved { reason, rule } => {
+            h1::ServeEnd::Unserved { reason, rule, told } => {
                 worker.telemetry.guard_refused(rule);
-                connection.unserved(&Failure::before(reason).detail(rule));
+                connection.unserved(&Failure::before(reason).detail(rule), told);
             }
             h1::ServeEnd::BodyRefused(violation) => worker.telemetry.guard_refused(violation.name()),
             h1::ServeEnd::Failed(error) => tracing::debug!(%error, "an HTTP/1 connection broke off"),

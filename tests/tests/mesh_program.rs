@@ -329,6 +329,28 @@ fn a_log_file_that_was_moved_away_is_opened_anew_at_sighup() {
     assert!(running.process.is_running());
 }
 
+#[test]
+fn the_bytes_of_a_refusal_are_logged_like_those_of_any_answer() {
+    let mut running = Running::start(252, "telemetry: { accessLog: access.log }\n");
+    // No version has this name: the guard below HTTP answers.
+    let mut stream = TcpStream::connect(running.listener).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET / HTTP/9.9\r\nhost: nobody.shop\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    let file = running.at("access.log");
+    let logged = |_: &mut Process| {
+        let text = fs::read_to_string(&file).ok()?;
+        let mut entries =
+            text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        entries.find(|entry| entry["reason"] == "malformed_request")
+    };
+    let entry = running.process.wait_until("line", PATIENCE, logged).unwrap();
+    assert_eq!((&entry["status"], &entry["bytes_sent"]), (&400.into(), &body.len().into()), "{entry}");
+}
+
 #[tokio::test]
 async fn an_inbound_drain_is_asked_for_by_command() {
     let mut mesh = Mesh::builder()

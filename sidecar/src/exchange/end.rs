@@ -42,10 +42,12 @@ impl Exchange {
         self.end();
     }
 
-    /// What came never became a request, and was answered before anybody saw it.
-    pub fn unserved(mut self, failure: &Failure) {
+    /// What came never became a request, and was answered before anybody saw it, by a body of so many bytes.
+    pub fn unserved(mut self, failure: &Failure, told: usize) {
         self.failed(failure);
-        self.record().status = failure.reason.status().as_u16();
+        let record = self.record();
+        record.status = failure.reason.status().as_u16();
+        record.bytes_sent = told as u64;
         self.end();
     }
 

@@ -27,8 +27,8 @@ use crate::error::Reason;
 pub enum ServeEnd {
     /// The peer closed it, or it was drained, or nothing moved for too long.
     Closed,
-    /// What came never became a request: it broke this rule, and the peer was told so from here.
-    Unserved { reason: Reason, rule: &'static str },
+    /// What came never became a request: it broke this rule, and the peer was told so from here, in a body of so many bytes.
+    Unserved { reason: Reason, rule: &'static str, told: usize },
     /// The guard refused a request's body. That is an end of the request's own.
     BodyRefused(Violation),
     /// A message broke off, or the socket failed.
@@ -84,7 +84,7 @@ pub async fn serve<H: Handler>(
         }
         if head.poll(cx).is_ready() {
             let (reason, rule) = (Reason::RequestHeaderTimeout, "head_timeout");
-            return Poll::Ready(ServeEnd::Unserved { reason, rule });
+            return Poll::Ready(ServeEnd::Unserved { reason, rule, told: 0 });
         }
         ready!(quiet.poll(cx, || ()));
         handler.cut(Reason::StreamIdle);
@@ -92,17 +92,21 @@ pub async fn serve<H: Handler>(
     })
     .await;
     let due = handle.answer_due();
-    let ended = match (due, handle.violation()) {
-        (Some(violation), _) => ServeEnd::Unserved { reason: violation.reason(), rule: violation.name() },
+    let mut ended = match (due, handle.violation()) {
+        (Some(violation), _) => {
+            ServeEnd::Unserved { reason: violation.reason(), rule: violation.name(), told: 0 }
+        }
         // A body may break a rule when its request has long been served: that is no failure of the connection.
         (None, Some(violation)) => ServeEnd::BodyRefused(violation),
         (None, None) => ended,
     };
-    if let ServeEnd::Unserved { reason, .. } = ended {
+    if let ServeEnd::Unserved { reason, told, .. } = &mut ended {
         let wrong = due.map_or_else(|| LATE.to_owned(), |violation| violation.to_string());
+        // And the end of its line.
+        *told = wrong.len() + 1;
         let (io, _) = connection.into_parts().io.into_inner().into_parts();
         // A peer that went away meanwhile does not want the answer.
-        Box::pin(response::refuse(io, &response::whole(reason, wrong), LINGER)).await.ok();
+        Box::pin(response::refuse(io, &response::whole(*reason, wrong), LINGER)).await.ok();
     }
     ended
 }

@@ -165,11 +165,11 @@ impl Served for Connection {
         self.peer.is_some()
     }
 
-    fn unserved(&self, failure: &Failure) {
+    fn unserved(&self, failure: &Failure, told: usize) {
         let snapshot = self.worker.snapshot();
         let mut exchange = Exchange::begin(&self.worker, Direction::Inbound, &snapshot, self.downstream);
         self.describe(&mut exchange);
-        exchange.unserved(failure);
+        exchange.unserved(failure, told);
     }
 }
 

@@ -62,9 +62,10 @@ impl Served for Connection {
         &self.worker
     }
 
-    fn unserved(&self, failure: &Failure) {
+    fn unserved(&self, failure: &Failure, told: usize) {
         let snapshot = self.worker.snapshot();
-        Exchange::begin(&self.worker, Direction::Outbound, &snapshot, self.downstream).unserved(failure);
+        let exchange = Exchange::begin(&self.worker, Direction::Outbound, &snapshot, self.downstream);
+        exchange.unserved(failure, told);
     }
 }
 
