@@ -351,6 +351,17 @@ fn the_bytes_of_a_refusal_are_logged_like_those_of_any_answer() {
     assert_eq!((&entry["status"], &entry["bytes_sent"]), (&400.into(), &body.len().into()), "{entry}");
 }
 
+#[test]
+fn an_authority_that_no_service_has_is_named_in_the_answer() {
+    let running = Running::start(251, "");
+    let answer = running.get("/");
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    assert!(
+        answer.ends_with("trama: unknown_authority: no service has the authority \"nobody.shop\"\n"),
+        "{answer}"
+    );
+}
+
 #[tokio::test]
 async fn an_inbound_drain_is_asked_for_by_command() {
     let mut mesh = Mesh::builder()

@@ -6,23 +6,28 @@ use super::{Body, fields};
 use crate::error::{Failure, Reason};
 
 /// The answer to a request that failed for this reason. The body names it; what happened stays in our log, because it
-/// tells of addresses and peers that are none of the caller's business.
+/// tells of addresses and peers that are none of the caller's business. Only the authority is the caller's own word.
 pub fn failure(failure: &Failure) -> Response<Body> {
-    reason(failure.reason)
+    match (failure.reason, &failure.detail) {
+        (Reason::UnknownAuthority, Some(detail)) => {
+            answer(failure.reason, format!("trama: {}: {detail}\n", failure.reason.name()))
+        }
+        _ => reason(failure.reason),
+    }
 }
 
 /// The answer for a reason.
 pub fn reason(reason: Reason) -> Response<Body> {
-    let mut response = Response::new(Body::full(body_text(reason)));
+    answer(reason, format!("trama: {}\n", reason.name()))
+}
+
+fn answer(reason: Reason, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
     *response.status_mut() = reason.status();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(fields::REASON, HeaderValue::from_static(reason.name()));
     response
-}
-
-fn body_text(reason: Reason) -> String {
-    format!("trama: {}\n", reason.name())
 }
 
 #[cfg(test)]

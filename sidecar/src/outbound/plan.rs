@@ -40,7 +40,7 @@ impl Plan {
     pub(crate) fn of(meant: &Meant, snapshot: &Snapshot, head: &request::Parts) -> Result<Self, Failure> {
         let destination = match meant {
             Meant::Authority => {
-                let (host, port) = shape::authority(head).ok_or_else(unknown_authority)?;
+                let (host, port) = shape::authority(head).ok_or_else(|| unknown_authority(head))?;
                 snapshot.destinations.of_authority(host, port)
             }
             Meant::Address(_) | Meant::Service(..) => of_connection(meant, snapshot),
@@ -56,7 +56,8 @@ impl Plan {
                 Err(Failure::before(Reason::DestinationRefused).detail(address))
             }
             (Destination::External, _) => {
-                Err(Failure { reason: snapshot.refusal(Reason::UnknownAuthority), ..unknown_authority() })
+                let reason = snapshot.refusal(Reason::UnknownAuthority);
+                Err(Failure { reason, ..unknown_authority(head) })
             }
         }
     }
@@ -198,6 +199,11 @@ fn host(head: &request::Parts) -> &str {
     head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
 }
 
-fn unknown_authority() -> Failure {
-    Failure::before(Reason::UnknownAuthority).detail("no service has this authority")
+/// Its detail is told to the caller too, so it says nothing but what the caller has said.
+fn unknown_authority(head: &request::Parts) -> Failure {
+    let failure = Failure::before(Reason::UnknownAuthority);
+    match head.headers.get(header::HOST).and_then(|host| host.to_str().ok()) {
+        Some(host) => failure.detail(format_args!("no service has the authority {host:?}")),
+        None => failure.detail("the request names no authority"),
+    }
 }
