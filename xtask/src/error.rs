@@ -32,6 +32,14 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// 2 where the command line is wrong, as the parser of options has it; else 1.
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::UnknownSuite { .. } => 2,
+            _ => 1,
+        }
+    }
+
     /// For `map_err` on file operations: `Error::file("read", &path)`.
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::File { action, path: path.to_owned(), source }

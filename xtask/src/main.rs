@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let outcome = run(Cli::parse().command);
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error}");
-        ExitCode::FAILURE
+        ExitCode::from(error.exit_code())
     })
 }
 

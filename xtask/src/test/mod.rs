@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn an_unknown_name_gets_the_nearest_and_the_list() {
-        let message = select(&["mehs".to_owned()]).map(|_| ()).unwrap_err().to_string();
+        let error = select(&["mehs".to_owned()]).map(|_| ()).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "the code of a wrong command line");
+        let message = error.to_string();
         assert!(message.contains("did you mean `mesh`?"), "{message}");
         assert!(message.contains("format, lints"), "{message}");
     }
