@@ -22,9 +22,17 @@ use self::{
     signals::Signals,
 };
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  drained, or valid
+  1  configuration or identity refused (by --validate the policy too), or it could not start
+  2  wrong options
+  3  something was cut off at the drain's deadline or by a second signal
+`redirect --help` has its own.";
+
 /// The proxy beside a service: carries its traffic, by the policy, over mutual TLS.
 #[derive(Debug, clap::Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) start: Start,
@@ -50,6 +58,7 @@ pub(crate) struct Start {
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Makes, proves or takes back the rules that capture an application's traffic.
+    #[command(after_help = redirect::EXIT_CODES)]
     Redirect(RedirectArgs),
     /// Asks a running sidecar to drain.
     Drain(DrainArguments),

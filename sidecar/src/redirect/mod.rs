@@ -29,6 +29,16 @@ pub use args::{RedirectArgs, RuleOptions};
 use probe::{Finding, Verdict};
 use ruleset::Ruleset;
 
+/// What the program's exit code says, for its help.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or proved
+  1  refused by the kernel, or an error of the machine
+  2  wrong options
+  3  nft is missing, or the right to change rules
+  4  the rules are absent or altered
+  5  an address family that is present is not captured";
+
 /// Why the capture rules were not made, proven or taken back.
 #[derive(Debug, thiserror::Error)]
 pub enum RedirectError {
