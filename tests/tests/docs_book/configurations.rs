@@ -6,8 +6,10 @@ use trama_sidecar::config::bootstrap::{self, Config};
 
 use crate::pages::{self, Block};
 
-/// They are told from policies by their first line.
+/// They are told from policies by their first line, which names the file.
 const MARK: &str = "# sidecar.yaml\n";
+/// As the first steps call the two sidecars' files.
+const FIRST_STEPS: [&str; 2] = ["# orders.yaml\n", "# storefront.yaml\n"];
 const CONTROL: &str = "# control-plane.yaml\n";
 /// Values of the Helm chart, which the suite `charts` judges.
 const VALUES: &str = "# values.yaml\n";
@@ -29,7 +31,7 @@ fn marked(mark: &str) -> Vec<Block> {
 
 #[test]
 fn every_configuration_is_valid() {
-    for configuration in marked(MARK) {
+    for configuration in [MARK].iter().chain(&FIRST_STEPS).flat_map(|mark| marked(mark)) {
         parsed(&configuration);
     }
     for configuration in marked(CONTROL) {
