@@ -66,7 +66,7 @@ fn every_problem_is_told_at_once_with_its_place() {
                 workers: 0\n";
     let expected = "\
 TRAMA_ADMIN_PROT: unknown environment variable; did you mean `TRAMA_ADMIN_PORT`?
-TRAMA_LIMITS_HEADER_COUNT: limits.headerCount: a string where a whole number is needed, got \"many\"; write a whole number from 8 to 10000
+TRAMA_LIMITS_HEADER_COUNT: limits.headerCount: not a whole number, got \"many\"; write a whole number from 8 to 10000
 c.yaml:1:16: node.regon: unknown field; did you mean `region`? Known: name, namespace, region, service, zone
 c.yaml:2:16: ports.mesh: out of range, got 70000; write a whole number from 0 to 65535
 c.yaml:4:12: timeouts.connect: a number where a string is needed, got 1; write a length of time with its unit, such as `1.5s`, `250ms` or `1h30m`
