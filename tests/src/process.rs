@@ -98,6 +98,11 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// SIGINT, to the process and what it started.
+    pub fn interrupt(&mut self) {
+        self.signal(Signal::INT);
+    }
+
     /// SIGHUP, to the process and what it started.
     pub fn hang_up(&mut self) {
         self.signal(Signal::HUP);
