@@ -253,7 +253,7 @@ fn a_check_fails_when_the_rules_are_absent() {
     let lab = Lab::new().unwrap();
     let pod = lab.pod("a", "sao-paulo").unwrap();
     let (report, result) = redirect(&pod, "--check");
-    assert_eq!(result.unwrap_err().exit_code(), 5, "{report}");
+    assert_eq!(result.unwrap_err().exit_code(), 4, "{report}");
     for part in
         ["FAIL  table inet trama is absent", "FAIL  ipv4: 192.0.2.1:9 does not arrive", "FAIL  ipv6: "]
     {
@@ -282,7 +282,7 @@ fn a_check_fails_when_any_one_rule_is_gone() {
             _ => continue,
         };
         assert!(report.contains(probed), "{text}: {report}");
-        assert_eq!(result.unwrap_err().exit_code(), 5);
+        assert_eq!(result.unwrap_err().exit_code(), 4);
     }
     apply(&pod, "");
     nft(&pod, "add rule inet trama inbound tcp dport 8080 accept");
@@ -364,14 +364,14 @@ fn a_check_works_beside_a_running_sidecar() {
             assert!(report.contains("ipv6: [2001:db8::1]:9 arrives at port 15001"), "{report}");
             nft(&pod, "insert rule inet trama outbound meta l4proto tcp redirect to :15001");
             let (report, result) = redirect(&pod, "--check");
-            assert_eq!(result.unwrap_err().exit_code(), 5, "{report}");
+            assert_eq!(result.unwrap_err().exit_code(), 4, "{report}");
             assert!(
                 report.contains("FAIL  ipv6: connections of uid 2102, the sidecar's, are captured"),
                 "{report}"
             );
             nft(&pod, "flush chain inet trama outbound");
             let (report, result) = redirect(&pod, "--check");
-            assert_eq!(result.unwrap_err().exit_code(), 5, "{report}");
+            assert_eq!(result.unwrap_err().exit_code(), 4, "{report}");
         });
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -411,12 +411,12 @@ fn the_program_tells_by_its_exit_code() {
     for (uid, path, line, expected, part) in [
         (0, PATH, "--check", 0, "holds the expected 10 rules"),
         (0, PATH, "--check --exclude-inbound-ports 22", 4, "absent or altered"),
-        (0, PATH, "--check --outbound-capture-port 15002", 5, "does not arrive at port 15002"),
+        (0, PATH, "--check --outbound-capture-port 15002", 4, "does not arrive at port 15002"),
         (0, PATH, "--check --remove", 2, "cannot be used with"),
         (0, "/nowhere", "--check", 3, "install it"),
         (APPLICATION, PATH, "--check", 3, "NET_ADMIN"),
         (0, PATH, "--remove", 0, "is gone"),
-        (0, PATH, "--check", 5, "is absent"),
+        (0, PATH, "--check", 4, "is absent"),
     ] {
         let (code, text) = run(uid, path, line);
         assert!(code == expected && text.contains(part), "{line}: {code} {text}");
