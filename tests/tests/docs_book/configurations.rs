@@ -94,8 +94,9 @@ fn the_reference_shows_every_field_of_the_schema() {
 fn every_yaml_block_is_a_configuration_or_a_policy() {
     for page in pages::all() {
         for block in pages::blocks(&page, "yaml") {
-            let known = [MARK, CONTROL, VALUES].iter().any(|mark| block.text.starts_with(mark))
-                || block.text.contains("apiVersion: trama.dev/");
+            let known =
+                [MARK, CONTROL, VALUES].iter().chain(&FIRST_STEPS).any(|mark| block.text.starts_with(mark))
+                    || block.text.contains("apiVersion: trama.dev/");
             assert!(known, "{}: begin it with `{}` if it is a configuration", block.place, MARK.trim());
         }
     }
