@@ -9,6 +9,7 @@ pub mod joined;
 pub mod lab;
 pub mod mesh;
 pub mod peers;
+pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod smuggling;

@@ -9,8 +9,9 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 use trama_tests::charts::{object, objects, template};
-use trama_tests::control_plane::{free_port, get};
+use trama_tests::control_plane::get;
 use trama_tests::mesh::{PATIENCE, until};
+use trama_tests::ports::free_port;
 use trama_tests::process::{self, Process};
 use trama_tests::programs;
 

@@ -295,7 +295,7 @@ async fn who_is_not_there_or_says_nothing_is_given_up() {
     let told = place.run("get all --server ./silent.sock --timeout 200ms").await.failed(7);
     assert!(told.contains("within 200ms"), "{told}");
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    let closed = trama_tests::control_plane::free_port();
+    let closed = trama_tests::ports::free_port();
     place.control.joined("ops", "admin").await.write_to(place.folder.path());
     let files = "--certificate identity.pem --key identity.key --ca ca.pem";
     let told = place.run(&format!("get all --server 127.0.0.1:{closed} {files}")).await.failed(7);

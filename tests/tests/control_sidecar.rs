@@ -8,8 +8,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
-use trama_tests::control_plane::{ControlPlane, free_port};
+use trama_tests::control_plane::ControlPlane;
 use trama_tests::mesh::until;
+use trama_tests::ports::free_port;
 use trama_tests::process::Process;
 use trama_tests::programs;
 

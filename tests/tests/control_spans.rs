@@ -10,9 +10,10 @@ use trama_proto::admin::v1::{
     Attribute, GetTraceRequest, ListTracesRequest, SidecarStatus, Trace, TraceSpan, attribute::Value,
     trace_span::Kind,
 };
-use trama_tests::control_plane::{ControlPlane, Pod, free_port, identity};
+use trama_tests::control_plane::{ControlPlane, Pod, identity};
 use trama_tests::mesh::until;
 use trama_tests::peers::{Here, OtlpReceiver};
+use trama_tests::ports::free_port;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";

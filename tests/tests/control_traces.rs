@@ -17,9 +17,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use trama_proto::admin::v1::{GetTraceRequest, ListTracesRequest, Trace};
 use trama_tests::authority::Authority;
-use trama_tests::control_plane::{ControlPlane, Workload, free_port, identity};
+use trama_tests::control_plane::{ControlPlane, Workload, identity};
 use trama_tests::mesh::until;
 use trama_tests::peers::{Here, OtlpReceiver};
+use trama_tests::ports::free_port;
 
 const IDENTITY: &str = "trama.identity";
 

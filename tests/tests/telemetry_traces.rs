@@ -26,6 +26,7 @@ use trama_sidecar::{
         Direction, Format, LogOutput, Protocol, Record, Security, TelemetryConfig, TelemetryHub, TraceContext,
     },
 };
+use trama_tests::ports::free_port;
 use trama_tests::{
     mesh::{Application, Mesh, Payload, Speaks, Where, until},
     peers::{Here, OtlpReceiver},
@@ -45,13 +46,8 @@ impl TraceService for Receiver {
     }
 }
 
-/// A free port of this machine that nobody listens on.
-fn free_port() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn receive() -> (Receiver, SocketAddr) {
-    let (receiver, address) = (Receiver::default(), free_port());
+    let (receiver, address) = (Receiver::default(), SocketAddr::from(([127, 0, 0, 1], free_port())));
     let service = TraceServiceServer::new(receiver.clone());
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve(address));
     (receiver, address)
@@ -183,7 +179,7 @@ async fn a_kept_attempt_arrives_as_a_client_span() {
 #[tokio::test]
 async fn spans_that_nobody_takes_are_lost_and_counted() {
     let hub = {
-        let otlp_endpoint = Some(format!("http://{}", free_port()));
+        let otlp_endpoint = Some(format!("http://127.0.0.1:{}", free_port()));
         let config = TelemetryConfig { access_log: LogOutput::None, otlp_endpoint, ..Default::default() };
         TelemetryHub::start(config).unwrap()
     };

@@ -35,6 +35,7 @@ use trama_proto::identity::v1::{IdentityResponse, JoinRequest};
 use trama_proto::policy::v1::Resource;
 
 use crate::mesh::{PATIENCE, until};
+use crate::ports::free_port;
 use crate::process::Process;
 use crate::programs;
 
@@ -90,7 +91,7 @@ impl ControlPlane {
         control
     }
 
-    /// A control plane as a process, at ports that were free a moment ago.
+    /// A control plane as a process, at ports that nobody else uses.
     pub async fn spawn() -> Self {
         Self::spawn_with("").await
     }
@@ -333,10 +334,4 @@ fn configuration(folder: &TempDir, Ports { sidecars, metrics, health }: Ports) -
          store: {{ path: {path}/store, sealingKey: {path}/sealing.key }}\n\
          admin: {{ socket: {path}/admin.sock, identities: ['spiffe://{TRUST_DOMAIN}/ns/ops/sa/admin'] }}\n"
     )
-}
-
-/// A port that was free a moment ago.
-#[must_use]
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{ControlPlane, free_port};
+use super::ControlPlane;
 use crate::mesh::until;
+use crate::ports::free_port;
 use crate::process::Process;
 use crate::programs;
 
