@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::certificates;
 use crate::error::{Error, Result};
@@ -46,11 +47,20 @@ impl Site {
     }
 }
 
-/// A port of loopback that nobody listens on. Outside the run somebody may take it before it is used: then the
-/// process does not come up, and says so.
+/// A port of loopback that nobody listens on, and that no other peer of this run is told. Outside the run somebody may take
+/// it before it is used: then the process does not come up, and says so. Not one of those that the kernel gives to clients:
+/// whoever dials such a port again and again until somebody listens is given it himself one day, and connects to himself.
 pub(crate) fn free_port() -> Result<u16> {
-    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    Ok(bound.map_err(Error::file("bind a port of", Path::new("127.0.0.1")))?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(22_000);
+    let bind = |_| {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|_| port)
+    };
+    (0..1_000)
+        .map(bind)
+        .find(|port| port.is_ok())
+        .unwrap_or_else(|| bind(0))
+        .map_err(Error::file("bind a port of", Path::new("127.0.0.1")))
 }
 
 /// The route table: every service's host with its routes' path prefixes.
