@@ -45,6 +45,11 @@ impl SpiffeId {
         self.0["spiffe://".len()..].split('/').next().unwrap_or_default()
     }
 
+    /// The usual identity of the control plane of this one's trust domain.
+    pub fn control_plane(&self) -> Self {
+        Self(format!("spiffe://{}/ns/trama-system/sa/trama-control-plane", self.trust_domain()).into())
+    }
+
     /// The namespace of a workload of the form `spiffe://<trust domain>/ns/<namespace>/…`; `None`: it has another form.
     pub fn namespace(&self) -> Option<&str> {
         let mut path = self.0["spiffe://".len()..].split('/').skip(1);
@@ -78,6 +83,9 @@ mod tests {
     fn a_spiffe_id_is_parsed_or_refused_with_the_rule() {
         let id = SpiffeId::parse("spiffe://trama.local/ns/shop/sa/orders").unwrap();
         assert_eq!((id.trust_domain(), id.namespace()), ("trama.local", Some("shop")));
+        let control_plane = id.control_plane();
+        assert_eq!(control_plane.as_str(), "spiffe://trama.local/ns/trama-system/sa/trama-control-plane");
+        assert_eq!(SpiffeId::parse(control_plane.as_str()).as_ref(), Ok(&control_plane));
         assert_eq!(SpiffeId::parse("spiffe://ns/machine/7").unwrap().namespace(), None);
         for bad in [
             "http://x/y",

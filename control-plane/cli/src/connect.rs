@@ -1,29 +1,22 @@
 //! The one connection: over the Unix socket, or over mutual TLS with the certificate of an admin.
 
 use std::{
-    future::{Ready, ready},
     io,
     path::{Path, PathBuf},
     str::FromStr,
-    sync::Arc,
-    task::{Context, Poll},
 };
 
-use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream, rustls::ClientConfig};
-use tonic::{
-    codegen::http::Uri,
-    transport::{Channel, Endpoint},
+use tokio_rustls::{client::TlsStream, rustls::ClientConfig};
+use tonic::transport::{Channel, Endpoint};
+use trama_sidecar::{
+    discovery::{Once, dial, server_name},
+    tls::{Identity, IdentityError, IdentityFiles, to_control_plane},
 };
-use tower_service::Service;
-use trama_proto::spiffe::SpiffeId;
-use trama_sidecar::tls::{Identity, IdentityError, IdentityFiles, to_control_plane};
 
 use crate::{
     arguments::Global,
@@ -72,13 +65,18 @@ impl std::fmt::Display for Server {
 pub(crate) async fn connect(global: &Global) -> Result<Channel, Failure> {
     let late = || unreachable(&global.server, format!("it does not answer within {:?}", global.timeout));
     let made = async {
-        let stream: Box<dyn Stream> = match &global.server {
-            Server::Socket(path) => Box::new(socket(path, &global.server).await?),
-            Server::Address(address) => Box::new(tls(address, global).await?),
-        };
         // The name is said to nobody but the control plane, which does not look at it.
         let endpoint = Endpoint::from_static("http://control.plane");
-        let connected = endpoint.connect_with_connector(Once(Some(stream))).await;
+        let connected = match &global.server {
+            Server::Socket(path) => {
+                let stream = socket(path, &global.server).await?;
+                endpoint.connect_with_connector(Once::new(stream)).await
+            }
+            Server::Address(address) => {
+                let stream = tls(address, global).await?;
+                endpoint.connect_with_connector(Once::new(stream)).await
+            }
+        };
         connected.map_err(|error| unreachable(&global.server, failure::with_causes(&error)))
     };
     timeout(global.timeout, made).await.map_err(|_| late())?
@@ -95,10 +93,8 @@ async fn socket(path: &Path, server: &Server) -> Result<UnixStream, Failure> {
 
 async fn tls(address: &str, global: &Global) -> Result<TlsStream<TcpStream>, Failure> {
     let (config, name) = credentials(address, global)?;
-    let failed = |error: io::Error| unreachable(&global.server, error.to_string());
-    let stream = TcpStream::connect(address).await.map_err(failed)?;
-    stream.set_nodelay(true).map_err(failed)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)
+    let dialled = dial(address, name, config).await;
+    dialled.map_err(|error| unreachable(&global.server, error.to_string()))
 }
 
 fn credentials(address: &str, global: &Global) -> Result<(ClientConfig, ServerName<'static>), Failure> {
@@ -110,16 +106,10 @@ fn credentials(address: &str, global: &Global) -> Result<(ClientConfig, ServerNa
     };
     let files = IdentityFiles { certificate: certificate.clone(), key: key.clone(), bundle: ca.clone() };
     let own = Identity::load(&files, 0).map_err(of_file)?;
-    let usual = || {
-        let domain = own.id.trust_domain();
-        SpiffeId::parse(&format!("spiffe://{domain}/ns/trama-system/sa/trama-control-plane"))
-    };
-    let expected = global.server_identity.clone().map_or_else(usual, Ok);
-    let expected = expected.map_err(|rule| Failure::Usage(rule.to_owned()))?;
+    let expected = global.server_identity.clone().unwrap_or_else(|| own.id.control_plane());
     let config = to_control_plane(own.authorities(), &expected, Some(&own));
     let config = config.map_err(|error| Failure::Usage(format!("--certificate and --key: {error}")))?;
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+    let name = server_name(address);
     let name = name.map_err(|error| Failure::Usage(format!("--server {address}: {error}")))?;
     Ok((config, name))
 }
@@ -133,27 +123,6 @@ fn of_file(error: IdentityError) -> Failure {
 
 fn unreachable(server: &Server, problem: String) -> Failure {
     Failure::Unreachable { server: server.to_string(), problem }
-}
-
-/// Both directions.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
-
-/// Gives the one connection that was made. Another one would be made by the channel behind our back.
-struct Once(Option<Box<dyn Stream>>);
-
-impl Service<Uri> for Once {
-    type Response = TokioIo<Box<dyn Stream>>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<Self::Response>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        ready(self.0.take().map(TokioIo::new).ok_or_else(|| io::ErrorKind::ConnectionAborted.into()))
-    }
 }
 
 #[cfg(test)]

@@ -1,26 +1,17 @@
 //! The way to the control plane: one TCP connection, TLS 1.3 with both certificates (who joins has none yet), HTTP/2 for
 //! gRPC.
 
-use std::{
-    future::{Ready, ready},
-    io,
-    net::IpAddr,
-    path::PathBuf,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use http::Uri;
-use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
-use tower_service::Service;
 use trama_proto::spiffe::SpiffeId;
 
-use super::clock;
+use super::{
+    clock,
+    dial::{self, Once},
+};
 use crate::{
     telemetry::ReceiverTls,
     tls::{self, Identity, IdentityError, InForce},
@@ -84,10 +75,10 @@ impl ControlPlane {
         self.reach(self.client(&own)?).await
     }
 
-    /// Connects without an identity, as one that is to be had in this trust domain.
-    pub(super) async fn connect_to_join(&self, trust_domain: &str) -> Result<Channel, Unreachable> {
+    /// Connects without an identity, to have this one.
+    pub(super) async fn connect_to_join(&self, wanted: &SpiffeId) -> Result<Channel, Unreachable> {
         let authorities = tls::pinned(&self.pinned)?;
-        let config = tls::to_control_plane(&authorities, &self.expected_in(trust_domain), None)?;
+        let config = tls::to_control_plane(&authorities, &self.expected_by(wanted), None)?;
         Ok(self.reach(config).await?.0)
     }
 
@@ -104,7 +95,7 @@ impl ControlPlane {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
-        let connected = timeout(PATIENCE, endpoint.connect_with_connector(Once(Some(stream)))).await;
+        let connected = timeout(PATIENCE, endpoint.connect_with_connector(Once::new(stream))).await;
         let connected = connected.map_err(|_| Unreachable::Late { address: address() })?;
         connected.map(|channel| (channel, own)).map_err(|error| self.http(error))
     }
@@ -112,7 +103,7 @@ impl ControlPlane {
     /// The way there for spans: who is at both ends is looked at when a connection is made, as it is for policy. `None`: its
     /// address names no host.
     pub fn receiver_tls(&self) -> Option<ReceiverTls> {
-        let server_name = ServerName::try_from(self.host()).ok()?;
+        let server_name = dial::server_name(&self.address).ok()?;
         let way = self.clone();
         let in_force = move || {
             let own = way.identity.load_full().ok_or_else(|| "there is no identity yet".to_owned())?;
@@ -129,52 +120,25 @@ impl ControlPlane {
             true => Arc::clone(own.authorities()),
             false => tls::pinned(&self.pinned)?,
         };
-        Ok(tls::to_control_plane(&authorities, &self.expected_in(own.id.trust_domain()), Some(own))?)
+        Ok(tls::to_control_plane(&authorities, &self.expected_by(&own.id), Some(own))?)
     }
 
-    fn host(&self) -> String {
-        let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
-        host.trim_start_matches('[').trim_end_matches(']').to_owned()
-    }
-
-    /// Who it must be, seen from a trust domain.
-    fn expected_in(&self, trust_domain: &str) -> SpiffeId {
-        self.expected.clone().unwrap_or_else(|| {
-            let usual = format!("spiffe://{trust_domain}/ns/trama-system/sa/trama-control-plane");
-            SpiffeId::parse(&usual).expect("the trust domain of an id makes another id")
-        })
+    /// Who it must be, for a workload.
+    fn expected_by(&self, workload: &SpiffeId) -> SpiffeId {
+        self.expected.clone().unwrap_or_else(|| workload.control_plane())
     }
 
     async fn dial(&self, config: rustls::ClientConfig) -> Result<TlsStream<TcpStream>, Unreachable> {
-        let failed = |error| Unreachable::Connect { address: self.address.clone(), error };
-        let name = ServerName::try_from(self.host()).map_err(|error| Unreachable::Address {
+        let name = dial::server_name(&self.address).map_err(|error| Unreachable::Address {
             address: self.address.clone(),
             problem: error.to_string(),
         })?;
-        let stream = TcpStream::connect(&self.address).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(failed)
+        let dialled = dial::dial(&self.address, name, config).await;
+        dialled.map_err(|error| Unreachable::Connect { address: self.address.clone(), error })
     }
 
     fn http(&self, error: tonic::transport::Error) -> Unreachable {
         Unreachable::Http { address: self.address.clone(), error }
-    }
-}
-
-/// Gives the one connection that was made. Another one would be made by the channel, behind our back and without a pause.
-struct Once(Option<TlsStream<TcpStream>>);
-
-impl Service<Uri> for Once {
-    type Response = TokioIo<TlsStream<TcpStream>>;
-    type Error = io::Error;
-    type Future = Ready<io::Result<Self::Response>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        ready(self.0.take().map(TokioIo::new).ok_or_else(|| io::ErrorKind::ConnectionAborted.into()))
     }
 }
 
@@ -237,7 +201,8 @@ mod tests {
         way.gives_identity = true;
         let refused = way.connect().await.unwrap_err().to_string();
         assert!(refused.contains(&way.address), "{refused}");
-        let refused = way.connect_to_join("mesh.test").await.unwrap_err().to_string();
+        let wanted = SpiffeId::parse("spiffe://mesh.test/ns/shop/sa/orders").unwrap();
+        let refused = way.connect_to_join(&wanted).await.unwrap_err().to_string();
         assert!(refused.contains("nothing"), "{refused}");
     }
 

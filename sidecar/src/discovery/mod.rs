@@ -4,6 +4,7 @@
 mod backoff;
 mod clock;
 mod control_plane;
+mod dial;
 mod file;
 mod files;
 mod fingerprint;
@@ -19,6 +20,7 @@ use trama_proto::Problems;
 
 pub use self::{
     control_plane::ControlPlane,
+    dial::{Once, dial, server_name},
     file::{Accepted, PolicyFile},
     files::WatchedFiles,
     identity::{JoinedIdentity, Joining},

@@ -160,7 +160,7 @@ impl JoinedIdentity {
         let token = self.read_token()?;
         let key = self.key_to_join().await?;
         let certificate_signing_request = key.request(&self.wanted)?;
-        let channel = self.control_plane.connect_to_join(self.wanted.trust_domain()).await?;
+        let channel = self.control_plane.connect_to_join(&self.wanted).await?;
         let request = JoinRequest { token, certificate_signing_request };
         let asked = timeout(PATIENCE, client(channel).join(request)).await;
         self.take(key, answered(IdentityRequest::Join, asked)?)
