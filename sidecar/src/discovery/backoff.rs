@@ -7,6 +7,13 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// How long to wait after a failure that came after `failures` others: by chance up to `first`, doubled for each of those,
+/// and up to `longest`. `draw` is any random number.
+pub fn full_jitter(first: Duration, longest: Duration, failures: u32, draw: u64) -> Duration {
+    let most = first.saturating_mul(1 << failures.min(16)).min(longest);
+    most.mul_f64(draw as f64 / u64::MAX as f64)
+}
+
 /// Failures in a row.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
@@ -21,9 +28,9 @@ impl Backoff {
 
     /// The same with another bound.
     pub(super) fn failed_up_to(&mut self, longest: Duration, draw: u64) -> Duration {
-        let most = FIRST.saturating_mul(1 << self.failures.min(16)).min(longest);
-        self.failures += 1;
-        most.mul_f64(draw as f64 / u64::MAX as f64)
+        let wait = full_jitter(FIRST, longest, self.failures, draw);
+        self.failures = self.failures.saturating_add(1);
+        wait
     }
 
     /// It succeeded: the next failure is a first one.

@@ -19,6 +19,7 @@ use std::fmt::Display;
 use trama_proto::Problems;
 
 pub use self::{
+    backoff::full_jitter,
     control_plane::ControlPlane,
     dial::{Once, dial, server_name},
     file::{Accepted, PolicyFile},

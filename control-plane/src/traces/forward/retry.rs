@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use trama_sidecar::discovery::full_jitter;
 
 /// The longest wait after the first failure; it doubles with each one that follows.
 const FIRST: Duration = Duration::from_millis(500);
@@ -65,9 +66,8 @@ impl Retry {
     /// It was not taken once more. `draw` is any random number: exponential back-off with full jitter.
     pub(super) fn failed(&mut self, answer: Answer, now: Duration, draw: u64) -> Verdict {
         let Answer::Later(asked) = answer else { return Verdict::Refused };
-        let most = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
-        self.failures += 1;
-        let wait = asked.saturating_add(most.mul_f64(draw as f64 / u64::MAX as f64));
+        let wait = asked.saturating_add(full_jitter(FIRST, LONGEST, self.failures, draw));
+        self.failures = self.failures.saturating_add(1);
         if now.saturating_add(wait) >= self.give_up { Verdict::GivenUp } else { Verdict::Again(wait) }
     }
 }
