@@ -12,7 +12,7 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use http::Method;
 
@@ -48,9 +48,9 @@ pub struct Refusal<'p> {
     pub kind: &'static str,
 }
 
-/// Decides about a call. Allocates only for a path that can be read in two ways.
+/// Decides about a call. Allocates only for a path that is asked for and can be read in two ways.
 pub fn decide<'p>(policies: &'p Authorization, call: &Call<'_>) -> Decision<'p> {
-    let call = Judged { call, readings: call.http.map(|(_, path)| Readings::of(path)) };
+    let call = Judged::new(call);
     let denied = refusal(policies, &call, |policy| policy.enforced);
     if denied.is_some() || policies.0.iter().all(|policy| policy.enforced) {
         return Decision { denied, would_deny: None };
@@ -77,10 +77,15 @@ fn refusal<'p>(
 
 struct Judged<'r> {
     call: &'r Call<'r>,
-    readings: Option<Readings<'r>>,
+    /// Made when the first rule asks for a path: most say nothing of it, or fail before.
+    readings: OnceCell<Readings<'r>>,
 }
 
-impl Judged<'_> {
+impl<'r> Judged<'r> {
+    fn new(call: &'r Call<'r>) -> Self {
+        Self { call, readings: OnceCell::new() }
+    }
+
     fn matches(&self, policy: &AuthzPolicy) -> bool {
         policy.rules.iter().any(|rule| self.fits(rule, policy.action))
     }
@@ -103,15 +108,16 @@ impl Judged<'_> {
     }
 
     fn is_path(&self, rule: &AuthzRule, action: AuthzAction) -> bool {
+        if rule.paths.is_empty() {
+            return true;
+        }
+        let Some((_, path)) = self.call.http else { return in_doubt(action) };
+        let readings = self.readings.get_or_init(|| Readings::of(path));
         let any = |path: &[u8]| rule.paths.iter().any(|pattern| pattern.matches(path));
-        rule.paths.is_empty()
-            || self.readings.as_ref().map_or_else(
-                || in_doubt(action),
-                |readings| match action {
-                    AuthzAction::Deny => readings.any(any),
-                    AuthzAction::Allow => readings.all(any),
-                },
-            )
+        match action {
+            AuthzAction::Deny => readings.any(any),
+            AuthzAction::Allow => readings.all(any),
+        }
     }
 }
 

@@ -97,6 +97,22 @@ fn what_a_path_may_mean_is_denied_and_what_it_surely_means_is_allowed() {
 }
 
 #[test]
+fn a_path_is_read_when_a_rule_asks_for_it_and_not_before() {
+    let read = |rule: &str| {
+        let policies = Authorization(vec![deny(&[rule])]);
+        let (method, identity) = (Method::GET, SpiffeId::parse(STOREFRONT).unwrap());
+        let call = Call { identity: Some(&identity), http: Some((&method, "/a/../b")), port: 8080 };
+        let call = Judged::new(&call);
+        refusal(&policies, &call, |_| true);
+        call.readings.get().is_some()
+    };
+    assert!(read("- - /admin -"));
+    for rule in ["- GET - -", "- DELETE /admin -", "spiffe://trama.local/ns/mail/* - /admin -"] {
+        assert!(!read(rule), "{rule}");
+    }
+}
+
+#[test]
 fn a_connection_that_is_not_http_is_denied_in_doubt() {
     for (rule, denied, allowed) in [
         ("- GET - -", true, false),
