@@ -32,9 +32,10 @@ impl Traces {
 
 /// A trace in a line: it is called by the span from which all others come, as far as that is here.
 pub(super) fn summary(id: &TraceId, spans: &[Arc<KeptSpan>]) -> TraceSummary {
-    let first = spans.iter().map(|span| &span.facts).min_by_key(|facts| (!facts.is_root, facts.start));
+    let first = spans.iter().min_by_key(|span| (!span.facts.is_root(), span.facts.start));
     let none = Facts::default();
-    let first = first.unwrap_or(&none);
+    let answered = first.map_or(&none, |first| &last_attempt(first, spans).facts);
+    let first = first.map_or(&none, |first| &first.facts);
     let start = spans.iter().map(|span| span.facts.start).min().unwrap_or_default();
     let end = spans.iter().map(|span| span.facts.end).max().unwrap_or_default();
     let texts = |of: fn(&Facts) -> &str| {
@@ -48,12 +49,24 @@ pub(super) fn summary(id: &TraceId, spans: &[Arc<KeptSpan>]) -> TraceSummary {
         name: first.name.to_string(),
         service: first.service.to_string(),
         route: first.route.to_string(),
-        status: u32::from(first.status),
-        failed: first.failed,
+        status: u32::from(answered.status),
+        failed: answered.failed,
         reasons: texts(|facts| &facts.reason),
         regions: texts(|facts| &facts.region),
         spans: spans.len() as u32,
     }
+}
+
+/// What came of a request: its attempts stand beside each other, one number after the other. An application's next request
+/// begins anew with the first.
+fn last_attempt<'s>(first: &'s Arc<KeptSpan>, spans: &'s [Arc<KeptSpan>]) -> &'s Arc<KeptSpan> {
+    let whose = |span: &'s KeptSpan| (&span.origin.sender, span.facts.parent, &span.facts.service);
+    let mut later: Vec<_> = spans.iter().filter(|span| whose(span) == whose(first)).collect();
+    later.sort_by_key(|span| span.facts.start);
+    later.into_iter().fold(first, |last, span| {
+        let follows = last.facts.attempt > 0 && span.facts.attempt.checked_sub(1) == Some(last.facts.attempt);
+        if follows { span } else { last }
+    })
 }
 
 fn shown(kept: &KeptSpan) -> TraceSpan {
@@ -63,7 +76,7 @@ fn shown(kept: &KeptSpan) -> TraceSpan {
     let failure = span.status.as_ref().filter(|_| kept.facts.failed);
     TraceSpan {
         id: hex(&span.span_id),
-        parent: if kept.facts.is_root { String::new() } else { hex(&span.parent_span_id) },
+        parent: if kept.facts.is_root() { String::new() } else { hex(&span.parent_span_id) },
         kind: kind(&span).into(),
         identity: kept.origin.sender.as_str().to_owned(),
         workload: of_resource("service.name"),

@@ -45,7 +45,10 @@ pub(super) struct KeptSpan {
 /// What is asked about a span. Texts are empty, and numbers 0, where it does not say.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    pub(super) is_root: bool,
+    /// The span that it comes from; all zero where the trace begins with it.
+    pub(super) parent: SpanId,
+    /// The attempt's number, from 1.
+    pub(super) attempt: u32,
     pub(super) name: Box<str>,
     pub(super) service: Box<str>,
     pub(super) route: Box<str>,
@@ -95,22 +98,28 @@ impl Facts {
             "" if text("trama.direction") == "inbound" => self::text(&resource.attributes, "cloud.region"),
             region => Some(region),
         };
-        let status = match value(&span.attributes, "http.response.status_code") {
-            Some(Value::IntValue(status)) => u16::try_from(*status).unwrap_or_default(),
+        let number = |key| match value(&span.attributes, key) {
+            Some(Value::IntValue(number)) => *number,
             _ => 0,
         };
         Self {
-            is_root: span.parent_span_id.iter().all(|byte| *byte == 0),
+            parent: span.parent_span_id.as_slice().try_into().unwrap_or_default(),
+            attempt: number("trama.attempt").try_into().unwrap_or_default(),
             name: span.name.as_str().into(),
             service: text("trama.service").into(),
             route: text("trama.route").into(),
             region: region.unwrap_or_default().into(),
             reason: text("error.type").into(),
-            status,
+            status: number("http.response.status_code").try_into().unwrap_or_default(),
             failed: span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error),
             start: span.start_time_unix_nano,
             end: span.end_time_unix_nano.max(span.start_time_unix_nano),
         }
+    }
+
+    /// Whether the trace begins with it.
+    pub(super) fn is_root(&self) -> bool {
+        self.parent == SpanId::default()
     }
 
     fn bytes(&self) -> u64 {

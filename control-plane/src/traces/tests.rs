@@ -145,6 +145,28 @@ fn a_trace_shows_who_wrote_each_span_and_all_that_it_says() {
 }
 
 #[test]
+fn a_request_is_told_by_its_last_attempt_and_not_by_the_next_request() {
+    let harness = harness(&config::Traces::default());
+    let mut start = 0;
+    let mut told = |trace, parent: u8, attempts: &[(i64, i64)]| {
+        let spans = attempts.iter().zip(1..).map(|((number, status), id)| {
+            start += 1;
+            let mut span = attempt(trace, id, &[], *status);
+            span.attributes.push(pair("trama.attempt", Value::IntValue(*number)));
+            Span { parent_span_id: vec![parent; 8], start_time_unix_nano: start, ..span }
+        });
+        harness.export(&sender("storefront"), &[], spans.collect());
+        let page = harness.traces.page(&filter(), 1, "").unwrap();
+        (page.traces[0].status, page.traces[0].failed)
+    };
+    assert_eq!(told(1, 0, &[(1, 503), (2, 502), (3, 200)]), (200, false));
+    assert_eq!(told(2, 0, &[(1, 503), (2, 502)]), (502, true));
+    assert_eq!(told(3, 9, &[(1, 200), (1, 503), (1, 404)]), (200, false));
+    assert_eq!(told(4, 9, &[(1, 503), (2, 200), (1, 500), (2, 500)]), (200, false));
+    assert_eq!(told(5, 0, &[(0, 200), (1, 503)]), (200, false));
+}
+
+#[test]
 fn what_is_refused_is_told_and_not_to_be_sent_again() {
     let config = config::Traces { spans_per_second: 1, ..config::Traces::default() };
     let harness = harness(&config);
