@@ -1,12 +1,12 @@
 //! Errors of the Admin API, with google.rpc details.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
-use trama_proto::{admin::v1::PolicyProblem, discovery::v1::ResourceName, document::ResourceId};
+use trama_proto::{admin::v1::PolicyProblem, discovery::v1::ResourceName, document::ResourceId, duration};
 
-use crate::{identity::IdentityError, store::StoreError};
+use crate::{identity::IdentityError, store::StoreError, traces::Reach};
 
 /// Whose reasons these are.
 const DOMAIN: &str = "trama.dev";
@@ -59,11 +59,20 @@ pub(super) fn not_found(name: &ResourceName) -> Status {
     of_resource(Code::NotFound, "NOT_FOUND", name, message)
 }
 
-/// There is no such trace.
-pub(super) fn no_trace(id: &str) -> Status {
+/// There is no such trace, at least not any more. `sampled`: the share of requests that policy has traced, in percent.
+pub(super) fn no_trace(id: &str, sampled: f64, reach: Reach) -> Status {
+    let Reach { age, oldest } = reach;
+    let oldest = match oldest {
+        Some(oldest) => {
+            format!("the oldest came {} ago", duration::format(Duration::from_secs(oldest.as_secs())))
+        }
+        None => "there is none at present".to_owned(),
+    };
     let message = format!(
-        "the window has no trace {id}; its spans come a second after a request's end, and it forgets \
-         (`traces.window`)"
+        "no trace {id} is kept: its spans come a second after the request's end and stay {} at most (`traces.window` of \
+         the control plane; {oldest}), and of the requests that come without a trace policy has {sampled} % traced \
+         (`tracing.samplingPercent` of the Telemetry)",
+        duration::format(age)
     );
     let mut details = ErrorDetails::with_resource_info("Trace", id, "", &message);
     details.set_error_info("NOT_FOUND", DOMAIN, HashMap::new());

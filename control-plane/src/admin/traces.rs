@@ -1,7 +1,10 @@
 //! Traces of the last while.
 
 use tonic::Status;
-use trama_proto::admin::v1::{GetTraceRequest, ListTracesRequest, ListTracesResponse, Trace};
+use trama_proto::{
+    admin::v1::{GetTraceRequest, ListTracesRequest, ListTracesResponse, Trace},
+    document::Resource,
+};
 
 use super::{Shared, error, read};
 use crate::traces::{Filter, Page, TraceId};
@@ -21,7 +24,18 @@ impl Shared {
     pub(super) fn get_trace(&self, GetTraceRequest { id }: &GetTraceRequest) -> Result<Trace, Status> {
         let problem = "write the trace's id as 32 hexadecimal digits, not all of them 0";
         let parsed = trace_id(id).ok_or_else(|| error::field("id", id, problem))?;
-        self.traces.trace(&parsed).ok_or_else(|| error::no_trace(id))
+        self.traces.trace(&parsed).ok_or_else(|| error::no_trace(id, self.sampled(), self.traces.reach()))
+    }
+
+    /// The share of requests that policy has traced, in percent.
+    fn sampled(&self) -> f64 {
+        self.mirror.look(|world| {
+            let spec = world.resources().find_map(|(_, held)| match held.resource() {
+                Resource::Telemetry(telemetry) => telemetry.spec.as_ref(),
+                _ => None,
+            });
+            spec.and_then(|spec| spec.tracing.as_ref()?.sampling_percent).unwrap_or_default()
+        })
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) use self::{
     query::{Filter, Page},
     service::TraceServer,
     span::TraceId,
+    window::Reach,
 };
 use self::{
     admit::{Admitted, Refused},

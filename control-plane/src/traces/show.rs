@@ -16,6 +16,7 @@ use trama_proto::admin::v1::{
 use super::{
     Traces,
     span::{Facts, KeptSpan, TraceId, text},
+    window::Reach,
 };
 
 impl Traces {
@@ -27,6 +28,11 @@ impl Traces {
             core.window.trace(id)?
         };
         Some(Trace { id: hex(id), spans: spans.iter().map(|span| shown(span)).collect() })
+    }
+
+    /// How far back one can ask.
+    pub(crate) fn reach(&self) -> Reach {
+        self.core().window.reach(self.now())
     }
 }
 

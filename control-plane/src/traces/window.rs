@@ -43,6 +43,15 @@ pub(super) struct Lost {
     pub(super) spans: u64,
 }
 
+/// How far back the window goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// At most.
+    pub(crate) age: Duration,
+    /// How long ago the oldest trace that is kept came, if there is one.
+    pub(crate) oldest: Option<Duration>,
+}
+
 /// Traces of the last while.
 #[derive(Debug)]
 pub(super) struct Window {
@@ -86,6 +95,12 @@ impl Window {
     /// How many bytes they take, about.
     pub(super) fn bytes(&self) -> u64 {
         self.shares.total()
+    }
+
+    /// How far back it goes.
+    pub(super) fn reach(&self, now: Duration) -> Reach {
+        let oldest = self.order.first_key_value().and_then(|(_, trace)| self.traces.get(trace));
+        Reach { age: self.limits.age, oldest: oldest.map(|held| now.saturating_sub(held.since)) }
     }
 
     /// What was lost since this was asked last.
@@ -212,8 +227,10 @@ mod tests {
     fn what_is_too_old_is_forgotten() {
         let mut window = window(10, 1 << 20);
         let orders = sender("orders");
+        assert_eq!(window.reach(SECOND), Reach { age: 10 * SECOND, oldest: None });
         window.keep(kept(&orders, span(1, 1)), SECOND);
         window.keep(kept(&orders, span(2, 1)), 5 * SECOND);
+        assert_eq!(window.reach(7 * SECOND), Reach { age: 10 * SECOND, oldest: Some(6 * SECOND) });
         window.expire(11 * SECOND - Duration::from_nanos(1));
         assert_eq!(there(&window), [2, 1]);
         window.expire(11 * SECOND);
