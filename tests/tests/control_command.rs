@@ -3,16 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 use trama_proto::discovery::v1::{Refusal, ResourceName};
-use trama_tests::control_plane::{ControlPlane, identity, names, request};
+use trama_tests::control_plane::{ControlPlane, Ran, identity, names, request};
 use trama_tests::mesh::PATIENCE;
-use trama_tests::process::{self, Process};
+use trama_tests::process::Process;
 use trama_tests::programs;
 
 const ORDERS: &str = "\
@@ -29,30 +28,6 @@ spec:
   - backendRefs:
     - service: orders
 ";
-
-/// What a command printed, and how it ended.
-#[derive(Debug)]
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Ran {
-    /// What was printed, of a command that ended well.
-    #[track_caller]
-    fn done(self) -> String {
-        assert_eq!((self.code, self.err.as_str()), (0, ""), "{self:?}");
-        self.out
-    }
-
-    /// What was said, of a command that ended otherwise and printed nothing.
-    #[track_caller]
-    fn failed(self, code: i32) -> String {
-        assert_eq!((self.code, self.out.as_str()), (code, ""), "{self:?}");
-        self.err
-    }
-}
 
 /// A place with files, and a control plane to ask.
 struct Place {
@@ -73,28 +48,13 @@ impl Place {
 
     /// Runs a command line, its words apart by spaces, in the folder.
     async fn run(&self, line: &str) -> Ran {
-        let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
-        let mut command = Command::new(programs::built("tramactl").unwrap());
-        command.args(words).env("TRAMACTL_SERVER", self.control.socket());
-        ran(command, self.folder.path()).await
+        self.control.tramactl(self.folder.path(), line).await
     }
 
     /// Runs a shell's line, in which `$ctl` is the program.
     async fn shell(&self, line: &str) -> Ran {
-        let mut command = Command::new("bash");
-        command.args(["-c", line]).env("ctl", programs::built("tramactl").unwrap());
-        command.env("TRAMACTL_SERVER", self.control.socket());
-        ran(command, self.folder.path()).await
+        self.control.shell(self.folder.path(), line).await
     }
-}
-
-/// Beside this thread: streams that a test speaks on go on meanwhile.
-async fn ran(mut command: Command, folder: &Path) -> Ran {
-    command.current_dir(folder);
-    let ended = tokio::task::spawn_blocking(move || process::run(&mut command, PATIENCE).unwrap());
-    let ended = ended.await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: ended.status.code().unwrap(), out: text(ended.stdout), err: text(ended.stderr) }
 }
 
 fn json(text: &str) -> Value {

@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness makes its test fail by panicking")]
 
 mod channel;
+mod command;
 mod pod;
 mod sidecar;
 mod skewed;
@@ -39,6 +40,7 @@ use crate::ports::free_port;
 use crate::process::Process;
 use crate::programs;
 
+pub use self::command::Ran;
 pub use self::pod::Pod;
 pub use self::sidecar::{Opened, Stream, held, names};
 pub use self::skewed::Skewed;
