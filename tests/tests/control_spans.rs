@@ -5,6 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 
 use trama_proto::admin::v1::{
     Attribute, GetTraceRequest, ListTracesRequest, SidecarStatus, Trace, TraceSpan, attribute::Value,
@@ -139,6 +140,17 @@ async fn a_request_through_two_sidecars_is_one_trace_that_says_why_it_went_there
     }
     assert_eq!(text(client, "network.peer.port"), orders.mesh.to_string());
     assert_eq!(text(client, "trama.peer.identity"), identity("shop", "orders"));
+
+    // Both sidecars' spans are one tree.
+    let shown = control.tramactl(Path::new("/"), &format!("trace show {TRACE}")).await.done();
+    let (before, served) = shown.split_once("\nclient GET, attempt 2 ").unwrap_or_else(|| panic!("{shown}"));
+    assert!(
+        before.contains("\nclient GET, attempt 1 ") && before.contains("   to rio (preferred), "),
+        "{shown}"
+    );
+    let to =
+        format!("\n│  to lima (moved; rio: tried), 127.0.0.1:{} of shop/orders, TLS: mutual\n", orders.mesh);
+    assert!(served.contains(&to) && served.contains("\n└─ server GET  "), "{shown}");
 
     let all = ListTracesRequest::default;
     for request in [

@@ -3,15 +3,19 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest,
 };
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status as SpanStatus};
+use serde_json::Value as Json;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -23,6 +27,21 @@ use trama_tests::peers::{Here, OtlpReceiver};
 use trama_tests::ports::free_port;
 
 const IDENTITY: &str = "trama.identity";
+const MILLISECOND: u64 = 1_000_000;
+const BEGAN: u64 = 1_795_000_000_000_000_000;
+
+const SHOWN: &str = "\
+trace 00000000000000000000000000000001: 3 spans, 3.0 ms, began 2026-11-18T11:06:40.000Z
+it goes on from span 0909090909090909, which no sidecar has told of: an application's, or one that has not come
+
+SPAN                    WORKLOAD          REGION   SERVICE       ROUTE             AFTER    TOOK     ANSWER
+client GET, attempt 1   shop/storefront   rio      shop/orders   shop/orders/all   0.0 ms   1.0 ms   connect_failed
+   to rio (preferred), 127.0.0.1:15001, TLS: mutual
+   failed: nobody\\u{7} listens
+client GET, attempt 2   shop/storefront   rio      shop/orders   shop/orders/all   2.0 ms   1.0 ms   200
+│  to lima (moved; rio: tried), 127.0.0.1:15002 of shop/orders, TLS: mutual
+└─ server GET           shop/orders       lima     shop/orders                     2.2 ms   0.8 ms   200
+";
 
 /// Who sends spans.
 struct Sender(TraceServiceClient<Channel>);
@@ -54,14 +73,12 @@ impl Sender {
     }
 }
 
+fn pair(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
 fn texts(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
-    let value = |text: &str| AnyValue { value: Some(Value::StringValue(text.to_owned())) };
-    let pair = |(key, text): &(&str, &str)| KeyValue {
-        key: (*key).to_owned(),
-        value: Some(value(text)),
-        ..KeyValue::default()
-    };
-    pairs.iter().map(pair).collect()
+    pairs.iter().map(|(key, text)| pair(key, Value::StringValue((*text).to_owned()))).collect()
 }
 
 /// A span of a trace, both by number.
@@ -70,11 +87,56 @@ fn span(trace: u32, id: u8) -> Span {
         trace_id: u128::from(trace).to_be_bytes().to_vec(),
         span_id: vec![id; 8],
         name: "GET".to_owned(),
-        start_time_unix_nano: 1_795_000_000_000_000_000,
-        end_time_unix_nano: 1_795_000_000_001_000_000,
+        start_time_unix_nano: BEGAN,
+        end_time_unix_nano: BEGAN + MILLISECOND,
         attributes: texts(&[("trama.service", "shop/orders")]),
         ..Span::default()
     }
+}
+
+/// A request that goes on from a span of an application's: an attempt that fails, one that does not, and the called side of
+/// that.
+fn moved(trace: u32, start: u64) -> ([Span; 2], Span) {
+    let placed = |id: u8, region: &str, why: &str, after: u64| {
+        let mut attributes = texts(&[
+            ("trama.direction", "outbound"),
+            ("trama.service", "shop/orders"),
+            ("trama.route", "shop/orders/all"),
+            ("trama.region", region),
+            ("trama.region.why", why),
+            ("trama.tls", "mutual"),
+            ("network.peer.address", "127.0.0.1"),
+        ]);
+        attributes.push(pair("trama.attempt", Value::IntValue(id.into())));
+        attributes.push(pair("network.peer.port", Value::IntValue(15000 + i64::from(id))));
+        let (kind, parent_span_id) = (SpanKind::Client.into(), vec![9; 8]);
+        let (start, end) = (start + after, start + after + MILLISECOND);
+        Span {
+            kind,
+            parent_span_id,
+            attributes,
+            start_time_unix_nano: start,
+            end_time_unix_nano: end,
+            ..span(trace, id)
+        }
+    };
+    let (mut failed, mut client) =
+        (placed(1, "rio", "preferred", 0), placed(2, "lima", "moved", 2 * MILLISECOND));
+    failed.attributes.extend(texts(&[("error.type", "connect_failed")]));
+    failed.status =
+        Some(SpanStatus { code: StatusCode::Error.into(), message: "nobody\u{7} listens".into() });
+    client.attributes.extend(texts(&[("trama.peer.identity", &identity("shop", "orders"))]));
+    let passed_over = AnyValue { value: Some(Value::StringValue("rio: tried".to_owned())) };
+    let passed_over = Value::ArrayValue(ArrayValue { values: vec![passed_over] });
+    client.attributes.push(pair("trama.regions.passed_over", passed_over));
+    let mut server = Span { kind: SpanKind::Server.into(), parent_span_id: vec![2; 8], ..span(trace, 3) };
+    server.attributes.extend(texts(&[("trama.direction", "inbound")]));
+    server.start_time_unix_nano = client.start_time_unix_nano + MILLISECOND / 4;
+    server.end_time_unix_nano = client.end_time_unix_nano;
+    for span in [&mut client, &mut server] {
+        span.attributes.push(pair("http.response.status_code", Value::IntValue(200)));
+    }
+    ([failed, client], server)
 }
 
 async fn trace(control: &ControlPlane, number: u32) -> Result<Trace, Status> {
@@ -128,6 +190,122 @@ async fn a_sidecar_writes_spans_as_itself_and_whoever_asks_finds_them() {
     }
     assert_eq!(trace(&control, 3).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(control.metric("trama_control_spans_refused_total{reason=\"foreign\"}").await, 2.0);
+}
+
+#[tokio::test]
+async fn traces_are_listed_by_what_is_asked_of_them_the_newest_first() {
+    let control = ControlPlane::start().await;
+    let storefront = control.joined("shop", "storefront").await;
+    let mut sender = Sender::of(&control, &storefront).await;
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    sender.good(moved(1, now - 7200 * 1_000_000_000).0.to_vec()).await;
+    sender.good(vec![span(2, 1), span(2, 2)]).await;
+    sender.good(vec![Span { start_time_unix_nano: now, end_time_unix_nano: now + 9, ..span(3, 1) }]).await;
+
+    let run = async |line: &str| control.tramactl(Path::new("/"), &format!("trace list {line}")).await;
+    let listed = async |line: &str| {
+        let listed: Json = serde_json::from_str(&run(&format!("{line} -o json")).await.done()).unwrap();
+        let traces = listed["traces"].as_array().unwrap().iter();
+        let ids: String =
+            traces.map(|trace| trace["trace"].as_str().unwrap().trim_start_matches('0')).collect();
+        (ids, listed["nextPage"].as_str().unwrap_or_default().to_owned())
+    };
+    for (line, ids) in [
+        ("", "321"),
+        ("--service shop/orders --route shop/orders/all", "1"),
+        ("--service orders", ""),
+        ("--region lima --status 200", "1"),
+        ("--region rio --status 200", ""),
+        ("--failed", "1"),
+        ("--reason connect_failed", "1"),
+        ("--min-duration 1ms", "21"),
+        ("--since 1h", "3"),
+        ("--since 3h --until 1h", "1"),
+    ] {
+        assert_eq!(listed(line).await, (ids.to_owned(), String::new()), "{line}");
+    }
+    let (first, next) = listed("--limit 2").await;
+    assert_eq!(first, "32");
+    assert_eq!(listed(&format!("--limit 2 --page {next}")).await, ("1".to_owned(), String::new()));
+    assert!(
+        run("--limit 1")
+            .await
+            .done()
+            .ends_with(&format!("\nthere are more: --page {}\n", listed("--limit 1").await.1))
+    );
+    assert!(run("--page 1").await.failed(3).contains("page_token"));
+
+    let table = run("--failed").await.done();
+    let rows: Vec<Vec<_>> = table
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(
+        rows[0],
+        ["TRACE", "BEGAN", "TOOK", "REQUEST", "SERVICE", "ROUTE", "STATUS", "REGIONS", "SPANS", "FAILURES"]
+    );
+    let (id, regions) = (format!("{:032x}", 1), "lima, rio");
+    assert_eq!(
+        (rows[1][0], &rows[1][2..]),
+        (
+            &*id,
+            &["3.0 ms", "GET", "shop/orders", "shop/orders/all", "200", regions, "2", "connect_failed"][..]
+        )
+    );
+    assert!(run("--region quito").await.done().starts_with("no such trace is kept; "));
+}
+
+#[tokio::test]
+async fn a_trace_is_shown_as_the_tree_that_all_its_sidecars_have_told() {
+    let control = ControlPlane::start().await;
+    let (attempts, server) = moved(1, BEGAN);
+    for (account, region, spans) in
+        [("orders", "lima", vec![server]), ("storefront", "rio", attempts.to_vec())]
+    {
+        let workload = control.joined("shop", account).await;
+        let resource = [("cloud.region", region), ("service.name", account)];
+        let refused = Sender::of(&control, &workload).await.send(&resource, spans).await.unwrap();
+        assert_eq!(refused.rejected_spans, 0);
+    }
+    let run = async |line: &str| control.tramactl(Path::new("/"), &format!("trace show {line}")).await;
+    let id = format!("{:032x}", 1);
+    assert_eq!(run(&id).await.done(), SHOWN);
+    let shown: Json = serde_json::from_str(&run(&format!("{id} -o json")).await.done()).unwrap();
+    assert_eq!(
+        (&shown["trace"], &shown["absent"][0]),
+        (&Json::from(id.as_str()), &Json::from("09".repeat(8)))
+    );
+    let [failed, client, server] = &shown["spans"].as_array().unwrap()[..] else { panic!("{shown:#}") };
+    assert_eq!((&failed["attempt"], &failed["to"]["why"]), (&Json::from(1), &Json::from("preferred")));
+    assert_eq!((&failed["reason"], &failed["failed"]), (&Json::from("connect_failed"), &Json::from(true)));
+    assert_eq!(
+        (&client["attempt"], &client["to"]["passedOver"][0]),
+        (&Json::from(2), &Json::from("rio: tried"))
+    );
+    assert_eq!((&server["depth"], &server["parent"]), (&Json::from(1), &client["id"]));
+    assert_eq!(
+        (&server["identity"], &server["region"]),
+        (&Json::from(identity("shop", "orders")), &Json::from("lima"))
+    );
+    assert_eq!(server["attributes"]["http.response.status_code"], 200);
+    let yaml = run(&format!("{id} -o yaml")).await.done();
+    assert!(yaml.contains("\n  kind: server\n") && yaml.contains("\n  id: \"0303030303030303\"\n"), "{yaml}");
+
+    let other = format!("{:032X}", 0xabc);
+    let told = run(&other).await.failed(4);
+    for part in [
+        &other.to_lowercase(),
+        "at most (`traces.window`",
+        "3600s",
+        "the oldest came ",
+        "policy has 0 % traced",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let telemetry =
+        "kind: Telemetry\nmetadata: { name: mesh }\nspec: { tracing: { samplingPercent: 2.5 } }\n";
+    control.apply(telemetry).await.unwrap();
+    assert!(run(&other).await.failed(4).contains("policy has 2.5 % traced (`tracing.samplingPercent`"));
 }
 
 #[tokio::test]

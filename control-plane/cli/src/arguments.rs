@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use trama_proto::{duration, spiffe::SpiffeId};
 
 use crate::{
-    commands::{apply, completions, delete, describe, diff, get, join_token, proxy, status, validate, watch},
+    commands::{
+        apply, completions, delete, describe, diff, get, join_token, proxy, status, trace, validate, watch,
+    },
     connect::{DEFAULT_SOCKET, Server},
     exit,
     output::Format,
@@ -91,6 +93,8 @@ pub(crate) enum Command {
     ///
     /// The sidecars are those with a stream at this moment.
     Status(status::Status),
+    /// Shows traces: on which way requests went, and why.
+    Trace(trace::Trace),
     /// Shows the sidecars.
     Proxy(proxy::Proxy),
     /// Makes the tokens by which workloads join the mesh.
@@ -141,6 +145,9 @@ mod tests {
             ("tramactl get route -o jsn", "json"),
             ("tramactl --timeout 5 get route", "with its unit"),
             ("tramactl --timeout 0s get route", "with its unit"),
+            ("tramactl trace shw x", "show"),
+            ("tramactl trace show 4bf9", "32 hexadecimal digits"),
+            ("tramactl trace show 00000000000000000000000000000000", "not all of them 0"),
             ("tramactl --server nowhere get route", "HOST:PORT"),
             ("tramactl --server-identity orders get route", "a SPIFFE id begins with spiffe://"),
         ] {

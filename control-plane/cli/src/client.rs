@@ -8,8 +8,9 @@ use tonic::{Code, Response, Status, Streaming, transport::Channel};
 use trama_proto::{
     admin::v1::{
         ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteRequest,
-        DeleteResponse, GetRequest, ListRequest, Stamp, StatusRequest, StoredResource, ValidateRequest,
-        ValidateResponse, WatchEvent, WatchRequest, admin_service_client::AdminServiceClient,
+        DeleteResponse, GetRequest, GetTraceRequest, ListRequest, ListTracesRequest, ListTracesResponse,
+        Stamp, StatusRequest, StoredResource, Trace, ValidateRequest, ValidateResponse, WatchEvent,
+        WatchRequest, admin_service_client::AdminServiceClient,
     },
     did_you_mean,
     discovery::v1::ResourceName,
@@ -78,6 +79,16 @@ impl Client {
         request: CreateJoinTokenRequest,
     ) -> Result<CreateJoinTokenResponse, Failure> {
         self.answered(self.api.clone().create_join_token(request)).await
+    }
+
+    /// A page of the traces that fit.
+    pub(crate) async fn traces(&self, request: ListTracesRequest) -> Result<ListTracesResponse, Failure> {
+        self.answered(self.api.clone().list_traces(request)).await
+    }
+
+    /// The trace with this id.
+    pub(crate) async fn trace(&self, id: String) -> Result<Trace, Failure> {
+        self.answered(self.api.clone().get_trace(GetTraceRequest { id })).await
     }
 
     /// The changes from now on. Only the first word has a deadline.

@@ -13,7 +13,7 @@ pub enum Exit {
     Usage = 2,
     /// A file or the policy is refused.
     Refused = 3,
-    /// There is no such resource.
+    /// There is no such resource or trace.
     Missing = 4,
     /// Somebody else was faster.
     Changed = 5,
@@ -57,7 +57,7 @@ impl Exit {
             Self::Differs => "`diff`: what is applied is not what the files say",
             Self::Usage => "the command line is wrong",
             Self::Refused => "a file cannot be read, or what was asked for is refused; nothing is changed",
-            Self::Missing => "there is no such resource; nothing is changed",
+            Self::Missing => "there is no such resource, or no such trace; nothing is changed",
             Self::Changed => "somebody else was faster; nothing is changed",
             Self::Forbidden => {
                 "the control plane does not let us: no certificate of an admin, or no right to its socket"

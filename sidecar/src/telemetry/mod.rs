@@ -24,7 +24,7 @@ pub use self::{
         PushResult,
     },
     record::{Direction, PassedOver, Placement, Protocol, Record, Security, TraceContext, TraceId},
-    rfc3339::Seconds,
+    rfc3339::{Seconds, Timestamp},
     trace::{ReceiverTls, channel_to_receiver},
     worker::{External, Telemetry},
 };

@@ -8,12 +8,19 @@ use std::{
 use serde::{Serialize, Serializer};
 
 /// A time, with milliseconds.
-pub(super) struct Timestamp(pub(super) SystemTime);
+#[derive(Clone, Copy, Debug)]
+pub struct Timestamp(pub SystemTime);
+
+impl Display for Timestamp {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
+        write!(f, "{}.{:03}Z", Civil(since.as_secs()), since.subsec_millis())
+    }
+}
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let since = self.0.duration_since(UNIX_EPOCH).unwrap_or_default();
-        to.collect_str(&format_args!("{}.{:03}Z", Civil(since.as_secs()), since.subsec_millis()))
+        to.collect_str(self)
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod get;
 pub(crate) mod join_token;
 pub(crate) mod proxy;
 pub(crate) mod status;
+pub(crate) mod trace;
 pub(crate) mod validate;
 pub(crate) mod watch;
 
@@ -29,6 +30,7 @@ pub(crate) async fn run(Arguments { global, command }: Arguments) -> Result<Exit
         Command::Diff(diff) => diff.run(&global).await,
         Command::Watch(watch) => watch.run(&global).await,
         Command::Status(status) => status.run(&global).await,
+        Command::Trace(trace) => trace.run(&global).await,
         Command::Proxy(proxy) => proxy.run(&global).await,
         Command::JoinToken(join_token) => join_token.run(&global).await,
         Command::Completions(completions) => completions.run(),
