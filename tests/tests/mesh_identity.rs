@@ -92,6 +92,9 @@ async fn a_pooled_connection_is_not_used_for_another_identity() {
     assert!(seen.of("/secret").is_empty(), "it was sent over the old connection");
     let entry = mesh.pod("storefront").logged_where("the refusal", |e| e["path"] == "/secret").await;
     assert_eq!(entry["reason"], "identity_mismatch", "{entry}");
+    let detail = entry["detail"].as_str().unwrap();
+    let told = format!("the peer is {}; policy names {PAYMENTS}", mesh.pod("orders").identity());
+    assert!(detail.ends_with(&told), "{detail}");
     assert_eq!(entry.get("peer_identity"), None, "nobody has proved one: {entry}");
 
     // It is whom policy names once it can prove that.

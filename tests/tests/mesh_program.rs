@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
+use trama_tests::authority::Authority;
 use trama_tests::mesh::{Application, Mesh, PATIENCE, Speaks, Where};
 use trama_tests::process::{self, Process};
 use trama_tests::programs;
@@ -157,6 +158,39 @@ fn a_policy_that_is_not_there_is_named_with_the_option() {
     let (code, said) = Run::new(&["--validate", "--policy", "gone.yaml"], &[]).end();
     assert_eq!(code, 1);
     assert!(said.contains("gone.yaml: cannot be read: ") && said.contains("--policy"), "{said}");
+}
+
+#[test]
+fn an_identity_that_no_peer_would_take_is_refused() {
+    const ID: &str = "spiffe://mesh.test/ns/shop/sa/orders";
+    let (authority, other) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let (own, foreign) = (authority.issue(ID).unwrap(), other.issue(ID).unwrap());
+    let (expired, host) =
+        (authority.issue_expired(ID).unwrap(), authority.issue_for_host("orders.test").unwrap());
+    let identity = "identity: { certificate: own.pem, key: own.key, bundle: ca.pem }\n";
+    let validate = |certificate: &str, key: &str| {
+        let files =
+            [("c.yaml", identity), ("own.pem", certificate), ("own.key", key), ("ca.pem", authority.pem())];
+        Run::new(&["--config", "c.yaml", "--validate"], &files).end()
+    };
+    assert_eq!(validate(&own.certificate, &own.key), (0, "valid\n".to_owned()));
+    for (issued, key, told) in [
+        (&own, &foreign.key, "identity: own.key: not the key of the certificate; name the one"),
+        (
+            &foreign,
+            &foreign.key,
+            "identity: own.pem: no authority of the bundle has issued it; add its authority",
+        ),
+        (&expired, &expired.key, "identity: own.pem: no peer will take it: "),
+        (
+            &host,
+            &host.key,
+            "identity: own.pem: the certificate has no URI in its subject alternative name; issue it",
+        ),
+    ] {
+        let (code, said) = validate(&issued.certificate, key);
+        assert!(code == 1 && said.starts_with(told), "{said}");
+    }
 }
 
 #[test]

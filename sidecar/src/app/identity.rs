@@ -1,5 +1,7 @@
 //! Where the identity of the workload comes from: files, or the control plane, which gives one to who joins.
 
+use rustls_pki_types::UnixTime;
+
 use super::{
     StartError,
     certificates::{again, of},
@@ -16,7 +18,8 @@ use crate::{
 /// Loads what there is once, to see whether it can be used. Nobody joins.
 pub(super) fn check(config: &Config) -> Result<(), StartError> {
     if let Some(files) = files(config) {
-        Identity::load(&files, 1).map_err(of("identity"))?;
+        let identity = Identity::load(&files, 1).map_err(of("identity"))?;
+        identity.judge(UnixTime::now()).map_err(|unfit| of("identity")(files.blame(unfit)))?;
     }
     if let Some(control_plane) = &config.control_plane {
         tls::pinned(&control_plane.bundle).map_err(of("controlPlane.bundle"))?;
@@ -44,6 +47,10 @@ fn keep_files(files: IdentityFiles, shared: &Shared, telemetry: &TelemetryHub) -
     let mut load = move || {
         let identity = Identity::load(&files, revision + 1)?;
         revision += 1;
+        // With another authority in the bundle later, or another certificate, it may be good: no reason not to start.
+        if let Err(unfit) = identity.judge(UnixTime::now()) {
+            tracing::warn!(error = %files.blame(unfit), "no peer will take this identity");
+        }
         tracing::info!(id = %identity.id, not_after = %Seconds(identity.not_after), "identity in use");
         hub.process().identity().in_use(identity.not_after, identity.authorities().len());
         in_force.put(identity);

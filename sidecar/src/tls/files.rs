@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use rustls::ServerConfig;
+use rustls::{Error, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{Credentials, Part, Unfit, server};
@@ -60,7 +60,7 @@ impl IdentityFiles {
     }
 
     /// Says which file is to blame.
-    pub(super) fn blame(&self, Unfit { part, problem }: Unfit) -> IdentityError {
+    pub fn blame(&self, Unfit { part, problem }: Unfit) -> IdentityError {
         let path = match part {
             Part::Certificate => &self.certificate,
             Part::Key => &self.key,
@@ -86,6 +86,16 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
         return Err(IdentityError::File { path: path.into(), problem, expected: EXPECTED });
     }
     Ok(found)
+}
+
+/// Why a certificate chain and a key make no configuration.
+pub(super) fn unusable(error: &Error) -> String {
+    match error {
+        Error::InconsistentKeys(_) => {
+            "not the key of the certificate; name the one that the certificate was issued for".to_owned()
+        }
+        error => error.to_string(),
+    }
 }
 
 fn file_error(path: &Path, error: &rustls_pki_types::pem::Error, expected: &'static str) -> IdentityError {
@@ -128,6 +138,6 @@ impl ListenerFiles {
         let clients = clients.transpose()?;
         server::listener_config(certificates(&self.certificate)?, private_key(&self.key)?, clients)
             .map(Arc::new)
-            .map_err(|e| IdentityError::Content { path: self.key.clone(), problem: e.to_string() })
+            .map_err(|error| IdentityError::Content { path: self.key.clone(), problem: unusable(&error) })
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    ClientConfig, RootCertStore, ServerConfig,
+    CertificateError, ClientConfig, Error, RootCertStore, ServerConfig,
     client::verify_server_cert_signed_by_trust_anchor,
     crypto::{CryptoProvider, aws_lc_rs},
     server::ParsedCertificate,
@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use super::{
     client,
     clients::Clients,
-    files::{IdentityError, IdentityFiles},
+    files::{IdentityError, IdentityFiles, unusable},
     server, spiffe,
 };
 use crate::config::snapshot::SpiffeId;
@@ -75,15 +75,17 @@ impl Identity {
         let unfit = |part, problem: String| Unfit { part, problem };
         let none = || unfit(Part::Certificate, "there is no certificate".to_owned());
         let certificate = source.chain.first().ok_or_else(none)?;
-        let id =
-            spiffe::spiffe_id_of(certificate).map_err(|rule| unfit(Part::Certificate, rule.to_owned()))?;
+        let id = spiffe::spiffe_id_of(certificate).map_err(|rule| {
+            let remedy = "issue it with one URI there, the workload's SPIFFE id, such as `spiffe://mesh.local/ns/shop/sa/orders`";
+            unfit(Part::Certificate, format!("{rule}; {remedy}"))
+        })?;
         let not_after = spiffe::not_after(certificate).unwrap_or_default();
         let mut roots = RootCertStore::empty();
         for authority in &source.bundle {
             roots.add(authority.clone()).map_err(|e| unfit(Part::Bundle, e.to_string()))?;
         }
         let roots = Arc::new(roots);
-        let server = server::config(&source, &roots).map_err(|e| unfit(Part::Key, e.to_string()))?;
+        let server = server::config(&source, &roots).map_err(|e| unfit(Part::Key, unusable(&e)))?;
         Ok(Self { revision, id, not_after, server, source, roots, clients: Clients::default() })
     }
 
@@ -98,7 +100,7 @@ impl Identity {
     }
 
     /// Whether a peer with the same authorities would take our certificate at `now`.
-    pub fn verify(&self, now: UnixTime) -> Result<(), rustls::Error> {
+    pub fn verify(&self, now: UnixTime) -> Result<(), Error> {
         let (certificate, others) =
             self.source.chain.split_first().expect("an identity is made of a certificate");
         let algorithms = provider().signature_verification_algorithms.all;
@@ -106,12 +108,22 @@ impl Identity {
         verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, others, now, algorithms)
     }
 
+    /// The same, and why not in words.
+    pub fn judge(&self, now: UnixTime) -> Result<(), Unfit> {
+        self.verify(now).map_err(|error| {
+            let problem = match error {
+                // The second: of an authority that has the same name and is another.
+                Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                    "no authority of the bundle has issued it; add its authority there, or name its own bundle".to_owned()
+                }
+                error => format!("no peer will take it: {error}; issue another one"),
+            };
+            Unfit { part: Part::Certificate, problem }
+        })
+    }
+
     /// The client side towards a peer that must be `expected`. Called when a connection is made, never for a request.
-    pub fn client(
-        &self,
-        expected: &SpiffeId,
-        carried: client::Carried,
-    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+    pub fn client(&self, expected: &SpiffeId, carried: client::Carried) -> Result<Arc<ClientConfig>, Error> {
         self.clients.of((expected.clone(), carried), |(expected, carried)| {
             client::config(&self.source, &self.roots, expected, *carried)
         })

@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{
     clients::Clients,
-    files::{IdentityError, certificates, private_key},
+    files::{IdentityError, certificates, private_key, unusable},
     identity::provider,
     verify::{VerifyPeer, Wanted},
 };
@@ -103,7 +103,7 @@ impl UpstreamFiles {
                 .and_then(|config| {
                     loaded.with_client(config.with_root_certificates(Arc::clone(&loaded.roots)))
                 })
-                .map_err(|e| IdentityError::Content { path: key.clone(), problem: e.to_string() })?;
+                .map_err(|error| IdentityError::Content { path: key.clone(), problem: unusable(&error) })?;
         }
         Ok(loaded)
     }

@@ -57,6 +57,15 @@ struct WrongPeer {
     wanted: String,
 }
 
+fn wrong_peer(error: &io::Error) -> Option<&WrongPeer> {
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+            other.downcast_ref::<WrongPeer>()
+        }
+        _ => None,
+    }
+}
+
 impl VerifyPeer {
     pub(super) fn new(roots: &Arc<RootCertStore>, wanted: Wanted) -> Self {
         Self { roots: Arc::clone(roots), wanted, provider: provider() }
@@ -64,9 +73,12 @@ impl VerifyPeer {
 
     /// Whether a handshake failed because the peer is somebody else.
     pub fn refused(error: &io::Error) -> bool {
-        let tls = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
-        matches!(tls, Some(Error::InvalidCertificate(CertificateError::Other(OtherError(other))))
-            if other.downcast_ref::<WrongPeer>().is_some())
+        wrong_peer(error).is_some()
+    }
+
+    /// Why a handshake failed, in words: what the library makes of an error of ours is for its own developers.
+    pub fn explain(error: &io::Error) -> String {
+        wrong_peer(error).map_or_else(|| error.to_string(), WrongPeer::to_string)
     }
 
     /// An error says whom the certificate names instead.

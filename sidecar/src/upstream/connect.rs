@@ -89,7 +89,9 @@ pub(super) async fn negotiate(mut dial: Dial, timeout: Duration) -> Result<(Conn
         Err(error) => (Err(HandshakeFailure::of_io(error)), Reason::TlsFailed),
     };
     dial.telemetry.tls_handshake(Peer::Upstream, counted);
-    let stream = done.map_err(|e| Failure::before(reason).detail(format_args!("{address}: {e}")))?;
+    let stream = done.map_err(|error| {
+        Failure::before(reason).detail(format_args!("{address}: {}", VerifyPeer::explain(&error)))
+    })?;
     let http2 = chose_http2(&stream);
     let security = if offer.is_some() { Security::Tls } else { Security::MutualTls };
     Ok(((Box::new(Refused::told_on(stream)), open(security)), http2))
