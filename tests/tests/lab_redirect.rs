@@ -308,19 +308,49 @@ fn rules(pod: &Pod) -> Vec<(String, String, String)> {
     found
 }
 
+/// Another table that has its way with what the pod sends by IPv6.
+fn steal(pod: &Pod) {
+    let thief = "table ip6 thief {\n chain out {\n type nat hook output priority -110; policy accept;\n \
+        ip6 daddr 2001:db8::/32 dnat to [fd91::ffff]\n }\n}\n";
+    let file = pod.file("thief.nft", thief.as_bytes()).unwrap();
+    nft(pod, &format!("-f {}", file.display()));
+}
+
 #[test]
 fn a_family_that_another_table_steals_fails_loudly() {
     let lab = Lab::new().unwrap();
     let pod = lab.pod("a", "sao-paulo").unwrap();
-    let thief = "table ip6 thief {\n chain out {\n type nat hook output priority -110; policy accept;\n \
-        ip6 daddr 2001:db8::/32 dnat to [fd91::ffff]\n }\n}\n";
-    let file = pod.file("thief.nft", thief.as_bytes()).unwrap();
-    nft(&pod, &format!("-f {}", file.display()));
+    steal(&pod);
     let (report, result) = redirect(&pod, "--apply");
     let error = result.unwrap_err();
     assert_eq!(error.exit_code(), 5);
     assert!(error.to_string().contains("family that is present"), "{error}");
     assert!(report.contains("ok    ipv4: ") && report.contains("FAIL  ipv6: [2001:db8::1]:9"), "{report}");
+}
+
+#[test]
+fn rules_that_are_whole_and_capture_nothing_fail_a_check_by_their_own_code() {
+    let lab = Lab::new().unwrap();
+    let pod = lab.pod("a", "sao-paulo").unwrap();
+    apply(&pod, "");
+    assert!(redirect(&pod, "--check").1.is_ok());
+    steal(&pod);
+    let mut command = Command::new(programs::built("trama-sidecar").unwrap());
+    command.args(["redirect", "--check"]);
+    let output = pod.run(&command, 0, PATIENCE).unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(5), "{said}");
+    for part in [
+        "ok    table inet trama holds the expected 10 rules",
+        "FAIL  ipv6: [2001:db8::1]:9 does not arrive at port 15001",
+        "not captured as it must be (1 of 7 checks failed)",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
+    // Back to the truth once the thief is gone.
+    nft(&pod, "delete table ip6 thief");
+    let (report, result) = redirect(&pod, "--check");
+    assert!(result.is_ok(), "{report}");
 }
 
 #[test]

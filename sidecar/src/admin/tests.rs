@@ -150,16 +150,45 @@ fn served() -> Served {
 
 /// Status line and body.
 fn ask(to: SocketAddr, request: &str, headers: &str) -> (u16, String) {
+    let (head, body) = exchange(to, &format!("{request} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n"));
+    (head[9..12].parse().unwrap(), body)
+}
+
+/// Head and body of what is answered to these bytes.
+fn exchange(to: SocketAddr, asked: &str) -> (String, String) {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "{request} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n").unwrap();
+    // A body that is too large may be refused before all of it is sent.
+    stream.write_all(asked.as_bytes()).ok();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head[9..12].parse().unwrap(), body.to_owned())
+    (head.to_owned(), body.to_owned())
 }
 
 const LOCAL: &str = "host: localhost:15000\r\n";
+
+#[test]
+fn a_method_that_a_path_does_not_have_is_answered_with_those_that_it_has() {
+    let served = served();
+    let refused = |to: SocketAddr, request: &str| {
+        let (head, body) = exchange(to, &format!("{request} HTTP/1.1\r\nconnection: close\r\n{LOCAL}\r\n"));
+        assert!(head.starts_with("HTTP/1.1 405 "), "{request}: {head}");
+        let allow = head.lines().find_map(|line| line.strip_prefix("allow: ")).unwrap_or_default();
+        assert_eq!(body, format!("this path takes {allow} only\n"), "{request}");
+        allow.to_owned()
+    };
+    for path in ["/config", "/policy", "/revision", "/connections"] {
+        assert_eq!(refused(served.admin, &format!("DELETE {path}")), "GET, HEAD", "{path}");
+    }
+    for path in ["/explain", "/drain"] {
+        assert_eq!(refused(served.admin, &format!("GET {path}")), "POST", "{path}");
+    }
+    assert_eq!(refused(served.metrics, "POST /metrics"), "GET, HEAD");
+    for path in ["/startupz", "/readyz", "/livez"] {
+        assert_eq!(refused(served.health, &format!("PUT {path}")), "GET, HEAD", "{path}");
+    }
+}
 
 #[test]
 fn operators_read_policy_revision_and_configuration() {
@@ -188,16 +217,10 @@ fn operators_read_policy_revision_and_configuration() {
 
 /// Status line and body of what is answered to a body.
 fn post(to: SocketAddr, path: &str, body: &str) -> (u16, String) {
-    let headers = format!("{LOCAL}content-length: {}\r\n", body.len());
-    let mut stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(stream, "POST {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n").unwrap();
-    // A body that is too large may be refused before all of it is sent.
-    stream.write_all(body.as_bytes()).ok();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head[9..12].parse().unwrap(), body.to_owned())
+    let head =
+        format!("POST {path} HTTP/1.1\r\nconnection: close\r\n{LOCAL}content-length: {}\r\n\r\n", body.len());
+    let (head, answer) = exchange(to, &(head + body));
+    (head[9..12].parse().unwrap(), answer)
 }
 
 #[test]

@@ -359,6 +359,10 @@ const BAD: &[(&str, &str)] = &[
         "kind: Service\nmetadata: {name: a}\nspec: {addresses: [10.96.0.10], hosts: [x.test], ports: [{port: 80}, {port: 80, name: a}, {port: 81, name: a}]}\n---\nkind: Service\nmetadata: {name: b}\nspec: {hosts: [x.test], ports: [{port: 80}]}\n",
     ),
     (
+        "addresses that no client dials",
+        "kind: Service\nmetadata: {name: a}\nspec:\n  addresses: [0.0.0.0, '::', 127.0.0.9, '::1', '::ffff:127.0.0.1', 224.0.0.5, 'ff02::1', 10.96.0.99]\n  ports: [{port: 80}]\n",
+    ),
+    (
         "malformed addresses and identities",
         "kind: EndpointSet\nmetadata: {name: e, namespace: shop}\nspec:\n  service: orders\n  endpoints:\n    - {address: 10.0.0.999}\n    - {address: 10.0.0.1, identity: spiffe://mesh.local/ns/../x, mesh: {address: '10.0.0.1:99999'}}\n    - {address: 10.0.0.2, mesh: {address: '10.0.0.2:15008'}}\n",
     ),
