@@ -21,6 +21,8 @@ const DURATION: &str = "#/$defs/Duration";
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) field: String,
+    /// The field as a JSON Pointer (RFC 6901).
+    pointer: String,
     pub(crate) value: String,
     pub(crate) problem: String,
     pub(crate) remedy: String,
@@ -32,6 +34,23 @@ pub(crate) fn check(schema: &Value, definition: &str, value: &mut Value) -> Vec<
     let start = if definition.is_empty() { schema } else { checker.definition(definition) };
     checker.visit(start, value, &Path::Whole);
     checker.findings
+}
+
+/// What is left of a value without what was found in it. An item of a list becomes empty, so that the others keep their places.
+pub(crate) fn without(mut value: Value, findings: &[Finding]) -> Value {
+    for Finding { pointer, .. } in findings {
+        let Some((parent, last)) = pointer.rsplit_once('/') else { return Value::Null };
+        match value.pointer_mut(parent) {
+            Some(Value::Object(fields)) => drop(fields.remove(&last.replace("~1", "/").replace("~0", "~"))),
+            Some(Value::Array(items)) => {
+                if let Some(item) = last.parse::<usize>().ok().and_then(|at| items.get_mut(at)) {
+                    *item = if item.is_string() { "".into() } else { Map::new().into() };
+                }
+            }
+            _ => {}
+        }
+    }
+    value
 }
 
 /// The way to a field. It becomes text only for a finding: most fields are right.
@@ -47,6 +66,16 @@ impl Path<'_> {
             Self::Whole => String::new(),
             Self::Key(group, name) => join_key(&group.field(), name),
             Self::Index(list, index) => join_index(&list.field(), *index),
+        }
+    }
+
+    fn pointer(&self) -> String {
+        match self {
+            Self::Whole => String::new(),
+            Self::Key(group, name) => {
+                format!("{}/{}", group.pointer(), name.replace('~', "~0").replace('/', "~1"))
+            }
+            Self::Index(list, index) => format!("{}/{index}", list.pointer()),
         }
     }
 }
@@ -214,6 +243,7 @@ impl<'s> Checker<'s> {
     ) {
         self.findings.push(Finding {
             field: path.field(),
+            pointer: path.pointer(),
             value: value.into(),
             problem: problem.into(),
             remedy: remedy.into(),

@@ -52,3 +52,22 @@ fn a_long_value_is_cut() {
     let shown = shown(&json!("é".repeat(200)));
     assert_eq!(shown.chars().count(), 81);
 }
+
+#[test]
+fn what_is_wrong_can_be_taken_out_and_the_rest_keeps_its_places() {
+    let port = json!({ "type": "object", "required": ["port"], "additionalProperties": false, "properties": {
+        "port": { "type": "integer" }, "a/b~c": { "type": "string" },
+    } });
+    let schema = json!({ "type": "object", "properties": {
+        "ports": { "type": "array", "items": port },
+        "hosts": { "type": "array", "items": { "type": "string", "pattern": "^[a-z]+$" } },
+    } });
+    let mut value = json!({
+        "ports": [7, { "port": "80", "a/b~c": 1 }, { "port": 81, "prot": 1 }, {}],
+        "hosts": ["A", "b"],
+    });
+    let findings = check(&schema, "", &mut value);
+    let left = without(value, &findings);
+    assert_eq!(left, json!({ "ports": [{}, {}, { "port": 81 }, {}], "hosts": ["", "b"] }));
+    assert_eq!(without(json!(7), &check(&schema, "", &mut json!(7))), Value::Null, "nothing is left of it");
+}

@@ -63,17 +63,33 @@ impl Display for ResourceId {
     }
 }
 
+/// What was read of a policy text.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// The resources. One with problems is here without what is wrong with it, if anything can be made of the rest.
+    pub documents: Vec<Document>,
+    /// All that is wrong with the text, unless it is not YAML at all.
+    pub problems: Vec<Problem>,
+}
+
 impl Document {
-    /// Reads the resources of a policy text. All problems of the text are told, unless it is not YAML at all.
-    pub fn parse(source_name: &str, text: &str) -> Result<Vec<Self>, Vec<Problem>> {
-        let mut documents = Vec::new();
-        let mut problems = Vec::new();
-        for located in Located::parse(source_name, text).map_err(|problem| vec![*problem])? {
-            match Self::typed(located) {
-                Ok(document) => documents.push(document),
-                Err(found) => problems.extend(found),
-            }
+    /// Reads the resources of a policy text, as far as they can be read.
+    pub fn read(source_name: &str, text: &str) -> Reading {
+        let mut reading = Reading::default();
+        match Located::parse(source_name, text) {
+            Ok(all) => all.into_iter().for_each(|located| {
+                let (document, problems) = Self::readable(located);
+                reading.documents.extend(document);
+                reading.problems.extend(problems);
+            }),
+            Err(problem) => reading.problems.push(*problem),
         }
+        reading
+    }
+
+    /// The resources of a policy text, or all that is wrong with it.
+    pub fn parse(source_name: &str, text: &str) -> Result<Vec<Self>, Vec<Problem>> {
+        let Reading { documents, problems } = Self::read(source_name, text);
         if problems.is_empty() { Ok(documents) } else { Err(problems) }
     }
 
@@ -128,13 +144,28 @@ impl Document {
         self.located.problem(field, value, problem, remedy)
     }
 
-    fn typed(mut located: Located) -> Result<Self, Vec<Problem>> {
-        let kind = kind_of(&located).map_err(|problem| vec![*problem])?;
+    fn typed(located: Located) -> Result<Self, Vec<Problem>> {
+        match Self::readable(located) {
+            (Some(document), problems) if problems.is_empty() => Ok(document),
+            (_, problems) => Err(problems),
+        }
+    }
+
+    /// What can be made of a document, and what is wrong with it; without a document something always is.
+    fn readable(mut located: Located) -> (Option<Self>, Vec<Problem>) {
+        let kind = match kind_of(&located) {
+            Ok(kind) => kind,
+            Err(problem) => return (None, vec![*problem]),
+        };
         let label = |field: &str| located.value()["metadata"][field].as_str().filter(|text| !text.is_empty());
         let namespace = label("namespace").unwrap_or("default").to_owned();
         let id = ResourceId { kind, namespace, name: label("name").unwrap_or("(without name)").to_owned() };
         located.set_resource(id.to_string());
-        Ok(Self { id, resource: resource(kind, &mut located)?, located })
+        let (resource, problems) = match resource(kind, &mut located) {
+            Ok(resource) => (Some(resource), Vec::new()),
+            Err(problems) => (rest(kind, &mut located), problems),
+        };
+        (resource.map(|resource| Self { id, resource, located }), problems)
     }
 }
 
@@ -196,6 +227,9 @@ fn kind_of(located: &Located) -> Result<&'static str, Box<Problem>> {
     })
 }
 
+/// Fields that documents have and messages have not.
+const OF_DOCUMENTS: &[&str] = &["apiVersion", "kind"];
+
 macro_rules! kinds {
     ($($kind:ident),*) => {
         /// Every kind of resource, as it is written in a document.
@@ -204,9 +238,17 @@ macro_rules! kinds {
         fn resource(kind: &str, located: &mut Located) -> Result<Resource, Vec<Problem>> {
             let definition = format!("#/$defs/{kind}");
             match kind {
-                $(stringify!($kind) => located
-                    .typed_without(schema(), &definition, &["apiVersion", "kind"])
-                    .map(Resource::$kind),)*
+                $(stringify!($kind) => {
+                    located.typed_without(schema(), &definition, OF_DOCUMENTS).map(Resource::$kind)
+                })*
+                _ => unreachable!("kind_of gives only known kinds"),
+            }
+        }
+
+        /// What is left of a resource with problems.
+        fn rest(kind: &str, located: &mut Located) -> Option<Resource> {
+            match kind {
+                $(stringify!($kind) => located.rest(OF_DOCUMENTS).map(Resource::$kind),)*
                 _ => unreachable!("kind_of gives only known kinds"),
             }
         }

@@ -246,3 +246,29 @@ fn what_is_empty_on_purpose_is_not_missing() {
         missed.iter().map(|problem| (problem.field.as_str(), problem.problem.as_str())).collect();
     assert_eq!(missed, [("spec", "missing"), ("metadata.name", "missing")]);
 }
+
+#[test]
+fn of_a_text_with_problems_the_rest_is_read_with_its_places() {
+    let text = "kind: Service
+metadata: { name: a, labels: [] }
+spec: { ports: [{ prot: 80 }, { port: 81 }], loadBalancing: {} }
+---
+kind: Servis
+metadata: { name: b }
+---
+kind: Telemetry
+metadata: { name: c }
+spec: { tracing: { samplingPercent: 5 } }
+";
+    let Reading { documents, problems } = Document::read("p.yaml", text);
+    let ids: Vec<_> = documents.iter().map(|document| document.id.to_string()).collect();
+    assert_eq!(ids, ["Service default/a", "Telemetry default/c"], "{}", Problems(problems.clone()));
+    let Resource::Service(service) = &documents[0].resource else { panic!("a service") };
+    let spec = service.spec.as_ref().unwrap();
+    assert!(spec.load_balancing.is_some());
+    assert_eq!(spec.ports.iter().map(|port| port.port).collect::<Vec<_>>(), [0, 81]);
+    assert_eq!(documents[0].line_of("spec.ports[1].port").unwrap().line, 3);
+    assert_eq!(Document::parse("p.yaml", text).unwrap_err(), problems);
+    let broken = Document::read("p.yaml", "a: [");
+    assert_eq!((broken.documents.len(), broken.problems.len()), (0, 1));
+}

@@ -143,6 +143,11 @@ impl Located {
         self.resource = resource;
     }
 
+    /// What is left of the document as a `T`, after [`Self::typed_without`] has found something wrong in it.
+    pub(crate) fn rest<T: DeserializeOwned>(&mut self, omitted: &[&str]) -> Option<T> {
+        serde_json::from_value(lacking(std::mem::take(&mut self.value), omitted)).ok()
+    }
+
     /// As [`Self::typed`]; fields in `omitted` are in the schema but not in the type.
     pub(crate) fn typed_without<T: DeserializeOwned>(
         &mut self,
@@ -153,6 +158,7 @@ impl Located {
         let mut value = std::mem::take(&mut self.value);
         let findings = check::check(schema, definition, &mut value);
         if !findings.is_empty() {
+            self.value = check::without(value, &findings);
             let told = |found: check::Finding| {
                 // A variable is text, whatever is needed: to say so would explain nothing.
                 let of_text = found.problem.strip_prefix("a string where ");
@@ -167,11 +173,8 @@ impl Located {
             problems.sort_by_key(|problem| problem.position);
             return Err(problems);
         }
-        if let Value::Object(fields) = &mut value {
-            fields.retain(|name, _| !omitted.contains(&name.as_str()));
-        }
         // The schema is checked first, because serde stops at the first problem. Serde has the last word.
-        serde_path_to_error::deserialize(value).map_err(|error| {
+        serde_path_to_error::deserialize(lacking(value, omitted)).map_err(|error| {
             let field = error.path().iter().fold(String::new(), |field, segment| match segment {
                 Segment::Seq { index } => join_index(&field, *index),
                 Segment::Map { key } => join_key(&field, key),
@@ -181,6 +184,14 @@ impl Located {
             vec![self.problem(&field, "", error.inner().to_string(), "write a value of the documented form")]
         })
     }
+}
+
+/// A value without these fields.
+fn lacking(mut value: Value, omitted: &[&str]) -> Value {
+    if let Value::Object(fields) = &mut value {
+        fields.retain(|name, _| !omitted.contains(&name.as_str()));
+    }
+    value
 }
 
 /// The path of a field within an object.

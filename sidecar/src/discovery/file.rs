@@ -173,12 +173,15 @@ impl PolicyFile {
 fn documents(name: &str, content: &[u8]) -> Result<Vec<Document>, Problems> {
     let text = std::str::from_utf8(content)
         .map_err(|error| refused(name, format!("not UTF-8: {error}"), "save it as UTF-8"))?;
-    let documents = Document::parse(name, text).map_err(Problems)?;
-    if documents.is_empty() {
+    let reading = Document::read(name, text);
+    if !reading.problems.is_empty() {
+        return Err(convert::unreadable(reading));
+    }
+    if reading.documents.is_empty() {
         // More likely a file that is just being written than the wish to have no service at all.
         return Err(refused(name, "no resource in it".to_owned(), "write at least one resource"));
     }
-    Ok(documents)
+    Ok(reading.documents)
 }
 
 fn refused(name: &str, problem: String, remedy: &str) -> Problems {
@@ -282,12 +285,15 @@ mod tests {
     async fn a_refused_version_is_told_and_the_numbers_go_on() {
         let mut watched = Watched::new(plain);
         assert_eq!(watched.next_port().await, (1, 1));
-        fs::write(&watched.path, policy(1).replace("port: 1", "prot: 1")).unwrap();
+        let unkept = "---\nkind: Telemetry\nmetadata: { name: t }\nspec: { accessLog: { mode: FAILURES } }\n";
+        fs::write(&watched.path, policy(1).replace("port: 1", "prot: 1") + unkept).unwrap();
         let problems = watched.next().await.unwrap_err().to_string();
-        assert!(
-            problems.contains("policy.yaml:3:17: Service default/a: spec.ports[0].port: missing"),
-            "{problems}"
-        );
+        for problem in [
+            "policy.yaml:3:17: Service default/a: spec.ports[0].port: missing",
+            "Telemetry default/t: spec.accessLog.mode: not supported",
+        ] {
+            assert!(problems.contains(problem), "{problems}");
+        }
         fs::write(&watched.path, "").unwrap();
         assert!(watched.next().await.unwrap_err().to_string().contains("no resource in it"));
         fs::write(&watched.path, policy(1)).unwrap();

@@ -14,6 +14,11 @@ use trama_proto::{Problem, Problems, did_you_mean, document::Document};
 pub(super) struct Findings(Vec<Problem>);
 
 impl Findings {
+    /// Goes on from these.
+    pub(super) const fn of(problems: Vec<Problem>) -> Self {
+        Self(problems)
+    }
+
     /// Adds a problem. `value` is what was found, as JSON, or empty.
     pub(super) fn add(
         &mut self,
@@ -69,12 +74,16 @@ impl Findings {
         checked
     }
 
-    /// `value` if there is no problem; else the problems in the order of the file, each once: what is wrong with a
-    /// rule is found again for each of its parents.
-    pub(super) fn none_or<T>(mut self, value: T) -> Result<T, Problems> {
+    /// `value` if there is no problem; else the problems.
+    pub(super) fn none_or<T>(self, value: T) -> Result<T, Problems> {
+        if self.0.is_empty() { Ok(value) } else { Err(self.in_order()) }
+    }
+
+    /// The problems in the order of the file, each once: what is wrong with a rule is found again for each of its parents.
+    pub(super) fn in_order(mut self) -> Problems {
         self.0.sort_by(|a, b| (&a.source, a.position, &a.field).cmp(&(&b.source, b.position, &b.field)));
         self.0.dedup();
-        if self.0.is_empty() { Ok(value) } else { Err(Problems(self.0)) }
+        Problems(self.0)
     }
 }
 

@@ -22,7 +22,10 @@ mod service;
 mod settings;
 mod unsupported;
 
-use trama_proto::{Problems, document::Document};
+use trama_proto::{
+    Problems,
+    document::{Document, Reading},
+};
 
 pub use self::part::{EndpointAddress, Extent, Part};
 use self::{destination::Before, findings::Findings, index::Index};
@@ -38,6 +41,15 @@ pub struct Local {
     pub namespace: String,
     /// The sidecar's own region; empty: none is nearer than another.
     pub region: String,
+}
+
+/// All that can be told of a policy that cannot be read whole: what is wrong with its fields, and which of the others this
+/// version would not keep. What depends on more than one resource is told once all of them can be read.
+pub fn unreadable(reading: Reading) -> Problems {
+    let documents: Vec<_> = reading.documents.iter().collect();
+    let mut findings = Findings::of(reading.problems);
+    unsupported::check(&documents, &mut findings);
+    findings.in_order()
 }
 
 /// Compiles a whole policy. `number` is the new snapshot's revision. The registry gives the state that outlives snapshots.

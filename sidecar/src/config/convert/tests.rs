@@ -439,6 +439,39 @@ fn each_bad_policy_is_refused_with_its_message() {
 }
 
 #[test]
+fn what_this_version_does_not_keep_is_told_with_what_cannot_be_read() {
+    let text = "kind: RegionalPolicy
+metadata: { name: p, namespace: shop }
+spec: { service: orders, mode: LATENCY, orders: [], spill: { requestsPerEndpoint: '3' } }
+---
+kind: Route
+metadata: { name: r, namespace: shop }
+spec:
+  parentRefs: [{ service: orders }]
+  rules:
+    - { filters: 7 }
+    - { timeouts: { request: 5 seconds }, filters: [{ requestRedirekt: {} }, { pluginChain: { name: x } }] }
+";
+    let told: Vec<_> =
+        unreadable(Document::read("p.yaml", text)).0.into_iter().map(|p| (p.field, p.problem)).collect();
+    let told: Vec<_> = told.iter().map(|(field, problem)| (field.as_str(), problem.as_str())).collect();
+    let unkept = "not supported";
+    assert_eq!(
+        told,
+        [
+            ("spec.mode", unkept),
+            ("spec.orders", "unknown field"),
+            ("spec.spill", unkept),
+            ("spec.spill.requestsPerEndpoint", "a string where a whole number is needed"),
+            ("spec.rules[0].filters", "a number where a list is needed"),
+            ("spec.rules[1].timeouts.request", "malformed"),
+            ("spec.rules[1].filters[0].requestRedirekt", "unknown field"),
+            ("spec.rules[1].filters[1].pluginChain", unkept),
+        ]
+    );
+}
+
+#[test]
 fn what_nobody_asked_for_is_known_by_name_only() {
     let text = format!(
         "{BASE}---\nkind: Service\nmetadata: {{ name: prices, namespace: shop }}\nspec: {{ ports: [{{ port: 80 }}] }}\n"
