@@ -24,6 +24,23 @@ async fn another_connection_is_opened_at_four_fifths_of_the_peers_streams() {
 }
 
 #[tokio::test]
+async fn a_burst_on_a_cold_pool_is_carried_whole() {
+    // What RFC 9113 section 6.5.2 advises servers to allow at least, hyper's servers, and one without a limit worth the name.
+    for streams in [100, 200, 10_000] {
+        over_http2(patient(), async |world| {
+            world.peer.streams.set(streams);
+            let held = world.hold(250).await;
+            assert!((1..=5).contains(&world.peer.accepted.get()), "{}", world.peer.accepted.get());
+            world.peer.answer.notify_waiters();
+            for held in held {
+                held.await.unwrap().unwrap();
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_slow_peer_that_answers_others_meanwhile_keeps_its_connection() {
     over_http2(patient(), async |world| {
         let slow = world.clone();

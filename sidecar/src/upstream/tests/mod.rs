@@ -27,15 +27,22 @@ use crate::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Answers `/` at once and `/hold` when told to, on HTTP/2 with ten streams a connection.
-#[derive(Default)]
+/// Answers `/` at once and `/hold` when told to, on HTTP/2 with ten streams a connection unless it is told another number.
 struct Peer {
+    streams: Cell<u32>,
     accepted: Cell<u32>,
     open: Cell<u32>,
     holding: Cell<u32>,
     answer: Notify,
     leave: Notify,
     kill: Notify,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        let (accepted, open, holding, answer, leave, kill) = Default::default();
+        Self { streams: Cell::new(10), accepted, open, holding, answer, leave, kill }
+    }
 }
 
 impl Peer {
@@ -66,7 +73,8 @@ impl Peer {
 
     async fn http2(&self, stream: TcpStream) {
         let mut builder = h2::server::Builder::new();
-        let mut server = builder.max_concurrent_streams(10).handshake::<_, Bytes>(stream).await.unwrap();
+        let mut server =
+            builder.max_concurrent_streams(self.streams.get()).handshake::<_, Bytes>(stream).await.unwrap();
         let mut held = Vec::new();
         loop {
             tokio::select! {
