@@ -33,6 +33,8 @@ pub(super) struct Connection {
     pub(super) made: Instant,
     pub(super) age: Age,
     pub(super) last_used: Cell<Instant>,
+    /// Whether the peer has said how many streams it takes.
+    pub(super) spoken: Cell<bool>,
     /// It let a request's time pass in silence, or its peer takes no more streams.
     pub(super) retired: Cell<bool>,
     pub(super) life: Rc<Life>,
@@ -41,7 +43,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Whether it takes another request: alive, young, and with a fifth of the peer's streams to spare.
     pub(super) fn has_room(&self, now: Instant) -> bool {
-        let most = self.sender.current_max_send_streams();
+        let most = self.streams();
         self.is_usable()
             && !self.age.is_over(now)
             && self.life.active.get().saturating_mul(5) < most.saturating_mul(4)
@@ -49,7 +51,12 @@ impl Connection {
 
     /// Whether the peer takes another stream at all.
     pub(super) fn has_stream(&self) -> bool {
-        self.is_usable() && self.life.active.get() < self.sender.current_max_send_streams()
+        self.is_usable() && self.life.active.get() < self.streams()
+    }
+
+    /// How many streams the peer takes. One is what every peer does that has not said it yet: of more some would be refused.
+    fn streams(&self) -> usize {
+        if self.spoken.get() { self.sender.current_max_send_streams() } else { 1 }
     }
 
     pub(super) fn is_usable(&self) -> bool {
@@ -108,31 +115,37 @@ impl Life {
     }
 }
 
-/// Takes the place if it comes to a connection.
+/// Takes the place if it comes to a connection. The second value is there where the peer has not spoken yet, and hears of it.
 pub(super) async fn open(
     dial: Dial,
     limits: &UpstreamLimits,
     pinged: Option<Liveness>,
     place: &mut Option<Place>,
-) -> Result<Connection, Failure> {
+) -> Result<(Rc<Connection>, Option<oneshot::Receiver<()>>), Failure> {
     let deadline = Instant::now() + limits.connect_timeout;
     let (stream, open) = connect::dial(dial, limits.connect_timeout).await?;
     let (sender, life, beginning) = handshake(stream, limits, pinged, open).await?;
-    if pinged.is_some() {
+    let first = if pinged.is_some() {
         let begun = timeout_at(deadline, beginning.spoken()).await;
         let late = || Failure::before(Reason::ConnectTimeout).detail("the endpoint's sidecar says nothing");
         begun.map_err(|_| late())??;
-    }
+        None
+    } else {
+        // Waiting for it would cost the first request a round trip.
+        Some(beginning.first)
+    };
     life.hold(place);
     let now = Instant::now();
-    Ok(Connection {
+    let connection = Connection {
         sender,
         made: now,
         age: Age::from(now, limits.max_age, fastrand::f64()),
         last_used: Cell::new(now),
+        spoken: Cell::new(first.is_none()),
         retired: Cell::new(false),
         life,
-    })
+    };
+    Ok((Rc::new(connection), first))
 }
 
 /// What a peer has to say before anything is asked of it.

@@ -1,8 +1,11 @@
 //! The connections to one HTTP/2 upstream, and which of them a request takes.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use super::connection::{Connection, open};
 use crate::{
@@ -69,13 +72,22 @@ impl Http2Pool {
         self.connections.iter().any(|c| c.is_usable())
     }
 
-    fn finish_connecting(&mut self, result: Result<Connection, Failure>) {
+    /// Whether there soon is more room: a connection is being made, or its peer is about to say how many streams it takes.
+    fn is_opening(&self) -> bool {
+        self.connecting || self.connections.iter().any(|c| c.is_usable() && !c.spoken.get())
+    }
+
+    fn finish_connecting(&mut self, result: Result<&Rc<Connection>, Failure>) {
         self.connecting = false;
         match result {
             Ok(connection) => {
                 self.connections.retain(|c| !c.life.closed.get());
-                self.connections.push(Rc::new(connection));
-                self.places.call_all(None);
+                self.connections.push(Rc::clone(connection));
+                if connection.spoken.get() {
+                    self.places.call_all(None);
+                } else {
+                    self.places.call_next();
+                }
             }
             // Who waits for a stream of another connection still may get one.
             Err(_) if self.is_usable() => {}
@@ -126,13 +138,13 @@ fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
     }
     found.connections.retain(|c| !c.retired.get() || c.life.active.get() > 0);
     let leaving = found.connections.iter().filter(|c| c.retired.get() && !c.life.closed.get()).count();
-    let place = if found.connecting { None } else { found.places.place(way, leaving) };
+    let place = if found.is_opening() { None } else { found.places.place(way, leaving) };
     let opening = place.is_some();
     if let Some(place) = place {
         found.connecting = true;
         start_connecting(pool, way, place);
     }
-    way.waits_for.set(if found.connecting { WaitsFor::Connection } else { WaitsFor::Others });
+    way.waits_for.set(if found.is_opening() { WaitsFor::Connection } else { WaitsFor::Others });
     match found.spare(now) {
         Some(connection) => Look::Found(connection),
         None if opening => Look::Opening,
@@ -152,15 +164,45 @@ fn start_connecting(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>, place: Place) 
             Ok(dial) => open(dial, &limits, pinged, &mut place).await,
             Err(failure) => Err(failure),
         };
-        pool.borrow_mut().finish_connecting(result);
+        match result {
+            Ok((connection, first)) => {
+                pool.borrow_mut().finish_connecting(Ok(&connection));
+                if let Some(first) = first {
+                    hear(&pool, &connection, first, limits.connect_timeout).await;
+                }
+            }
+            Err(failure) => pool.borrow_mut().finish_connecting(Err(failure)),
+        }
         // Nobody is called to a place where a connection has just failed: the next one would fail as fast, and again.
         place.into_iter().for_each(Place::give_up);
     });
 }
 
+/// Waits until the peer has said how many streams it takes, and calls those who wait for one. Of a peer that says nothing
+/// as many are assumed as every peer should take (RFC 9113 section 6.5.2).
+async fn hear(
+    pool: &Rc<RefCell<Http2Pool>>,
+    connection: &Connection,
+    first: oneshot::Receiver<()>,
+    patience: Duration,
+) {
+    let heard = timeout(patience, first).await;
+    connection.spoken.set(true);
+    let pool = pool.borrow();
+    match heard {
+        // It is no more, and nothing else is there that those who wait could have.
+        Ok(Err(_)) if !pool.is_usable() && !pool.connecting => {
+            let failure =
+                Failure::before(Reason::UpstreamClosed).detail("the endpoint closed before it spoke");
+            pool.places.call_all(Some(&failure));
+        }
+        _ => pool.places.call_all(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, time::Duration};
+    use std::cell::Cell;
 
     use tokio::task::LocalSet;
 
@@ -179,8 +221,8 @@ mod tests {
                     let (sender, life) = connection(false).await;
                     life.active.set(active);
                     let (age, last_used) = (Age::from(now, end, 0.0), Cell::new(now));
-                    let retired = Cell::new(false);
-                    let connection = Connection { sender, made: now, age, last_used, retired, life };
+                    let (spoken, retired) = (Cell::new(true), Cell::new(false));
+                    let connection = Connection { sender, made: now, age, last_used, spoken, retired, life };
                     pool.connections.push(Rc::new(connection));
                 }
                 let spare = |after| pool.spare(now + after).map(|c| c.life.active.get());

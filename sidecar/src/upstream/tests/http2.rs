@@ -1,7 +1,7 @@
 //! What only holds where many requests share a connection.
 
 use super::*;
-use crate::telemetry::Format;
+use crate::{error::Reached, telemetry::Format};
 
 #[tokio::test]
 async fn another_connection_is_opened_at_four_fifths_of_the_peers_streams() {
@@ -25,12 +25,15 @@ async fn another_connection_is_opened_at_four_fifths_of_the_peers_streams() {
 
 #[tokio::test]
 async fn a_burst_on_a_cold_pool_is_carried_whole() {
-    // What RFC 9113 section 6.5.2 advises servers to allow at least, hyper's servers, and one without a limit worth the name.
-    for streams in [100, 200, 10_000] {
+    // Fewer and as many as RFC 9113 section 6.5.2 advises servers to take at least, those of hyper, and of one without a limit
+    // worth the name.
+    for (streams, connections) in [(1, 250..=250), (10, 25..=32), (100, 3..=4), (200, 2..=2), (10_000, 1..=1)]
+    {
         over_http2(patient(), async |world| {
             world.peer.streams.set(streams);
             let held = world.hold(250).await;
-            assert!((1..=5).contains(&world.peer.accepted.get()), "{}", world.peer.accepted.get());
+            let accepted = world.peer.accepted.get();
+            assert!(connections.contains(&accepted), "{streams} streams: {accepted} connections");
             world.peer.answer.notify_waiters();
             for held in held {
                 held.await.unwrap().unwrap();
@@ -38,6 +41,82 @@ async fn a_burst_on_a_cold_pool_is_carried_whole() {
         })
         .await;
     }
+}
+
+/// Twenty requests at once to somebody who has accepted a connection, has read the first one's head and said nothing.
+async fn unanswered(world: World) -> (World, TcpListener, TcpStream, Vec<JoinHandle<Result<(), Failure>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let world = World { address: listener.local_addr().unwrap(), ..world }.limited(2, 99);
+    let asked = (0..20).map(|_| world.ask("/")).collect();
+    let (mut silent, _) = listener.accept().await.unwrap();
+    silent.read_exact(&mut [0; b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()]).await.unwrap();
+    while frame(&mut silent).await != (HEADERS, false) {}
+    (world, listener, silent, asked)
+}
+
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+
+/// The next frame: its type, and whether it acknowledges SETTINGS.
+async fn frame(stream: &mut TcpStream) -> (u8, bool) {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    stream.read_exact(&mut vec![0; length as usize]).await.unwrap();
+    (head[3], head[3] == SETTINGS && head[4] & 1 == 1)
+}
+
+#[tokio::test]
+async fn before_a_peer_has_said_how_many_streams_it_takes_it_gets_one() {
+    over_http2(patient(), async |world| {
+        let (_world, listener, mut peer, _asked) = unanswered(world).await;
+        // One at a time: the acknowledgement comes after all that was sent before it.
+        peer.write_all(&[0, 0, 6, SETTINGS, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1]).await.unwrap();
+        loop {
+            match frame(&mut peer).await {
+                (SETTINGS, true) => break,
+                (kind, _) => assert_ne!(kind, HEADERS, "a second request"),
+            }
+        }
+        // The next one has a connection of its own.
+        let (mut next, _) = listener.accept().await.unwrap();
+        next.read_exact(&mut [0; 24]).await.unwrap();
+        while frame(&mut next).await != (HEADERS, false) {}
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_before_it_speaks_has_got_one_request_alone() {
+    over_http2(patient(), async |world| {
+        let (world, listener, silent, asked) = unanswered(world).await;
+        drop((silent, listener));
+        let mut untouched = 0;
+        for asked in asked {
+            let failure = asked.await.unwrap().unwrap_err();
+            let named = matches!(failure.reason, Reason::UpstreamClosed | Reason::ConnectFailed);
+            assert!(named, "{failure}");
+            untouched += u32::from(failure.reached == Reached::No);
+        }
+        assert_eq!(untouched, 19);
+        assert_eq!((world.counted(|s| &s.connections), world.counted(|s| &s.pending)), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_is_taken_for_one_that_takes_many_streams() {
+    let connect_timeout = Duration::from_millis(200);
+    over_http2(UpstreamLimits { connect_timeout, ..patient() }, async |world| {
+        let (world, _listener, mut silent, asked) = unanswered(world).await;
+        assert_eq!(world.counted(|s| &s.pending), 19);
+        for _ in 1..20 {
+            while frame(&mut silent).await != (HEADERS, false) {}
+        }
+        assert!(asked.iter().all(|asked| !asked.is_finished()));
+        assert_eq!((world.counted(|s| &s.connections), world.counted(|s| &s.pending)), (1, 0));
+    })
+    .await;
 }
 
 #[tokio::test]
