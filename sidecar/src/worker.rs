@@ -4,6 +4,7 @@
 //! snapshot (replaced whole), the identity (replaced whole), and the atomics that the snapshot holds handles to.
 
 mod changes;
+mod ejections;
 mod needs;
 
 use std::{
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 
 pub use self::{
     changes::Changes,
+    ejections::{Blame, Ejection, Ejections},
     needs::{Answers, Needs},
 };
 use crate::{
@@ -75,6 +77,8 @@ pub struct Shared {
     pub certificates: Certificates,
     /// How requests ask for policy that is not there yet.
     pub needs: Needs,
+    /// How the log hears of endpoints that are ejected.
+    pub ejections: Ejections,
     /// How the end is told.
     pub drain: DrainWatch,
     /// When the sidecar started: the zero of its clock.

@@ -59,6 +59,15 @@ async fn what_a_dead_region_had_in_flight_is_tried_again_whole() {
             (200, "", "second")
         );
     }
+    // Out of the choice, and so says the log.
+    let labels = [("service", ORDERS), ("peer_region", "sao-paulo")];
+    mesh.pod("storefront").metric_reaches("trama_endpoints_ejected", &labels, 1.0).await;
+    let said = format!(
+        "endpoint ejected for 10s service=shop/orders:80 endpoint={} region=sao-paulo reason=",
+        mesh.pod("first").at(8080)
+    );
+    let log = mesh.pod_mut("storefront").process().log();
+    assert!(log.contains(&said), "{said}: {log}");
 }
 
 /// Nobody has a connection yet: neither the sidecar that is asked, nor the one that it asks, to its application.

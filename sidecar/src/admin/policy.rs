@@ -3,6 +3,7 @@
 use std::{ops::Not, sync::atomic::Ordering, time::Duration};
 
 use serde::Serialize;
+use trama_proto::duration;
 
 use crate::config::snapshot::{
     AppProtocol, Cluster, Endpoint, PathIndex, RouteTable, Rule, RuleAction, ServicePort, Snapshot,
@@ -30,9 +31,38 @@ struct ServiceDump {
     app_protocol: &'static str,
     #[serde(skip_serializing_if = "Not::not")]
     by_name_only: bool,
+    circuit_limits: CircuitDump,
+    outlier: OutlierDump,
+    retry_budget: BudgetDump,
     routes: Vec<RouteDump>,
     regions: Vec<RegionDump>,
     skipped: Vec<SkippedDump>,
+}
+
+/// What holds, whether policy says it or not.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CircuitDump {
+    max_connections: u32,
+    max_pending: u32,
+    max_requests: u32,
+    max_retries: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OutlierDump {
+    consecutive_failures: u32,
+    base_ejection: String,
+    max_ejection: String,
+    max_ejection_percent: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BudgetDump {
+    percent: u32,
+    min_per_second: u32,
 }
 
 #[derive(Serialize)]
@@ -107,7 +137,7 @@ pub(super) fn dump(snapshot: &Snapshot, now: Duration) -> PolicyDump {
 }
 
 fn service(port: &ServicePort, now: Duration) -> ServiceDump {
-    let Cluster { regions, skipped, .. } = &*port.cluster;
+    let Cluster { regions, skipped, circuit, outlier, retry_budget, .. } = &*port.cluster;
     let region = |g: &crate::config::snapshot::RegionGroup| RegionDump {
         region: g.region.to_string(),
         endpoints: g.endpoints.iter().map(|e| endpoint(e, now)).collect(),
@@ -123,6 +153,22 @@ fn service(port: &ServicePort, now: Duration) -> ServiceDump {
             AppProtocol::Tcp => "TCP",
         },
         by_name_only: !port.whole,
+        circuit_limits: CircuitDump {
+            max_connections: circuit.max_connections,
+            max_pending: circuit.max_pending,
+            max_requests: circuit.max_requests,
+            max_retries: circuit.max_retries,
+        },
+        outlier: OutlierDump {
+            consecutive_failures: outlier.consecutive_failures,
+            base_ejection: duration::format(outlier.base_ejection),
+            max_ejection: duration::format(outlier.max_ejection),
+            max_ejection_percent: outlier.max_ejected_percent,
+        },
+        retry_budget: BudgetDump {
+            percent: retry_budget.percent,
+            min_per_second: retry_budget.min_per_second,
+        },
         routes: routes(&port.routes),
         regions: regions.iter().map(region).collect(),
         skipped: skipped.iter().map(|s| SkippedDump { region: s.region.to_string(), why: s.why }).collect(),
@@ -146,7 +192,7 @@ fn endpoint(endpoint: &Endpoint, now: Duration) -> EndpointDump {
         zone: endpoint.zone.to_string(),
         weight: endpoint.weight,
         ejected: ejected_for.is_some(),
-        ejected_for: ejected_for.map(trama_proto::duration::format),
+        ejected_for: ejected_for.map(duration::format),
         consecutive_failures: health.consecutive_failures.load(Ordering::Relaxed),
     }
 }

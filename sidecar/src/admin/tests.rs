@@ -209,6 +209,13 @@ fn operators_read_policy_revision_and_configuration() {
     assert_eq!((&endpoints[0].get("ejectedFor"), &endpoints[1]["ejectedFor"]), (&None, &"1s".into()));
     // In the policy's own words.
     assert_eq!((&endpoints[1]["consecutiveFailures"], &service["appProtocol"]), (&3.into(), &"AUTO".into()));
+    assert_eq!(
+        (&service["circuitLimits"]["maxPending"], &service["circuitLimits"]["maxRetries"]),
+        (&1024.into(), &1024.into())
+    );
+    assert_eq!(service["outlier"]["baseEjection"], "10s");
+    assert_eq!(service["outlier"]["maxEjectionPercent"], 50);
+    assert_eq!(service["retryBudget"]["percent"], 20);
     assert_eq!((&policy["samplingPercent"], &policy["accessLog"]), (&0.0.into(), &"ALL".into()));
     assert_eq!(policy["unknownDestination"], "PASS_THROUGH");
     assert!(ask(served.admin, "GET /config", LOCAL).1.contains("sao-paulo"));

@@ -14,13 +14,13 @@ use std::{
 
 use tokio::{
     runtime,
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
 };
 
 use super::{
     Addresses, StartError,
     certificates::{self, ServerTls},
-    doubts, identity,
+    doubts, ejections, identity,
     policy::{self, Source},
     workers::Look,
 };
@@ -34,11 +34,17 @@ use crate::{
     discovery::PolicyFile,
     drain::{Drain, Stage},
     telemetry::{LogOutput, ReceiverTls, TelemetryConfig, TelemetryHub},
-    worker::{Answers, Shared},
+    worker::{Answers, Ejection, Shared},
 };
 
 /// How long log and spans may take to get out at the end.
 const FLUSH: Duration = Duration::from_secs(2);
+
+/// What workers tell the control side.
+pub(super) struct Told {
+    pub(super) answers: Answers,
+    pub(super) ejected: mpsc::Receiver<Ejection>,
+}
 
 /// The control thread.
 pub(super) struct Control {
@@ -56,7 +62,7 @@ impl Control {
     pub(super) fn start(
         config: &Config,
         policy: Option<PathBuf>,
-        (shared, answers): (&Shared, Answers),
+        (shared, told): (&Shared, Told),
         drain: Drain,
     ) -> Result<Self, StartError> {
         let configuration = serde_json::to_value(in_force(config, policy.clone())).unwrap_or_default();
@@ -69,7 +75,8 @@ impl Control {
         identity::keep(config, shared, &telemetry)?;
         certificates::keep_upstream(config, shared, &telemetry)?;
         let listeners = certificates::keep_listeners(config, &telemetry)?;
-        let opened = policy::follow(config, source, (shared, answers), &telemetry);
+        let opened = policy::follow(config, source, (shared, told.answers), &telemetry);
+        ejections::tell(told.ejected, &telemetry);
 
         let state = Arc::new(State {
             configuration,

@@ -6,6 +6,7 @@
 mod certificates;
 mod control;
 mod doubts;
+mod ejections;
 mod entropy;
 mod identity;
 mod policy;
@@ -22,12 +23,16 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use self::sockets::Addresses;
-use self::{control::Control, sockets::Sockets, workers::Workers};
+use self::{
+    control::{Control, Told},
+    sockets::Sockets,
+    workers::Workers,
+};
 use crate::{
     config::bootstrap::Config,
     drain::{Drain, DrainWatch, Stage},
     telemetry::TelemetryHub,
-    worker::{Needs, Shared},
+    worker::{Ejections, Needs, Shared},
 };
 
 /// Why a sidecar does not start. Each says what to do.
@@ -102,15 +107,17 @@ impl Starting {
     pub fn begin(config: Config, policy: Option<PathBuf>) -> Result<Self, StartError> {
         let (drain, watch) = Drain::new();
         let (needs, answers) = Needs::new();
+        let (ejections, ejected) = Ejections::new();
         let shared = Shared {
             snapshot: Arc::new(ArcSwap::default()),
             certificates: certificates::none(&config),
             needs,
+            ejections,
             drain: watch,
             started: Instant::now(),
         };
         let source = source(&config, policy.as_deref());
-        let control = Control::start(&config, policy, (&shared, answers), drain.clone())?;
+        let control = Control::start(&config, policy, (&shared, Told { answers, ejected }), drain.clone())?;
         Ok(Self { config, shared, drain, control, source })
     }
 

@@ -19,7 +19,7 @@ pub use self::{
     access_log::LogOutput,
     hub::{TelemetryConfig, TelemetryHub},
     metrics::{
-        CATALOGUE, CertificateUse, ConnectionCount, Format, HandshakeFailure, IdentityFailure,
+        CATALOGUE, CertificateUse, ConnectionCount, EjectedNow, Format, HandshakeFailure, IdentityFailure,
         IdentityMetrics, IdentityRequest, Metric, OpenConnection, Peer, PolicyUpdate, ProcessMetrics,
         PushResult,
     },

@@ -127,6 +127,7 @@ fn everything_else_that_happens_is_counted() {
     worker.ejected(&"shop/orders".into(), &"sao-paulo".into());
     worker.retry_withheld(&"shop/orders".into(), "budget");
     worker.authz(&"shop/readers".into(), "not_allowed", "would_deny");
+    hub.process().ejected([(("shop/orders".into(), "sao-paulo".into()), 2)].into());
     hub.process().policy_update(PolicyUpdate::Refused, Revision { number: 3, digest: 1 });
     let open = worker.connection_opened(Direction::Inbound, Peer::Downstream, Security::Plain);
     drop(worker.connection_opened(Direction::Inbound, Peer::Downstream, Security::Plain));
@@ -136,6 +137,7 @@ fn everything_else_that_happens_is_counted() {
         ("trama_loops_refused_total", r#"{direction="inbound"} 1"#),
         ("trama_external_connections_total", r#"{kind="pending"} 1"#),
         ("trama_ejections_total", r#"{service="shop/orders",peer_region="sao-paulo"} 1"#),
+        ("trama_endpoints_ejected", r#"{service="shop/orders",peer_region="sao-paulo"} 2.0"#),
         ("trama_retries_withheld_total", r#"{service="shop/orders",kind="budget"} 1"#),
         ("trama_authz_refusals_total", r#"{policy="shop/readers",kind="not_allowed",result="would_deny"} 1"#),
         ("trama_policy_updates_total", r#"{result="refused"} 1"#),

@@ -26,7 +26,7 @@ use crate::{
     outbound::tests::{connection, settings},
     telemetry::{LogOutput, Record, TelemetryConfig, TelemetryHub},
     upstream::Certificates,
-    worker::{Needs, Shared, Worker},
+    worker::{Ejections, Needs, Shared, Worker},
 };
 
 /// Some rules of one route, some requests, and how the regions stand.
@@ -231,6 +231,7 @@ async fn compare(case: &Case, hub: &TelemetryHub) -> Result<(), TestCaseError> {
         snapshot: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
         certificates: Certificates::default(),
         needs: Needs::new().0,
+        ejections: Ejections::new().0,
         drain: Drain::new().1,
         started: Instant::now(),
     };

@@ -28,7 +28,7 @@ use crate::{
     http::{Answer, Handler, HttpLimits, body::Body, ending::Ending, h1, h2, interim::Interim},
     telemetry::{Format, LogOutput, TelemetryConfig, TelemetryHub},
     upstream::{Certificates, UpstreamLimits},
-    worker::{Answers, Needs, Settings, Shared, Worker},
+    worker::{Answers, Ejections, Needs, Settings, Shared, Worker},
 };
 
 /// Answers with what it got, once it has all of it, and writes down what it got; `/silent` it never answers.
@@ -84,6 +84,7 @@ impl World {
             snapshot: Arc::new(ArcSwap::new(Arc::clone(&snapshot))),
             certificates: Certificates::default(),
             needs,
+            ejections: Ejections::new().0,
             drain: Drain::new().1,
             started: Instant::now(),
         };

@@ -88,6 +88,8 @@ catalogue! {
         "Connections to destinations that no policy names: passed, refused, or pending (passed, as there is no policy)";
     EJECTIONS = "trama_ejections_total", "counter", "", EjectionLabels::NAMES,
         "Endpoints taken out of the choice for a while";
+    EJECTED = "trama_endpoints_ejected", "gauge", "", EjectionLabels::NAMES,
+        "Endpoints that are out of the choice now";
     RETRIES_WITHHELD = "trama_retries_withheld_total", "counter", "", WithheldLabels::NAMES,
         "Retries that a failure called for and that were not made: budget (spent), or max_retries (as many were on their way)";
     AUTHZ = "trama_authz_refusals_total", "counter", "", AuthzLabels::NAMES,

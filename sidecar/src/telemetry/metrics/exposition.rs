@@ -19,6 +19,7 @@ use super::{
     catalogue::{self, Metric},
     family::{Family, Labels, OVERFLOW},
     identity::{IdentityFailure, IdentityRequest, IdentityState},
+    labels::EjectionLabels,
     process::{CertificateUse, PolicyUpdate, ProcessMetrics, PushResult, Usage},
     series::{BOUNDS, ConnectionSeries, Counter, Histogram, HistogramTotal, RequestSeries},
 };
@@ -148,6 +149,7 @@ impl Collector for Scrape {
         family(&mut to, &catalogue::LOOPS, &families.loops)?;
         family(&mut to, &catalogue::EXTERNAL, &families.external)?;
         family(&mut to, &catalogue::EJECTIONS, &families.ejections)?;
+        encode_ejected(&mut to, process)?;
         family(&mut to, &catalogue::RETRIES_WITHHELD, &families.retries_withheld)?;
         family(&mut to, &catalogue::AUTHZ, &families.authz)?;
         encode_process(&mut to, process)
@@ -188,6 +190,16 @@ fn encode_process(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> f
         .encode_counter::<NoLabels, _, u64>(&usage.cpu.as_secs_f64(), None)?;
     gauges(to, &catalogue::RESIDENT, [(&none, usage.resident as f64)].into_iter())?;
     gauges(to, &catalogue::DESCRIPTORS, [(&none, usage.descriptors as f64)].into_iter())
+}
+
+fn encode_ejected(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> fmt::Result {
+    let now = process.ejected_now();
+    let labels = |(service, region): &(Arc<str>, Arc<str>)| EjectionLabels {
+        service: Arc::clone(service),
+        peer_region: Arc::clone(region),
+    };
+    let rows: Vec<_> = now.iter().map(|(whose, count)| (row(Some(&labels(whose))), *count as f64)).collect();
+    gauges(to, &catalogue::EJECTED, rows.iter().map(|(labels, count)| (labels, *count)))
 }
 
 fn encode_stream(to: &mut DescriptorEncoder<'_>, process: &ProcessMetrics) -> fmt::Result {

@@ -22,7 +22,7 @@ pub use self::{
     handshake::HandshakeFailure,
     identity::{IdentityFailure, IdentityMetrics, IdentityRequest},
     labels::Peer,
-    process::{CertificateUse, PolicyUpdate, ProcessMetrics, PushResult},
+    process::{CertificateUse, EjectedNow, PolicyUpdate, ProcessMetrics, PushResult},
     worker::OpenConnection,
 };
 pub(crate) use self::{

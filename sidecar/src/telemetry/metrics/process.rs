@@ -1,10 +1,16 @@
 //! What is counted once per process, mostly by the control side.
 
 use std::{
+    collections::BTreeMap,
     fs,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
+
+use arc_swap::ArcSwap;
 
 use super::identity::IdentityMetrics;
 use crate::config::snapshot::Revision;
@@ -44,6 +50,9 @@ pub enum CertificateUse {
     Upstream,
 }
 
+/// How many endpoints are ejected now, by service and region.
+pub type EjectedNow = BTreeMap<(Arc<str>, Arc<str>), u64>;
+
 /// Counts and values of the process as a whole.
 #[derive(Debug)]
 pub struct ProcessMetrics {
@@ -57,6 +66,7 @@ pub struct ProcessMetrics {
     stream_failures: AtomicU64,
     pushes: [AtomicU64; PushResult::ALL.len()],
     identity: IdentityMetrics,
+    ejected: ArcSwap<EjectedNow>,
     pub(crate) log_dropped: AtomicU64,
     pub(crate) spans_exported: AtomicU64,
     pub(crate) spans_dropped: AtomicU64,
@@ -118,6 +128,7 @@ impl ProcessMetrics {
             stream_failures: AtomicU64::new(0),
             pushes: Default::default(),
             identity: IdentityMetrics::default(),
+            ejected: ArcSwap::default(),
             log_dropped: AtomicU64::new(0),
             spans_exported: AtomicU64::new(0),
             spans_dropped: AtomicU64::new(0),
@@ -147,6 +158,15 @@ impl ProcessMetrics {
     /// The identity's part.
     pub fn identity(&self) -> &IdentityMetrics {
         &self.identity
+    }
+
+    /// Who is ejected from now on.
+    pub fn ejected(&self, now: EjectedNow) {
+        self.ejected.store(Arc::new(now));
+    }
+
+    pub(crate) fn ejected_now(&self) -> Arc<EjectedNow> {
+        self.ejected.load_full()
     }
 
     /// There is a stream of policy.
