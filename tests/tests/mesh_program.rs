@@ -233,6 +233,11 @@ fn bad_variables_are_named() {
             "1",
             "TRAMA_ADMIN_PROT: unknown environment variable; did you mean `TRAMA_ADMIN_PORT`?",
         ),
+        (
+            "TRAMA_LOG_FORMAT",
+            "JSON",
+            "TRAMA_LOG_FORMAT: no format, got \"JSON\"; did you mean `json`? Write text or json",
+        ),
         ("TRAMA_LOG", "inof", "TRAMA_LOG: no level, got \"inof\"; did you mean `info`? Write error, "),
     ] {
         let (code, text) = Run::new(&["--validate"], &[]).env(name, value).end();
@@ -274,6 +279,11 @@ struct Running {
 impl Running {
     /// `last`: of its address, which nobody else has as long as each test has its own.
     fn start(last: u8, lines: &str) -> Self {
+        Self::start_with(last, lines, &[])
+    }
+
+    /// The same with these variables.
+    fn start_with(last: u8, lines: &str, variables: &[(&str, &str)]) -> Self {
         let [.., high, low] = std::process::id().to_be_bytes();
         let listener = SocketAddr::from((Ipv4Addr::new(127, 128 | high, low, last), 15080));
         let ip = listener.ip();
@@ -284,7 +294,7 @@ impl Running {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("c.yaml"), &config).unwrap();
         let mut command = Command::new(programs::built("trama-sidecar").unwrap());
-        command.args(["--config", "c.yaml"]).current_dir(folder.path());
+        command.args(["--config", "c.yaml"]).current_dir(folder.path()).envs(variables.iter().copied());
         let mut process = Process::start("sidecar", &mut command, &folder.path().join("own.log")).unwrap();
         let answers = |_: &mut Process| TcpStream::connect(listener).ok();
         process.wait_until("listener", PATIENCE, answers).unwrap();
@@ -332,6 +342,54 @@ fn a_start_is_one_line_of_the_log_without_colours() {
     let there = |process: &mut Process| process.log().contains(&said).then(|| process.log());
     let log = running.process.wait_until("start line", PATIENCE, there).unwrap();
     assert!(!log.contains('\u{1b}'), "{log}");
+}
+
+#[test]
+fn the_log_can_be_json_and_a_running_sidecar_told_what_to_log() {
+    let mut running =
+        Running::start_with(249, "telemetry: { accessLog: 'off' }\n", &[("TRAMA_LOG_FORMAT", "json")]);
+    let admin = SocketAddr::new(running.listener.ip(), 15000);
+    let exchange = |asked: &str| {
+        let mut stream = TcpStream::connect(admin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(asked.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].to_owned(), body.to_owned())
+    };
+    let told = |method: &str, body: &str| {
+        let (host, length) = (admin.ip(), body.len());
+        exchange(&format!(
+            "{method} /log HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        ))
+    };
+    let answer = |status: &str, body: &str| (status.to_owned(), body.to_owned());
+    let logged = |running: &mut Running, level: &str, message: &str| {
+        let like = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["level"] == level && line["fields"]["message"].as_str().unwrap().contains(message)
+        };
+        let there = |process: &mut Process| process.log().lines().any(like).then_some(());
+        running.process.wait_until(message, PATIENCE, there).unwrap();
+    };
+    logged(&mut running, "INFO", "listens: admin");
+    assert_eq!(told("GET", ""), answer("200", "info\n"));
+    // What is no request is worth a line where everything is.
+    assert_eq!(exchange("?\r\n\r\n").0, "400");
+    assert_eq!(told("PUT", "debug"), answer("200", "debug\n"));
+    logged(&mut running, "INFO", "what is logged has changed");
+    assert!(!running.process.log().contains("DEBUG"), "{}", running.process.log());
+    assert_eq!(exchange("?\r\n\r\n").0, "400");
+    logged(&mut running, "DEBUG", "an admin connection failed");
+    let (status, said) = told("PUT", "inof");
+    assert!(
+        status == "400" && said.starts_with("level: no level, got \"inof\"; did you mean `info`? "),
+        "{said}"
+    );
+    assert_eq!(told("PUT", " ").0, "400");
+    assert_eq!(told("GET", ""), answer("200", "debug\n"));
+    assert_eq!(told("PUT", "warn,trama_sidecar::admin=off").0, "200");
 }
 
 #[test]

@@ -24,8 +24,11 @@ pub use self::{
     traces::{Forward, TraceWindow, Traces},
 };
 
-const FORM: Form<Config> =
-    Form { schema, reserved: &["TRAMA_CONFIG", "TRAMA_LOG"], problems: validate::problems };
+const FORM: Form<Config> = Form {
+    schema,
+    reserved: &["TRAMA_CONFIG", "TRAMA_LOG", "TRAMA_LOG_FORMAT"],
+    problems: validate::problems,
+};
 
 /// The configuration of a control plane. Everything has a default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

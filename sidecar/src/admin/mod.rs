@@ -2,7 +2,7 @@
 //!
 //! | port | who | what |
 //! |---|---|---|
-//! | 15000, loopback only | operators, the preStop hook | `/config` `/policy` `/revision` `/connections`, POST `/explain` `/drain` |
+//! | 15000, loopback only | operators, the preStop hook | `/config` `/policy` `/revision` `/connections` `/log`, POST `/explain` `/drain`, PUT `/log` |
 //! | 15020 | Prometheus | `/metrics` |
 //! | 15021 | the kubelet | `/startupz` `/readyz` `/livez` |
 //!

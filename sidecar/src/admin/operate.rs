@@ -9,7 +9,7 @@ use super::{
     Answer, Asked, Drain, READ, State, explain, is_question, json, not_found, policy, server, text,
     wrong_method,
 };
-use crate::telemetry::TelemetryHub;
+use crate::telemetry::{TelemetryHub, own_log};
 
 pub(super) async fn answer(request: Asked, state: Arc<dyn State>, hub: TelemetryHub) -> Answer {
     if let Some(refused) = foreign(request.headers()) {
@@ -28,13 +28,29 @@ pub(super) async fn answer(request: Asked, state: Arc<dyn State>, hub: Telemetry
                 Err(refused) => refused,
             }
         }
+        "/log" if request.method() == Method::PUT => match server::body(request).await {
+            Ok(level) => set_level(&level),
+            Err(refused) => refused,
+        },
+        "/log" if !is_question(&request) => wrong_method("GET, HEAD, PUT"),
+        "/log" => match own_log::level() {
+            Some(level) => text(StatusCode::OK, level + "\n"),
+            None => text(StatusCode::NOT_FOUND, "this process has no log of its own\n"),
+        },
         "/config" | "/policy" | "/revision" | "/connections" if !is_question(&request) => wrong_method(READ),
         "/config" => json(&state.configuration()),
         "/policy" => json(&policy::dump(&state.snapshot(), state.now())),
         "/revision" => text(StatusCode::OK, format!("{}\n", state.snapshot().revision)),
         "/connections" => json(&hub.connections()),
         "/explain" | "/drain" => wrong_method("POST"),
-        _ => not_found("GET /config /policy /revision /connections, POST /explain /drain"),
+        _ => not_found("GET /config /policy /revision /connections /log, POST /explain /drain, PUT /log"),
+    }
+}
+
+fn set_level(wanted: &[u8]) -> Answer {
+    match own_log::set_level(&String::from_utf8_lossy(wanted)) {
+        Ok(()) => text(StatusCode::OK, own_log::level().unwrap_or_default() + "\n"),
+        Err(refused) => text(StatusCode::BAD_REQUEST, refused + "\n"),
     }
 }
 

@@ -184,6 +184,7 @@ fn a_method_that_a_path_does_not_have_is_answered_with_those_that_it_has() {
     for path in ["/explain", "/drain"] {
         assert_eq!(refused(served.admin, &format!("GET {path}")), "POST", "{path}");
     }
+    assert_eq!(refused(served.admin, "POST /log"), "GET, HEAD, PUT");
     assert_eq!(refused(served.metrics, "POST /metrics"), "GET, HEAD");
     for path in ["/startupz", "/readyz", "/livez"] {
         assert_eq!(refused(served.health, &format!("PUT {path}")), "GET, HEAD", "{path}");

@@ -37,8 +37,11 @@ pub use self::{
     upstream_tls::UpstreamTls,
 };
 
-const FORM: Form<Config> =
-    Form { schema, reserved: &["TRAMA_CONFIG", "TRAMA_POLICY", "TRAMA_LOG"], problems: validate::problems };
+const FORM: Form<Config> = Form {
+    schema,
+    reserved: &["TRAMA_CONFIG", "TRAMA_POLICY", "TRAMA_LOG", "TRAMA_LOG_FORMAT"],
+    problems: validate::problems,
+};
 
 /// The bootstrap configuration of a sidecar. Everything has a default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

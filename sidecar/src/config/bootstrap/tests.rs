@@ -181,6 +181,7 @@ fn variables_come_before_the_file() {
         ("TRAMA_LISTENERS", "[{name: a, address: '127.0.0.1:80'}]"),
         ("TRAMA_CAPTURE_INBOUND", "false"),
         ("TRAMA_LOG", "debug"),
+        ("TRAMA_LOG_FORMAT", "json"),
         ("TRAMA_SERVICE_HOST", "10.0.0.1"),
         ("TRAMA_ADMIN_PORT", "tcp://10.0.0.1:80"),
     ];
