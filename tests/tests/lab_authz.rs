@@ -2,8 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use trama_tests::mesh::{APPLICATION, Application, Mesh, Speaks, Where};
+use trama_tests::mesh::{APPLICATION, Application, Mesh, Payload, Speaks, Where};
 
+const CALLER: &str = "x-forwarded-client-cert";
 const ORDERS: &str = "shop/orders";
 
 #[tokio::test]
@@ -26,7 +27,17 @@ async fn a_plain_caller_has_no_identity_that_an_allow_could_name() {
         let mut plain = mesh.pod("stranger").http_to(at, speaks, "orders.shop").await;
         let answer = plain.get("/closed").await;
         assert_eq!((answer.status.as_u16(), answer.reason()), (403, "authz_denied"), "{speaks:?}");
-        assert_eq!(plain.get("/open").await.status, 200, "{speaks:?}");
+        let forged =
+            format!("By=spiffe://mesh.test/ns/shop/sa/orders;URI={}", mesh.pod("storefront").identity());
+        let request = plain.request("GET", "/open").header(CALLER, forged);
+        let answer = plain.call(request.body(Payload::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status, 200, "{speaks:?}");
     }
-    assert_eq!((seen.of("/closed").len(), seen.of("/open").len()), (2, 2));
+    let (closed, open) = (seen.of("/closed"), seen.of("/open"));
+    assert_eq!((closed.len(), open.len()), (2, 2));
+    // Nor one that the application could be told.
+    let (orders, storefront) = (mesh.pod("orders").identity(), mesh.pod("storefront").identity());
+    let told = format!("By={orders};URI={storefront}");
+    assert!(closed.iter().all(|seen| seen.values(CALLER) == [&told]), "{closed:?}");
+    assert!(open.iter().all(|seen| seen.values(CALLER).is_empty()), "{open:?}");
 }

@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use trama_tests::authority::Issued;
-use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Pod, Record, Speaks, until};
+use trama_tests::mesh::{Application, EXPLICIT, Mesh, PATIENCE, Payload, Pod, Record, Speaks, until};
 
 const ORDERS: &str = "shop/orders";
+const CALLER: &str = "x-forwarded-client-cert";
 const HANDSHAKES: &str = "trama_tls_handshakes_total";
 const TO_SIDECARS: [(&str, &str); 3] = [("direction", "outbound"), ("peer", "upstream"), ("tls", "mutual")];
 
@@ -76,6 +77,26 @@ async fn a_certificate_that_ends_lets_live_connections_stay_and_no_new_ones_begi
 
     give(&mesh, "storefront", &mesh.authority().issue(storefront.identity()).unwrap()).await;
     assert!(connects(storefront).await, "both certificates are good again");
+}
+
+#[tokio::test]
+async fn the_application_is_told_who_calls_whatever_the_caller_says() {
+    let (mesh, seen) = pair().await;
+    let told = format!("By={};URI={}", mesh.pod("orders").identity(), mesh.pod("storefront").identity());
+    for speaks in [Speaks::Http1, Speaks::Http2] {
+        let mut client = mesh.pod("storefront").http(speaks, "orders.shop").await;
+        let path = format!("/{speaks:?}");
+        assert_eq!(client.get(&path).await.status, 200);
+        for forged in ["URI=spiffe://mesh.test/ns/shop/sa/admin", ""] {
+            let request = client.request("GET", &path).header(CALLER, forged).header(CALLER, forged);
+            assert_eq!(client.call(request.body(Payload::empty()).unwrap()).await.unwrap().status, 200);
+        }
+        let arrived = seen.of(&path);
+        assert_eq!(arrived.len(), 3);
+        for arrived in arrived {
+            assert_eq!(arrived.values(CALLER), [&told], "{speaks:?}");
+        }
+    }
 }
 
 #[tokio::test]

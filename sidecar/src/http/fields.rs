@@ -8,6 +8,9 @@ use ::http::{
 /// Carries the version that the client spoke over the mesh leg; stripped from anyone else.
 pub const CLIENT_VERSION: HeaderName = HeaderName::from_static("trama-client-version");
 
+/// Tells the application who calls, in the words of Envoy, which applications that ask for it know.
+pub const CALLER: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+
 /// The named reason in our own answers.
 pub const REASON: HeaderName = HeaderName::from_static("trama-reason");
 
@@ -97,6 +100,11 @@ pub fn version_of(value: &HeaderValue) -> Option<Version> {
         b"2" => Some(Version::HTTP_2),
         _ => None,
     }
+}
+
+/// The value of [`CALLER`]: whose certificate took the call, and whose made it. A SPIFFE id needs no quotes.
+pub fn caller_value(own: &str, caller: &str) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("By={own};URI={caller}")).ok()
 }
 
 #[cfg(test)]

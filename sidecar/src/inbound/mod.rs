@@ -10,6 +10,7 @@ mod request;
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use bytes::BytesMut;
+use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -23,6 +24,7 @@ use crate::{
     http::{
         detect::{Told, conclude, detect, detect_within},
         ending::Ending,
+        fields,
         h2::Writes,
         io::{Gather, Prefix, Stream},
     },
@@ -36,6 +38,8 @@ pub struct Connection {
     worker: Rc<Worker>,
     /// The caller, if it proved who it is.
     peer: Option<SpiffeId>,
+    /// The same, as the application is told.
+    caller: Option<HeaderValue>,
     downstream: SocketAddr,
     /// Where the application listens.
     application: SocketAddr,
@@ -69,7 +73,8 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
     meant.set_port(port);
     match Connection::to(&worker, meant, downstream, service) {
         Ok(connection) => {
-            let connection = Rc::new(Connection { peer: Some(peer.id), ..connection });
+            let caller = connection.told(&peer.id);
+            let connection = Rc::new(Connection { peer: Some(peer.id), caller, ..connection });
             match peer.carried {
                 Carried::Http2 => {
                     Worker::serve_http2(connection, stream, Writes::AtOnce, Stage::Inbound).await
@@ -196,6 +201,7 @@ impl Connection {
         Ok(Self {
             worker: Rc::clone(worker),
             peer: None,
+            caller: None,
             downstream,
             application,
             service,
@@ -203,6 +209,12 @@ impl Connection {
             protocol,
             ending: Ending::default(),
         })
+    }
+
+    /// How the application is told of a caller who has proved who it is. Made once: it is the same for each request.
+    fn told(&self, peer: &SpiffeId) -> Option<HeaderValue> {
+        let own = self.worker.shared.certificates.identity.load();
+        fields::caller_value(own.as_ref()?.id.as_str(), peer.as_str())
     }
 
     /// Whether policy still lets it be, which it did when the connection came.

@@ -70,6 +70,7 @@ impl Connection {
         self.authorize(snapshot, exchange, Some((&head.method, head.uri.path())))?;
         fields::strip_hop_by_hop(&mut head.headers);
         let client_version = self.client_version(&mut head.headers, head.version);
+        self.introduce(&mut head.headers);
         let body = exchange.watch_request(body);
 
         // Trace: continued, or begun here.
@@ -118,6 +119,14 @@ impl Connection {
             record.peer_identity = Some(peer.shared());
             record.peer_service = peer.shared();
         }
+    }
+
+    /// Tells the application who calls, if anybody has proved it. What a caller says of itself is worth nothing.
+    fn introduce(&self, headers: &mut HeaderMap) {
+        match &self.caller {
+            Some(caller) => headers.insert(fields::CALLER, caller.clone()),
+            None => headers.remove(fields::CALLER),
+        };
     }
 
     /// The version that the client spoke: from the mesh leg's header, which nobody else may set.
