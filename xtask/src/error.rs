@@ -25,6 +25,8 @@ pub(crate) enum Error {
     NotUp { name: String, port: u16, log: PathBuf },
     #[error("{name} did not answer every request by 2xx and the whole body. `{command}`:\n{text}")]
     Load { name: String, command: String, text: String },
+    #[error("the fleet of sidecars could not `{order}`; what it says of it is above")]
+    Fleet { order: String },
     #[error("{what} is not as expected: {text}")]
     Unreadable { what: String, text: String },
     #[error("neither XDG_CACHE_HOME nor HOME is set: set one, tools are kept in its folder trama/")]

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use super::control;
 use super::load;
 use super::peers::Peer;
 use super::profile;
@@ -18,15 +19,33 @@ pub(crate) struct Effort {
     pub(crate) small: u32,
     pub(crate) big: u32,
     pub(crate) connections: u32,
+    /// Changes that a fleet acknowledges.
+    pub(crate) changes: u32,
+    /// Certificates that are issued in each round.
+    pub(crate) identities: u32,
     /// Ours is sampled once more in each row of CPU time.
     pub(crate) profile: bool,
 }
 
 impl Effort {
-    pub(crate) const FULL: Self =
-        Self { rounds: 7, small: 40_000, big: 6_000, connections: 800, profile: false };
-    pub(crate) const QUICK: Self =
-        Self { rounds: 1, small: 4_000, big: 400, connections: 100, profile: false };
+    pub(crate) const FULL: Self = Self {
+        rounds: 7,
+        small: 40_000,
+        big: 6_000,
+        connections: 800,
+        changes: 50,
+        identities: 300,
+        profile: false,
+    };
+    pub(crate) const QUICK: Self = Self {
+        rounds: 1,
+        small: 4_000,
+        big: 400,
+        connections: 100,
+        changes: 5,
+        identities: 50,
+        profile: false,
+    };
 
     fn requests(&self, answer: Answer) -> u32 {
         match answer {
@@ -47,20 +66,25 @@ pub(crate) struct Outcome {
     pub(crate) figures: Vec<Figures>,
 }
 
+/// Who can be played.
+pub(crate) struct Players {
+    pub(crate) peers: Vec<Box<dyn Peer>>,
+    pub(crate) control: Option<control::Programs>,
+}
+
 /// A peer with its processes of a scene; the load goes to the one started last.
 struct Contender<'a> {
     peer: &'a dyn Peer,
     processes: Vec<Running>,
 }
 
-pub(crate) fn row(
-    row: &'static Row,
-    peers: &[Box<dyn Peer>],
-    site: &Site,
-    effort: &Effort,
-) -> Result<Outcome> {
+pub(crate) fn row(row: &'static Row, players: &Players, site: &Site, effort: &Effort) -> Result<Outcome> {
+    if let (Scene::ControlPlane, Some(programs)) = (row.scene, &players.control) {
+        let rounds = control::rounds(row.measure, programs, site, effort)?;
+        return Ok(Outcome { row, figures: vec![Figures { peer: OURS, rounds }] });
+    }
     let players: Vec<&dyn Peer> =
-        peers.iter().map(|peer| &**peer).filter(|peer| peer.plays(row.scene)).collect();
+        players.peers.iter().map(|peer| &**peer).filter(|peer| peer.plays(row.scene)).collect();
     let rounds = match row.measure {
         Measure::CpuPerRequest(answer) => cpu(row, answer, &players, site, effort)?,
         _ => fresh(row, &players, site, effort)?,
@@ -79,7 +103,7 @@ fn cpu(
 ) -> Result<Vec<Vec<f64>>> {
     let version = match row.scene {
         Scene::OneHop(version) => version,
-        Scene::MeshPair => Version::Http1,
+        Scene::MeshPair | Scene::ControlPlane => Version::Http1,
     };
     let count = effort.requests(answer);
     let contenders: Vec<Contender<'_>> =
@@ -152,21 +176,24 @@ impl<'a> Contender<'a> {
         self.processes.iter().map(Running::cpu).sum()
     }
 
-    /// Resident KiB once it has not changed for 300 ms, or after 3 s.
     fn settled(&self) -> Result<u64> {
-        let resident = || self.processes.iter().map(Running::resident).sum::<Result<u64>>();
-        let (mut last, mut same) = (resident()?, 0);
-        for _ in 0..30 {
-            thread::sleep(Duration::from_millis(100));
-            let now = resident()?;
-            same = if now == last { same + 1 } else { 0 };
-            last = now;
-            if same == 3 {
-                break;
-            }
-        }
-        Ok(last)
+        settled(|| self.processes.iter().map(Running::resident).sum())
     }
+}
+
+/// Resident KiB once it has not changed for 300 ms, or after 3 s.
+pub(super) fn settled(resident: impl Fn() -> Result<u64>) -> Result<u64> {
+    let (mut last, mut same) = (resident()?, 0);
+    for _ in 0..30 {
+        thread::sleep(Duration::from_millis(100));
+        let now = resident()?;
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        if same == 3 {
+            break;
+        }
+    }
+    Ok(last)
 }
 
 #[cfg(test)]

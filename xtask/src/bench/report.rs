@@ -6,8 +6,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::measure::{Effort, Outcome};
-use super::peers::Peer;
+use super::control;
+use super::measure::{Effort, Outcome, Players};
 use super::row::Target;
 use super::site::{ROUTES_EACH, SERVICES, Site};
 use crate::error::{Error, Result};
@@ -31,13 +31,8 @@ pub(crate) fn lines(outcome: &Outcome) -> String {
 }
 
 /// Prints the Markdown table and writes it with the JSON into the run's folder.
-pub(crate) fn write(
-    outcomes: &[Outcome],
-    peers: &[Box<dyn Peer>],
-    site: &Site,
-    effort: &Effort,
-) -> Result<()> {
-    let about = About::collect(peers, effort)?;
+pub(crate) fn write(outcomes: &[Outcome], players: &Players, site: &Site, effort: &Effort) -> Result<()> {
+    let about = About::collect(players, effort)?;
     let markdown = markdown(outcomes, &about);
     println!("{markdown}");
     let markdown = site.write("bench.md", markdown)?;
@@ -58,8 +53,12 @@ struct About {
 }
 
 impl About {
-    fn collect(peers: &[Box<dyn Peer>], effort: &Effort) -> Result<Self> {
-        let versions = peers.iter().map(|peer| Ok((peer.name(), peer.version()?))).collect::<Result<_>>()?;
+    fn collect(Players { peers, control }: &Players, effort: &Effort) -> Result<Self> {
+        let mut versions: Vec<_> =
+            peers.iter().map(|peer| Ok((peer.name(), peer.version()?))).collect::<Result<_>>()?;
+        if let (true, Some(control)) = (versions.is_empty(), control) {
+            versions.push((OURS, control.version()?));
+        }
         Ok(Self {
             date: date()?,
             machine: machine(),
@@ -69,11 +68,15 @@ impl About {
             load: format!(
                 "{} rounds in turn, medians (least to most); {} small or {} big requests a round; 32 HTTP/1.1 \
                  connections or 4 x 32 HTTP/2 streams by h2load; one worker each; {} routes, metrics on, tracing 1 %, \
-                 no access log (nginx and haproxy: one route, neither metrics nor tracing)",
+                 no access log (nginx and haproxy: one route, neither metrics nor tracing). Control plane: {} sidecars that \
+                 joined, {} changes, {} certificates a round",
                 effort.rounds,
                 effort.small,
                 effort.big,
                 SERVICES * ROUTES_EACH,
+                control::SIDECARS,
+                effort.changes,
+                effort.identities,
             ),
         })
     }

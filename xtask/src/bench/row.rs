@@ -19,6 +19,8 @@ pub(crate) enum Scene {
     OneHop(Version),
     /// HTTP/1.1 to an outbound proxy, HTTP/2 over mTLS to an inbound one, HTTP/1.1 to the backend.
     MeshPair,
+    /// A control plane and the sidecars that follow it; ours alone.
+    ControlPlane,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,19 @@ pub(crate) enum Measure {
     IdleMemory,
     /// Milliseconds from the start of the process to the first accepted connection.
     Start,
+    /// Milliseconds from the begin of an Apply until the last of the sidecars has acknowledged it.
+    Acknowledged,
+    /// KiB of resident memory of the control plane per policy stream.
+    PerStream,
+    /// Microseconds of CPU time of the control plane per certificate.
+    CpuPerIdentity(Identity),
+}
+
+/// How a certificate is had. A connection of its own belongs to both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    Join,
+    Renew,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,15 +140,51 @@ pub(crate) const ROWS: &[Row] = &[
         measure: Measure::Start,
         targets: &[Target::Absolute(18.0), Target::BesideEnvoy],
     },
+    Row {
+        name: "control-apply",
+        title: "control plane: Apply to the last of 100 acknowledgements",
+        scene: Scene::ControlPlane,
+        measure: Measure::Acknowledged,
+        targets: &[Target::Absolute(50.0)],
+    },
+    Row {
+        name: "control-memory",
+        title: "control plane: resident memory per connected sidecar",
+        scene: Scene::ControlPlane,
+        measure: Measure::PerStream,
+        targets: &[Target::Absolute(19.5)],
+    },
+    Row {
+        name: "control-join",
+        title: "control plane: a first certificate for a token",
+        scene: Scene::ControlPlane,
+        measure: Measure::CpuPerIdentity(Identity::Join),
+        targets: &[Target::Absolute(1000.0)],
+    },
+    Row {
+        name: "control-renew",
+        title: "control plane: the next certificate",
+        scene: Scene::ControlPlane,
+        measure: Measure::CpuPerIdentity(Identity::Renew),
+        targets: &[Target::Absolute(1000.0)],
+    },
 ];
+
+impl Scene {
+    /// Whether others are played beside ours.
+    pub(crate) fn has_peers(self) -> bool {
+        self != Self::ControlPlane
+    }
+}
 
 impl Measure {
     pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::CpuPerRequest(_) => "us CPU/request",
-            Self::IdleConnection => "KiB",
             Self::IdleMemory => "MB",
-            Self::Start => "ms",
+            Self::Start | Self::Acknowledged => "ms",
+            Self::IdleConnection | Self::PerStream => "KiB",
+            Self::CpuPerIdentity(_) => "us CPU/identity",
         }
     }
 }
@@ -177,10 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn every_row_tells_its_ratio_to_envoy() {
+    fn every_row_tells_its_ratio_to_envoy_where_envoy_has_a_part() {
         let beside = |target: &Target| matches!(target, Target::OfEnvoy(_) | Target::BesideEnvoy);
         for row in ROWS {
-            assert!(row.targets.iter().any(beside), "{} tells no ratio to Envoy", row.name);
+            let told = row.targets.iter().any(beside);
+            assert_eq!(told, row.scene.has_peers(), "the ratio to Envoy of {}", row.name);
         }
     }
 }

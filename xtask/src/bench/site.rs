@@ -25,11 +25,17 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn prepare() -> Result<Self> {
+    /// With the tools and certificates that proxies are compared by.
+    pub(crate) fn with_peers() -> Result<Self> {
         tools::ensure(&[tools::NGINX, tools::HAPROXY, tools::H2LOAD, tools::OPENSSL])?;
+        let site = Self::prepare()?;
+        certificates::make(&site.folder)?;
+        Ok(site)
+    }
+
+    pub(crate) fn prepare() -> Result<Self> {
         let folder = process::root().join("target/bench");
         fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
-        certificates::make(&folder)?;
         Ok(Self { backend_port: free_port()?, collector_port: free_port()?, folder })
     }
 

@@ -72,8 +72,8 @@ impl Peer for Envoy {
         Ok(line.split('/').nth_back(3).unwrap_or(&line).to_owned())
     }
 
-    fn plays(&self, _: Scene) -> bool {
-        true
+    fn plays(&self, scene: Scene) -> bool {
+        scene.has_peers()
     }
 
     fn launches(&self, scene: Scene, site: &Site) -> Result<Vec<Launch>> {

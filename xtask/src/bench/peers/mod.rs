@@ -32,7 +32,7 @@ pub(crate) fn install() -> Result<Vec<Box<dyn Peer>>> {
 }
 
 /// The first line of what the program prints about itself.
-fn first_line(mut command: Command) -> Result<String> {
+pub(super) fn first_line(mut command: Command) -> Result<String> {
     let output = command.output();
     let output = output.map_err(|source| Error::Start { command: process::spell(&command), source })?;
     // nginx writes its version to the standard error.

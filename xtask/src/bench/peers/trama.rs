@@ -36,8 +36,8 @@ impl Peer for Trama {
         first_line(command)
     }
 
-    fn plays(&self, _: Scene) -> bool {
-        true
+    fn plays(&self, scene: Scene) -> bool {
+        scene.has_peers()
     }
 
     fn launches(&self, scene: Scene, site: &Site) -> Result<Vec<Launch>> {
