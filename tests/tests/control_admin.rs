@@ -202,6 +202,22 @@ async fn a_watch_tells_each_change_once_and_goes_on_where_it_was() {
     let elsewhere = Stamp { epoch: 1, revision: 1 };
     let refused = admin.watch(WatchRequest { after: Some(elsewhere), ..request }).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange);
+
+    let last = deleted.stamp.unwrap();
+    let request =
+        |revision| WatchRequest { after: Some(Stamp { revision, ..last }), ..WatchRequest::default() };
+    admin.watch(request(last.revision)).await.unwrap();
+    let refused = admin.watch(request(last.revision + 1)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let details = refused.get_error_details();
+    let violation = &details.bad_request().unwrap().field_violations[0];
+    let (found, remedy) =
+        (format!("got `{}`", last.revision + 1), format!("is {}; write at most that", last.revision));
+    assert_eq!(violation.field, "after.revision");
+    assert!(
+        violation.description.contains(&found) && violation.description.contains(&remedy),
+        "{violation:?}"
+    );
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ impl AdminService for Admin {
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = self.let_in("watch", request)?;
-        let answer = self.0.watch(request);
+        let answer = self.0.watch(request).await;
         self.answer("watch", answer)
     }
 

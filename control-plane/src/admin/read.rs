@@ -64,7 +64,7 @@ impl Shared {
         }))
     }
 
-    pub(super) fn watch(&self, request: WatchRequest) -> Result<Watching, Status> {
+    pub(super) async fn watch(&self, request: WatchRequest) -> Result<Watching, Status> {
         self.ready()?;
         let filter = Filter::new(&request.kind, &request.namespace)?;
         let now = self.mirror.look(|world| world.stamp());
@@ -75,7 +75,16 @@ impl Shared {
                     format!("the epoch is {}, not {}; list, and watch from there", now.epoch, after.epoch);
                 return Err(error::out_of_range(problem));
             }
-            Some(after) => after.revision,
+            Some(after) => {
+                // The store's last one: a watch may have told of it before it is known here.
+                let last = self.store.stamp().await.map_err(error::of_store)?.revision;
+                if after.revision > last {
+                    let problem =
+                        format!("the last change is {last}; write at most that, or leave `after` out");
+                    return Err(error::field("after.revision", &after.revision.to_string(), &problem));
+                }
+                after.revision
+            }
         };
         let watch = mirror::watch(&*self.store, after);
         let ending = self.ending.clone();
