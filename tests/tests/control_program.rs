@@ -25,6 +25,14 @@ async fn kill_9_and_a_restart_lose_nothing() {
     let refused = control.join("letmein", Vec::new()).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::Unauthenticated);
     assert!(control.log().contains("an identity is refused"), "{}", control.log());
+    // Who got one and until when, and who wanted one.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let asked = trama_tests::control_plane::identity("shop", "asked");
+    control.join("letmein", trama_tests::control_plane::request(&key, &[&asked])).await.unwrap_err();
+    let log = control.log();
+    let line = |words: [&str; 3]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(line(["a certificate is issued", &storefront.node().identity, "not_after=20"]), "{log}");
+    assert!(line(["an identity is refused", &asked, "malformed_token"]), "{log}");
 
     control.kill();
     stream.end().await;

@@ -32,6 +32,19 @@ pub(super) struct NewRoot {
     pub(super) key: Vec<u8>,
 }
 
+/// Whom a signing request names, for the log; nobody, where it is none.
+pub(super) fn names_asked(request: &[u8]) -> Vec<String> {
+    let request = Request::parse(request).ok();
+    request.iter().flat_map(|request| &request.0.params.subject_alt_names).map(spelled).collect()
+}
+
+fn spelled(name: &SanType) -> String {
+    match name {
+        SanType::URI(uri) => uri.as_str().to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
 /// A signing request that is what it says: signed by its own key.
 pub(super) struct Request(CertificateSigningRequestParams);
 
@@ -54,12 +67,10 @@ impl Request {
     /// Refuses a request that names someone else. One that names nobody gets the name of its proof.
     pub(super) fn check_names(&self, id: &SpiffeId) -> Result<(), IdentityError> {
         for name in &self.0.params.subject_alt_names {
-            let asked = match name {
-                SanType::URI(uri) if uri.as_str() == id.as_str() => continue,
-                SanType::URI(uri) => uri.as_str().to_owned(),
-                other => format!("{other:?}"),
-            };
-            return Err(IdentityError::ForeignRequest { asked, allowed: id.as_str().to_owned() });
+            if !matches!(name, SanType::URI(uri) if uri.as_str() == id.as_str()) {
+                let (asked, allowed) = (spelled(name), id.as_str().to_owned());
+                return Err(IdentityError::ForeignRequest { asked, allowed });
+            }
         }
         Ok(())
     }

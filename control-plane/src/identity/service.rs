@@ -6,8 +6,9 @@ use tonic::{Request, Response, Status};
 use trama_proto::identity::v1::{
     IdentityResponse, JoinRequest, RenewRequest, identity_service_server::IdentityService,
 };
+use trama_sidecar::telemetry::Seconds;
 
-use super::{Authority, IdentityError, Issued, JoinToken};
+use super::{Authority, IdentityError, Issued, JoinToken, certificate::names_asked};
 use crate::{app::clock, serve::Peer, telemetry::Metrics};
 
 /// The service.
@@ -21,24 +22,25 @@ pub(crate) struct Identities {
 impl IdentityService for Identities {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<IdentityResponse>, Status> {
         let peer = Peer::of_request(&request)?.clone();
-        let JoinRequest { token, certificate_signing_request } = request.into_inner();
+        let JoinRequest { token, certificate_signing_request: request } = request.into_inner();
         let joined = match JoinToken::parse(&token) {
-            Ok(token) => self.authority.join(&token, &certificate_signing_request, clock::seconds()).await,
+            Ok(token) => self.authority.join(&token, &request, clock::seconds()).await,
             Err(error) => Err(error),
         };
-        self.answer("join", &peer, joined)
+        self.answer("join", &peer, &request, joined)
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<IdentityResponse>, Status> {
         let peer = Peer::of_request(&request)?.clone();
         let now = clock::seconds();
+        let request = request.into_inner().certificate_signing_request;
         let id = peer.identity(now).inspect_err(|status| {
             self.metrics.refused_as("no_certificate");
-            tracing::warn!(%peer, "a renewal is refused: {}", status.message());
+            let asked = names_asked(&request);
+            tracing::warn!(%peer, ?asked, "a renewal is refused: {}", status.message());
         })?;
-        let request = request.into_inner().certificate_signing_request;
         let renewed = self.authority.renew(id, &request, now).await;
-        self.answer("renew", &peer, renewed)
+        self.answer("renew", &peer, &request, renewed)
     }
 }
 
@@ -47,18 +49,22 @@ impl Identities {
         &self,
         how: &'static str,
         peer: &Peer,
+        request: &[u8],
         issued: Result<Issued, IdentityError>,
     ) -> Result<Response<IdentityResponse>, Status> {
         match issued {
             Ok(Issued { id, certificate, expires, bundle }) => {
                 self.metrics.issued(how);
-                tracing::info!(%peer, identity = %id, how, "a certificate is issued");
+                let not_after = Seconds(i64::try_from(expires).unwrap_or(i64::MAX));
+                tracing::info!(%peer, identity = %id, %not_after, how, "a certificate is issued");
                 let identity = id.as_str().to_owned();
                 Ok(Response::new(IdentityResponse { identity, certificate, expires, bundle }))
             }
             Err(error) => {
                 self.metrics.refused(&error);
-                tracing::warn!(%peer, how, reason = error.name(), "an identity is refused: {error}");
+                // What it names is proved by nothing, but it is whom somebody wants to be.
+                let (asked, reason) = (names_asked(request), error.name());
+                tracing::warn!(%peer, how, ?asked, reason, "an identity is refused: {error}");
                 Err(status(&error))
             }
         }
