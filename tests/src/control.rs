@@ -273,8 +273,8 @@ async fn answer(
                     let services: Vec<_> = it.services.into_iter().map(|s| Wanted::new(s.namespace, s.name)).collect();
                     session.unsubscribe(&services);
                 }
-                Said::Ack(it) => session.ack(it.nonce, &it.recovered).unwrap(),
-                Said::Nack(it) => session.nack(it.nonce, it.refusals, &it.recovered).unwrap(),
+                Said::Ack(it) => session.ack(it).unwrap(),
+                Said::Nack(it) => session.nack(it).unwrap(),
             },
         }
     }

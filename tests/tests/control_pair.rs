@@ -107,8 +107,8 @@ impl Pair {
             Some(Message::Unsubscribe(it)) => {
                 self.session.unsubscribe(&services(it.services).collect::<Vec<_>>());
             }
-            Some(Message::Ack(it)) => self.session.ack(it.nonce, &it.recovered).unwrap(),
-            Some(Message::Nack(it)) => self.session.nack(it.nonce, it.refusals, &it.recovered).unwrap(),
+            Some(Message::Ack(it)) => self.session.ack(it).unwrap(),
+            Some(Message::Nack(it)) => self.session.nack(it).unwrap(),
             Some(Message::Hello(_)) => panic!("a second Hello"),
             None => {}
         }

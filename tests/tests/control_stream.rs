@@ -4,7 +4,7 @@
 
 use tonic::Code;
 use trama_proto::discovery::v1::sidecar_message::Message;
-use trama_proto::discovery::v1::{Ack, HeldResource, Hello, Node, Refusal, ResourceName, Subscribe};
+use trama_proto::discovery::v1::{Ack, HeldResource, Hello, Node, Push, Refusal, ResourceName, Subscribe};
 use trama_tests::control_plane::{ControlPlane, Stream, held, names};
 
 fn service(name: &str) -> String {
@@ -303,6 +303,27 @@ async fn one_who_lies_about_what_it_holds_gets_too_little_and_harms_nobody_else(
 }
 
 #[tokio::test]
+async fn what_a_sidecar_of_an_earlier_version_does_not_know_shows_in_status() {
+    let control = shop().await;
+    let mut stream = control.stream(&control.joined("shop", "storefront").await).await;
+    stream.subscribe(&[("shop", "orders")]);
+    let push = stream.next().await.unwrap();
+    let route = push.resources.iter().zip(names(&push)).find(|(_, name)| name.starts_with("EndpointSet"));
+    let (not_known, name) = route.unwrap();
+    let ack = |push: &Push, not_understood| Ack { nonce: push.nonce, not_understood, ..Ack::default() };
+    // What it was never told is nothing that it could be too old for.
+    stream.say(Message::Ack(ack(&push, vec![not_known.hash.clone(), vec![7; 32]])));
+    let shown = control.sidecar("it", |sidecar| !sidecar.not_understood.is_empty()).await.not_understood;
+    let named = shown[0].name.as_ref().unwrap();
+    assert_eq!((shown.len(), format!("{} {}/{}", named.kind, named.namespace, named.name)), (1, name));
+    assert_eq!((shown[0].version, &shown[0].hash), (not_known.version, &not_known.hash));
+
+    control.apply(&endpoints("orders", "10.0.0.1, weight: 7")).await.unwrap();
+    stream.take().await;
+    control.sidecar("all is known", |sidecar| sidecar.not_understood.is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_tombstone_that_is_refused_holds_up_nothing_else() {
     let control = shop().await;
     let mut stream = control.stream(&control.joined("shop", "storefront").await).await;
@@ -322,6 +343,6 @@ async fn a_tombstone_that_is_refused_holds_up_nothing_else() {
     control.apply(&service("stock")).await.unwrap();
     let push = stream.next().await.unwrap();
     assert_eq!((names(&push), push.tombstones.len()), (vec!["Service shop/stock".to_owned()], 0));
-    stream.say(Message::Ack(Ack { nonce: push.nonce, recovered: vec![name] }));
+    stream.say(Message::Ack(Ack { nonce: push.nonce, recovered: vec![name], ..Ack::default() }));
     control.sidecar("no refusal any more", |sidecar| sidecar.refusals.is_empty()).await;
 }

@@ -63,7 +63,7 @@ impl Exit {
                 "the control plane does not let us: no certificate of an admin, or no right to its socket"
             }
             Self::Unreachable => "the control plane is not reached, is not ready, or does not answer in time",
-            Self::Nacked => "`--wait`: it is done, and a sidecar refuses it",
+            Self::Nacked => "`--wait`: it is done, and a sidecar refuses it or is too old to know all of it",
             Self::Pending => "`--wait`: it is done, and not every sidecar has acknowledged it in time",
             Self::Failed => "anything else, such as a limit of the control plane",
         }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use trama_proto::{
     admin::v1::SidecarStatus,
-    discovery::v1::{Node, Refusal, ResourceName},
+    discovery::v1::{HeldResource, Node, Refusal, ResourceName},
 };
 
 use crate::output::printable;
@@ -37,9 +37,10 @@ pub(crate) struct Sidecar {
     pub(crate) acknowledged: u64,
     /// How long its last answer took.
     pub(crate) answered_in_micros: u64,
-    /// Whether it has acknowledged the last change, and refuses nothing.
+    /// Whether it has acknowledged the last change, refuses nothing and knows all of it.
     pub(crate) in_sync: bool,
     pub(crate) refusals: Vec<Refused>,
+    pub(crate) not_understood: Vec<NotUnderstood>,
     /// The services that it asked for, `namespace/name`.
     pub(crate) services: Vec<String>,
 }
@@ -59,6 +60,18 @@ pub(crate) struct Refused {
     pub(crate) problem: String,
 }
 
+/// What a sidecar of an earlier version does not know all of: the kind, or a field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NotUnderstood {
+    /// Namespace and name.
+    pub(crate) sidecar: String,
+    /// Such as `Route shop/orders`.
+    pub(crate) resource: String,
+    /// The version: the revision that wrote it.
+    pub(crate) revision: u64,
+}
+
 impl Sidecar {
     /// `revision` is the last change.
     pub(crate) fn of(status: SidecarStatus, revision: u64) -> Self {
@@ -66,6 +79,8 @@ impl Sidecar {
         let sidecar = format!("{namespace}/{name}");
         let refusals: Vec<_> =
             status.refusals.into_iter().map(|refusal| Refused::of(&sidecar, refusal)).collect();
+        let not_understood = status.not_understood.into_iter();
+        let not_understood: Vec<_> = not_understood.map(|held| NotUnderstood::of(&sidecar, held)).collect();
         Self {
             identity,
             region,
@@ -74,8 +89,9 @@ impl Sidecar {
             connected_at_millis: status.connected_at,
             acknowledged: status.acknowledged,
             answered_in_micros: status.acknowledged_in,
-            in_sync: status.acknowledged >= revision && refusals.is_empty(),
+            in_sync: status.acknowledged >= revision && refusals.is_empty() && not_understood.is_empty(),
             refusals,
+            not_understood,
             services: status.services.into_iter().map(|it| format!("{}/{}", it.namespace, it.name)).collect(),
             sidecar,
         }
@@ -85,17 +101,18 @@ impl Sidecar {
     pub(crate) fn state(&self, revision: u64) -> String {
         let behind = (self.acknowledged < revision).then(|| "behind".to_owned());
         let refuses = (!self.refusals.is_empty()).then(|| format!("refuses {}", self.refusals.len()));
-        let found: Vec<_> = behind.into_iter().chain(refuses).collect();
+        let lacks = (!self.not_understood.is_empty())
+            .then(|| format!("does not understand {}", self.not_understood.len()));
+        let found: Vec<_> = behind.into_iter().chain(refuses).chain(lacks).collect();
         if found.is_empty() { "in sync".to_owned() } else { found.join(", ") }
     }
 }
 
 impl Refused {
     fn of(sidecar: &str, refusal: Refusal) -> Self {
-        let ResourceName { kind, namespace, name } = refusal.name.unwrap_or_default();
         Self {
             sidecar: sidecar.to_owned(),
-            resource: format!("{kind} {namespace}/{name}"),
+            resource: spelled(refusal.name),
             revision: refusal.version,
             field: refusal.path,
             problem: refusal.problem,
@@ -108,6 +125,25 @@ impl Refused {
         let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
         printable(&format!("{sidecar} refuses {resource} (revision {revision}): {field}{problem}")) + "\n"
     }
+}
+
+impl NotUnderstood {
+    fn of(sidecar: &str, held: HeldResource) -> Self {
+        Self { sidecar: sidecar.to_owned(), resource: spelled(held.name), revision: held.version }
+    }
+
+    /// As a line.
+    pub(crate) fn line(&self) -> String {
+        let Self { sidecar, resource, revision } = self;
+        let remedy = "its version is too old for it, what it does not know is not in force there; upgrade it";
+        printable(&format!("{sidecar} does not understand all of {resource} (revision {revision}): {remedy}"))
+            + "\n"
+    }
+}
+
+fn spelled(name: Option<ResourceName>) -> String {
+    let ResourceName { kind, namespace, name } = name.unwrap_or_default();
+    format!("{kind} {namespace}/{name}")
 }
 
 #[cfg(test)]
@@ -144,6 +180,20 @@ mod tests {
             let sidecar = Sidecar::of(status(acknowledged, refusals), 7);
             assert_eq!((sidecar.state(7).as_str(), sidecar.in_sync), (state, state == "in sync"));
         }
+    }
+
+    #[test]
+    fn what_is_not_understood_counts_against_it_and_names_the_remedy() {
+        let name = ResourceName { kind: "Route".into(), namespace: "shop".into(), name: "orders".into() };
+        let held = HeldResource { name: Some(name), version: 6, hash: vec![7; 32] };
+        let sidecar = Sidecar::of(SidecarStatus { not_understood: vec![held], ..status(7, 0) }, 7);
+        assert_eq!((sidecar.state(7).as_str(), sidecar.in_sync), ("does not understand 1", false));
+        let line = sidecar.not_understood[0].line();
+        assert!(
+            line.starts_with("shop/a-1 does not understand all of Route shop/orders (revision 6): "),
+            "{line}"
+        );
+        assert!(line.ends_with("upgrade it\n"), "{line}");
     }
 
     #[test]

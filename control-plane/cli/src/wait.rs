@@ -13,7 +13,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     output::{self, Format},
-    sidecars::{Refused, Sidecar},
+    sidecars::{NotUnderstood, Refused, Sidecar},
 };
 
 /// Until the sidecars are looked at again.
@@ -40,6 +40,7 @@ pub(crate) struct Answers {
     /// Who has not said anything yet, `namespace/name`.
     behind: Vec<String>,
     refusals: Vec<Refused>,
+    not_understood: Vec<NotUnderstood>,
 }
 
 /// What was done.
@@ -102,22 +103,25 @@ impl Answers {
     fn of(sidecars: &[Sidecar], Change { revision, written }: Change<'_>) -> Self {
         let behind = sidecars.iter().filter(|sidecar| sidecar.acknowledged < revision);
         let behind: Vec<_> = behind.map(|sidecar| sidecar.sidecar.clone()).collect();
-        let ours = |refused: &&Refused| {
-            written
-                .iter()
-                .any(|(resource, version)| refused.resource == *resource && refused.revision == *version)
+        let ours = |resource: &str, revision: u64| {
+            written.iter().any(|(written, version)| written == resource && *version == revision)
         };
-        let refusals = sidecars.iter().flat_map(|sidecar| sidecar.refusals.iter().filter(ours)).cloned();
+        let refusals = sidecars.iter().flat_map(|sidecar| &sidecar.refusals);
+        let refusals = refusals.filter(|refused| ours(&refused.resource, refused.revision)).cloned();
+        let not_understood = sidecars.iter().flat_map(|sidecar| &sidecar.not_understood);
+        let not_understood = not_understood.filter(|it| ours(&it.resource, it.revision)).cloned();
         Self {
             connected: sidecars.len(),
             acknowledged: sidecars.len() - behind.len(),
             behind,
             refusals: refusals.collect(),
+            not_understood: not_understood.collect(),
         }
     }
 
     pub(crate) fn exit(&self) -> Exit {
-        if !self.refusals.is_empty() {
+        // What is not understood is not in force as it was written, no more than what is refused.
+        if !self.refusals.is_empty() || !self.not_understood.is_empty() {
             Exit::Nacked
         } else if !self.behind.is_empty() {
             Exit::Pending
@@ -127,8 +131,9 @@ impl Answers {
     }
 
     pub(crate) fn table(&self) -> String {
-        let Self { connected, acknowledged, behind, refusals } = self;
+        let Self { connected, acknowledged, behind, refusals, not_understood } = self;
         let mut text: String = refusals.iter().map(Refused::line).collect();
+        text.extend(not_understood.iter().map(NotUnderstood::line));
         text += &match connected {
             0 => "no sidecar is connected: nobody to wait for".to_owned(),
             _ => format!("acknowledged by {acknowledged} of {}", count(*connected, "sidecar")),
@@ -163,6 +168,7 @@ mod tests {
             answered_in_micros: 0,
             in_sync: true,
             refusals: refusals.collect(),
+            not_understood: Vec::new(),
             services: Vec::new(),
         }
     }
@@ -181,6 +187,15 @@ mod tests {
         );
         let refused = answers(&[sidecar("a", 7, &[("Route shop/orders", 7)]), sidecar("b", 6, &[])]);
         assert_eq!((refused.exit(), refused.refusals.len()), (Exit::Nacked, 1));
+        let (sidecar_name, resource) = ("a".to_owned(), "Route shop/orders".to_owned());
+        let lacks = NotUnderstood { sidecar: sidecar_name, resource, revision: 7 };
+        let earlier = answers(&[Sidecar { not_understood: vec![lacks], ..sidecar("a", 7, &[]) }]);
+        assert_eq!(earlier.exit(), Exit::Nacked);
+        assert!(
+            earlier.table().starts_with("a does not understand all of Route shop/orders"),
+            "{}",
+            earlier.table()
+        );
     }
 
     /// Else one old quarrel would make every later change seem refused.

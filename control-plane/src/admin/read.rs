@@ -9,7 +9,7 @@ use trama_proto::{
         Change, GetRequest, ListRequest, ListResponse, SidecarStatus, Stamp, StatusRequest, StatusResponse,
         StoredResource, WatchEvent, WatchRequest, change,
     },
-    discovery::v1::{Refusal, ResourceName, ServiceName},
+    discovery::v1::{HeldResource, Refusal, ResourceName, ServiceName},
     document::ResourceId,
     policy::v1,
 };
@@ -171,6 +171,11 @@ fn sidecar(seat: &Seat) -> SidecarStatus {
         problem: refusal.problem.clone(),
         hash: refusal.version.map_or_else(Vec::new, |version| version.hash.to_vec()),
     });
+    let not_understood = seat.session.not_understood().iter().map(|(id, version)| HeldResource {
+        name: Some(error::name(id)),
+        version: version.number,
+        hash: version.hash.to_vec(),
+    });
     let services = seat.session.services().iter();
     let services = services
         .map(|service| ServiceName { namespace: service.namespace.clone(), name: service.name.clone() });
@@ -181,6 +186,7 @@ fn sidecar(seat: &Seat) -> SidecarStatus {
         acknowledged_in: u64::try_from(seat.answered_in.as_micros()).unwrap_or(u64::MAX),
         refusals: refusals.collect(),
         services: services.collect(),
+        not_understood: not_understood.collect(),
     }
 }
 

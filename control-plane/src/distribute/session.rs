@@ -9,7 +9,7 @@ use std::{
 };
 
 use trama_proto::{
-    discovery::v1::{self as discovery, Hello, Node, Push, ResourceName, VersionedResource},
+    discovery::v1::{self as discovery, Ack, Hello, Nack, Node, Push, ResourceName, VersionedResource},
     document::ResourceId,
     policy::v1,
 };
@@ -77,6 +77,8 @@ pub struct Session {
     /// its answers. It is not told twice. What cannot be used it keeps and tries again by itself.
     told: BTreeMap<ResourceId, [u8; 32]>,
     refused: BTreeMap<ResourceId, Refusal>,
+    /// What it has told that it does not know all of.
+    not_understood: BTreeMap<ResourceId, Version>,
     on_its_way: Option<OnItsWay>,
     nonce: u64,
     /// What was needed when it was last compared with what the sidecar has, and at which revision.
@@ -121,6 +123,7 @@ impl Session {
             services: BTreeSet::new(),
             told,
             refused,
+            not_understood: BTreeMap::new(),
             on_its_way: None,
             nonce: 0,
             compared: None,
@@ -194,36 +197,33 @@ impl Session {
         Some(push)
     }
 
-    /// A push is in use, and what is `recovered` is too.
-    pub fn ack(&mut self, nonce: u64, recovered: &[ResourceName]) -> Result<(), SessionError> {
-        self.answered(nonce, Vec::new(), recovered)
+    /// A push is in use, and what has recovered is too.
+    pub fn ack(&mut self, Ack { nonce, recovered, not_understood }: Ack) -> Result<(), SessionError> {
+        self.answered(Nack { nonce, refusals: Vec::new(), recovered, not_understood })
     }
 
     /// A push is in use, but for what is refused.
-    pub fn nack(
-        &mut self,
-        nonce: u64,
-        refusals: Vec<discovery::Refusal>,
-        recovered: &[ResourceName],
-    ) -> Result<(), SessionError> {
-        if refusals.is_empty() {
+    pub fn nack(&mut self, nack: Nack) -> Result<(), SessionError> {
+        if nack.refusals.is_empty() {
             return Err(SessionError::EmptyNack);
         }
-        self.answered(nonce, refusals, recovered)
+        self.answered(nack)
     }
 
     fn answered(
         &mut self,
-        nonce: u64,
-        refusals: Vec<discovery::Refusal>,
-        recovered: &[ResourceName],
+        Nack { nonce, refusals, recovered, not_understood }: Nack,
     ) -> Result<(), SessionError> {
         let OnItsWay { revision, heard, sent, gone, .. } = self.pushed(nonce)?;
         self.replied = heard;
         let before = self.refused.len();
         for id in sent.keys().chain(&gone) {
             self.refused.remove(id);
+            self.not_understood.remove(id);
         }
+        let not_understood: BTreeSet<_> = not_understood.iter().map(Vec::as_slice).collect();
+        let not_understood = sent.iter().filter(|(_, version)| not_understood.contains(&version.hash[..]));
+        self.not_understood.extend(not_understood.map(|(id, version)| (id.clone(), *version)));
         for id in recovered.iter().filter_map(id) {
             self.refused.remove(&id);
         }
@@ -262,6 +262,11 @@ impl Session {
     /// What it could not use, by resource.
     pub fn refused(&self) -> &BTreeMap<ResourceId, Refusal> {
         &self.refused
+    }
+
+    /// What it does not know all of, by resource, with the version that it was told.
+    pub fn not_understood(&self) -> &BTreeMap<ResourceId, Version> {
+        &self.not_understood
     }
 
     /// A sidecar that refused a route goes on with the old one, and nobody here knows any more where that led: so it keeps
@@ -323,7 +328,8 @@ fn place(node: &Node) -> Place {
 fn versioned(world: &World, id: &ResourceId, version: Version) -> Option<VersionedResource> {
     let held = world.get(id)?;
     let resource = Some(v1::Resource { kind: Some(held.resource().clone()) });
-    Some(VersionedResource { version: version.number, resource, endpoints: held.endpoints.clone() })
+    let (endpoints, hash) = (held.endpoints.clone(), version.hash.to_vec());
+    Some(VersionedResource { version: version.number, resource, endpoints, hash })
 }
 
 /// One that a sidecar remembers from an earlier stream.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trama_proto::{
-    discovery::v1::{HeldResource, Hello, Node, Push, Refusal as Refused, ResourceName, VersionedResource},
+    discovery::v1::{
+        Ack, HeldResource, Hello, Nack, Node, Push, Refusal as Refused, ResourceName, VersionedResource,
+    },
     document::{Document, Resource, ResourceId},
 };
 
@@ -34,7 +36,8 @@ impl Sidecar {
             version: *version,
             hash: hash.to_vec(),
         });
-        Hello { node: None, held: held.collect(), refused: self.refused.values().cloned().collect() }
+        let refused = self.refused.values().cloned().collect();
+        Hello { held: held.collect(), refused, ..Hello::default() }
     }
 
     /// Takes all that the session has to say.
@@ -48,9 +51,10 @@ impl Sidecar {
 
     fn take(&mut self, session: &mut Session, push: Push) {
         let mut refusals = Vec::new();
-        for VersionedResource { version, resource, endpoints } in push.resources.clone() {
+        for VersionedResource { version, resource, endpoints, hash: pushed } in push.resources.clone() {
             let resource = resource.unwrap().kind.unwrap();
             let (id, hash) = (ResourceId::of(&resource), told_hash(&resource, &endpoints));
+            assert_eq!(pushed, hash, "{id}");
             let has = self.has.get(&id).map(|(_, hash, _)| hash.to_vec());
             let told = self.refused.get(&id).map(|refused| refused.hash.clone()).or(has);
             assert!(told != Some(hash.to_vec()), "{id} is told again");
@@ -71,9 +75,9 @@ impl Sidecar {
             assert!(had.is_some() || refused.is_some(), "{id} was not there");
         }
         if refusals.is_empty() {
-            session.ack(push.nonce, &[]).unwrap();
+            session.ack(ack(push.nonce)).unwrap();
         } else {
-            session.nack(push.nonce, refusals, &[]).unwrap();
+            session.nack(Nack { refusals, ..nack(push.nonce) }).unwrap();
         }
         self.pushes.push(push);
     }
@@ -81,6 +85,14 @@ impl Sidecar {
     fn names(&self) -> Vec<String> {
         self.has.keys().map(ToString::to_string).collect()
     }
+}
+
+fn ack(nonce: u64) -> Ack {
+    Ack { nonce, ..Ack::default() }
+}
+
+fn nack(nonce: u64) -> Nack {
+    Nack { nonce, ..Nack::default() }
 }
 
 fn named(id: &ResourceId) -> ResourceName {
@@ -236,7 +248,8 @@ fn everybody_is_told_where_endpoints_are_and_by_need_only_how_they_are_reached()
     let mut told = |world: &World| {
         sidecar.settle(&mut session, world);
         let push = sidecar.pushes.last().unwrap();
-        let [VersionedResource { version, resource: Some(resource), endpoints }] = &push.resources[..] else {
+        let [VersionedResource { version, resource: Some(resource), endpoints, .. }] = &push.resources[..]
+        else {
             panic!("one resource: {push:?}")
         };
         let id = ResourceId::of(resource.kind.as_ref().unwrap());
@@ -285,7 +298,7 @@ fn a_reconnect_sends_nothing_that_is_unchanged() {
     session.subscribe([orders()]).unwrap();
     let answer = session.next(&world).unwrap();
     assert_eq!((answer.resources.len(), answer.tombstones.len(), answer.subscribed), (0, 0, 1));
-    session.ack(answer.nonce, &[]).unwrap();
+    session.ack(ack(answer.nonce)).unwrap();
     assert!(session.next(&world).is_none(), "a subscription is answered once");
     assert_eq!(session.acknowledged(), 4);
     drop(session);
@@ -313,13 +326,13 @@ fn a_subscription_is_answered_also_where_there_is_nothing_to_say() {
     session.subscribe([Service::new("shop", "stock")]).unwrap();
     let push = session.next(&world).unwrap();
     session.subscribe([Service::new("shop", "prices")]).unwrap();
-    session.ack(push.nonce, &[]).unwrap();
+    session.ack(ack(push.nonce)).unwrap();
     let next = session.next(&world).unwrap();
     assert_eq!((push.subscribed, next.subscribed), (5, 6));
     // A push of which something is refused is an answer, too.
     let name = next.resources[0].resource.as_ref().and_then(|it| it.kind.as_ref()).map(ResourceId::of);
     let refusal = Refused { name: name.as_ref().map(named), ..Refused::default() };
-    session.nack(next.nonce, vec![refusal], &[]).unwrap();
+    session.nack(Nack { refusals: vec![refusal], ..nack(next.nonce) }).unwrap();
     assert!(session.next(&world).is_none());
 }
 
@@ -337,7 +350,7 @@ fn changes_behind_a_slow_sidecar_are_told_as_one() {
         );
         assert!(session.next(&world).is_none());
     }
-    session.ack(first.nonce, &[]).unwrap();
+    session.ack(ack(first.nonce)).unwrap();
     let second = session.next(&world).unwrap();
     assert_eq!((second.resources.len(), second.resources[0].version, second.revision), (2, 4999, 4999));
 }
@@ -398,10 +411,10 @@ fn answers_to_nothing_are_refused() {
     let world = world();
     let mut session = Session::new(&Hello::default(), &Node::default()).unwrap();
     session.subscribe([]).unwrap();
-    assert_eq!(session.ack(1, &[]), Err(SessionError::Nonce { found: 1, expected: None }));
+    assert_eq!(session.ack(ack(1)), Err(SessionError::Nonce { found: 1, expected: None }));
     let push = session.next(&world).unwrap();
-    assert_eq!(session.ack(99, &[]), Err(SessionError::Nonce { found: 99, expected: Some(push.nonce) }));
-    assert_eq!(session.nack(push.nonce, vec![], &[]), Err(SessionError::EmptyNack));
+    assert_eq!(session.ack(ack(99)), Err(SessionError::Nonce { found: 99, expected: Some(push.nonce) }));
+    assert_eq!(session.nack(nack(push.nonce)), Err(SessionError::EmptyNack));
     let many = (0..=MOST_SERVICES).map(|number| Service::new("shop", number.to_string()));
     assert!(matches!(session.subscribe(many), Err(SessionError::TooMany { .. })));
     let held = vec![HeldResource::default(); MOST_HELD + 1];

@@ -162,7 +162,8 @@ impl Task {
                 Ok(())
             }
             Some(Message::Ack(ack)) => {
-                seat.session.ack(ack.nonce, &ack.recovered).map_err(refused)?;
+                self.not_understood(&ack.not_understood);
+                seat.session.ack(ack).map_err(refused)?;
                 self.answered(&mut seat, "ack");
                 Ok(())
             }
@@ -171,7 +172,8 @@ impl Task {
                     let ResourceName { kind, namespace, name } = name.clone().unwrap_or_default();
                     tracing::warn!(identity = %self.identity, "a sidecar refuses {kind} {namespace}/{name}: {path}: {problem}");
                 }
-                seat.session.nack(nack.nonce, nack.refusals, &nack.recovered).map_err(refused)?;
+                self.not_understood(&nack.not_understood);
+                seat.session.nack(nack).map_err(refused)?;
                 self.answered(&mut seat, "nack");
                 Ok(())
             }
@@ -181,6 +183,13 @@ impl Task {
                 self.shared.metrics.unknown();
                 Ok(())
             }
+        }
+    }
+
+    fn not_understood(&self, hashes: &[Vec<u8>]) {
+        if !hashes.is_empty() {
+            let (identity, resources) = (&self.identity, hashes.len());
+            tracing::warn!(%identity, resources, "a sidecar does not know all of what it is told; it is of an earlier version: upgrade it");
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     failure::Failure,
     output::{Table, printable},
     reference::{self, OneKind},
-    sidecars::{Refused, Sidecar},
+    sidecars::{NotUnderstood, Refused, Sidecar},
 };
 
 #[derive(Debug, Args)]
@@ -34,6 +34,8 @@ pub(crate) struct Describe {
 #[serde(rename_all = "camelCase")]
 enum State {
     Acknowledged,
+    /// It knows a part of it.
+    Partly,
     Refused,
     Pending,
 }
@@ -45,6 +47,7 @@ struct Described {
     revision: u64,
     sidecars: Vec<Line>,
     refusals: Vec<Refused>,
+    not_understood: Vec<NotUnderstood>,
     resource: Value,
     #[serde(skip)]
     title: String,
@@ -73,6 +76,11 @@ impl Describe {
             revision: stored.version,
             sidecars: sidecars.iter().map(|sidecar| Line::of(sidecar, &title, stored.version)).collect(),
             refusals,
+            not_understood: sidecars
+                .iter()
+                .filter_map(|it| part(it, &title, stored.version))
+                .cloned()
+                .collect(),
             resource: get::written(&stored)?,
             title,
         };
@@ -86,10 +94,16 @@ fn refusal<'a>(sidecar: &'a Sidecar, resource: &str, version: u64) -> Option<&'a
     sidecar.refusals.iter().find(|refused| refused.resource == resource && refused.revision == version)
 }
 
+fn part<'a>(sidecar: &'a Sidecar, resource: &str, version: u64) -> Option<&'a NotUnderstood> {
+    sidecar.not_understood.iter().find(|it| it.resource == resource && it.revision == version)
+}
+
 impl Line {
     fn of(sidecar: &Sidecar, resource: &str, version: u64) -> Self {
         let state = if refusal(sidecar, resource, version).is_some() {
             State::Refused
+        } else if part(sidecar, resource, version).is_some() {
+            State::Partly
         } else if sidecar.acknowledged >= version {
             State::Acknowledged
         } else {
@@ -103,16 +117,19 @@ impl Line {
 impl Described {
     fn table(&self) -> String {
         let of = |state| self.sidecars.iter().filter(|line| line.state == state).count();
+        let partly = of(State::Partly);
         let mut text = format!("{}\nRevision: {}\n", printable(&self.title), self.revision);
         let _ = writeln!(
             text,
-            "Sidecars: {} connected, acknowledged by {}, refused by {}, awaited from {}",
+            "Sidecars: {} connected, acknowledged by {}, refused by {}, awaited from {}{}",
             self.sidecars.len(),
             of(State::Acknowledged),
             of(State::Refused),
-            of(State::Pending)
+            of(State::Pending),
+            if partly == 0 { String::new() } else { format!(", understood in part by {partly}") },
         );
         text += &self.refusals.iter().map(Refused::line).collect::<String>();
+        text += &self.not_understood.iter().map(NotUnderstood::line).collect::<String>();
         if !self.sidecars.is_empty() {
             let mut table = Table::new(&["SIDECAR", "REGION", "ACKNOWLEDGED", "STATE"]);
             for Line { sidecar, region, acknowledged, state } in &self.sidecars {

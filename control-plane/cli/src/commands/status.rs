@@ -11,7 +11,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     output::Table,
-    sidecars::{Known, Refused, Sidecar},
+    sidecars::{Known, NotUnderstood, Refused, Sidecar},
 };
 
 #[derive(Debug, Args)]
@@ -48,8 +48,10 @@ fn table(known: &Known) -> String {
         let _ = write!(text, "\n{}", table.text());
     }
     let refusals: String = sidecars.iter().flat_map(|sidecar| &sidecar.refusals).map(Refused::line).collect();
-    if !refusals.is_empty() {
-        let _ = write!(text, "\n{refusals}");
+    let not_understood = sidecars.iter().flat_map(|sidecar| &sidecar.not_understood);
+    let lines = refusals + &not_understood.map(NotUnderstood::line).collect::<String>();
+    if !lines.is_empty() {
+        let _ = write!(text, "\n{lines}");
     }
     text
 }

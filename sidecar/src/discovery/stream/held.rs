@@ -235,7 +235,8 @@ fn told(version: &Version, resource: &Resource, endpoints: &[EndpointAddress]) -
         port: endpoint.port.map_or(0, u32::from),
         service_port: endpoint.service_port.map_or(0, u32::from),
     });
-    VersionedResource { version: version.number, resource: Some(resource), endpoints: endpoints.collect() }
+    let (resource, endpoints) = (Some(resource), endpoints.collect());
+    VersionedResource { version: version.number, resource, endpoints, ..VersionedResource::default() }
 }
 
 /// One that makes no sense is none: it is nowhere.

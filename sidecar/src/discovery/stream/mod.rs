@@ -222,16 +222,16 @@ impl PolicyStream {
             taken.map(|answer| (answer, subscriber.to_keep()))
         });
         let process = self.telemetry.process();
-        let (Answer { messages, snapshot, refused, unknown }, content) =
+        let (Answer { messages, snapshot, refused, not_understood }, content) =
             taken.await.inspect_err(|_| process.policy_push(PushResult::Fault))?;
         let result = if refused.is_some() { PushResult::Refused } else { PushResult::Acknowledged };
         process.policy_push(result);
-        if unknown > 0 {
+        if not_understood > 0 {
             warn!(
                 epoch,
                 nonce,
-                unknown,
-                "resources of kinds that this version does not know are ignored; upgrade the sidecar"
+                not_understood,
+                "of some resources this version does not know the kind, or a field, and ignores it; upgrade the sidecar"
             );
             process.policy_push(PushResult::Unknown);
         }

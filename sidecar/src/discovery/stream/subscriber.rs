@@ -58,8 +58,8 @@ pub struct Answer {
     pub snapshot: Option<Snapshot>,
     /// What of the push cannot be used.
     pub refused: Option<Problems>,
-    /// How many resources of it are of kinds that this version does not know. They are ignored.
-    pub unknown: usize,
+    /// How many resources of it this version does not know all of: the kind, or a field. What it does not know is ignored.
+    pub not_understood: usize,
 }
 
 /// What a sidecar holds, wants and was told.
@@ -158,7 +158,7 @@ impl Subscriber {
             return Err(Fault::Older { pushed: stamp, held: self.latest });
         }
         let (nonce, subscribed) = (push.nonce, push.subscribed);
-        let (pushed, unknown) = wishes(push)?;
+        let Pushed { wishes: pushed, not_understood, later } = wishes(push)?;
         self.latest = stamp;
         let mut standing = self.state.standing.clone();
         standing.told.extend(self.answered(subscribed));
@@ -176,13 +176,14 @@ impl Subscriber {
         self.wanted.retain(|label| !forgotten.contains(label));
         self.unanswered.retain(|(number, _)| *number > subscribed);
         self.put(stamp, standing, resources, waiting);
-        let (answer, refused) = self.answer(nonce, &told, refused, problems);
-        let mut messages = vec![message(answer)];
+        let mut reply = Nack { nonce, not_understood, ..Nack::default() };
+        let refused = self.reply(&mut reply, &told, refused, problems);
+        let mut messages = vec![message(acknowledged_or_refused(reply))];
         if !forgotten.is_empty() {
             let services = forgotten.iter().map(|label| service_name(label)).collect();
             messages.push(message(Message::Unsubscribe(Unsubscribe { services })));
         }
-        Ok(Answer { messages, snapshot, refused, unknown })
+        Ok(Answer { messages, snapshot, refused, not_understood: later })
     }
 
     fn put(&mut self, stamp: Stamp, standing: Standing, resources: Resources, waiting: Wishes) {
@@ -192,13 +193,13 @@ impl Subscriber {
     }
 
     /// Says what has become of what was told: what is refused now and was not before, and what is so no more.
-    fn answer(
+    fn reply(
         &mut self,
-        nonce: u64,
+        reply: &mut Nack,
         told: &BTreeSet<ResourceId>,
         refused: Refusals,
         problems: Vec<(ResourceId, Problem)>,
-    ) -> (Message, Option<Problems>) {
+    ) -> Option<Problems> {
         let before = std::mem::replace(&mut self.refused, refused);
         let same = |one: &Refusal, other: &Refusal| (&one.hash, &one.path) == (&other.hash, &other.path);
         let new = self.refused.iter().filter(|(id, refusal)| {
@@ -206,14 +207,15 @@ impl Subscriber {
         });
         let (names, refusals): (BTreeSet<_>, Vec<_>) = new.map(|(id, refusal)| (id, refusal.clone())).unzip();
         let recovered = before.keys().filter(|id| !self.refused.contains_key(id) && !told.contains(*id));
-        let recovered = recovered.map(resource_name).collect();
-        if refusals.is_empty() {
-            return (Message::Ack(Ack { nonce, recovered }), None);
+        reply.recovered = recovered.map(resource_name).collect();
+        reply.refusals = refusals;
+        if reply.refusals.is_empty() {
+            return None;
         }
         let problems = problems.into_iter().filter(|(id, _)| names.contains(id));
         let mut problems: Vec<_> = problems.map(|(_, problem)| problem).collect();
         problems.dedup();
-        (Message::Nack(Nack { nonce, refusals, recovered }), Some(Problems(problems)))
+        Some(Problems(problems))
     }
 
     fn subscribe(&mut self, labels: Vec<Arc<str>>) -> SidecarMessage {
@@ -276,29 +278,52 @@ fn compiler(
     }
 }
 
-/// What a push tells; of each resource it may tell one thing. And how much of it is of kinds that this version does not
-/// know: a later control plane must not be cut off for what it says besides.
-fn wishes(push: Push) -> Result<(Wishes, usize), Fault> {
-    let (mut wishes, mut unknown) = (Wishes::new(), 0);
-    for told in push.resources {
-        let Some((id, wish)) = Wish::of("the control plane", told) else {
-            unknown += 1;
-            continue;
-        };
+/// What a push tells.
+struct Pushed {
+    /// Of each resource one thing.
+    wishes: Wishes,
+    /// The hashes of what this version does not know all of.
+    not_understood: Vec<Vec<u8>>,
+    /// How many there are of those, also where their hashes were not told.
+    later: usize,
+}
+
+/// Reads a push. A later control plane must not be cut off for what it says besides.
+fn wishes(push: Push) -> Result<Pushed, Fault> {
+    let (mut wishes, mut not_understood, mut later) = (Wishes::new(), Vec::new(), 0);
+    for mut told in push.resources {
+        let hash = std::mem::take(&mut told.hash);
+        let wish = Wish::of("the control plane", told);
+        let read = wish.as_ref().and_then(|(_, wish)| wish.version()).map(|version| &version.hash[..]);
+        // What is not known is not read either, and so missing in what is hashed here.
+        if read.is_none_or(|read| !hash.is_empty() && read != hash) {
+            later += 1;
+            not_understood.extend((!hash.is_empty()).then_some(hash));
+        }
+        let Some((id, wish)) = wish else { continue };
         if wishes.insert(id.clone(), wish).is_some() {
             return Err(Fault::Malformed(format!("{id} is in it twice")));
         }
     }
     for name in push.tombstones {
         let Some(id) = ResourceId::new(&name.kind, name.namespace, name.name) else {
-            unknown += 1;
+            later += 1;
             continue;
         };
         if wishes.insert(id.clone(), Wish::End).is_some_and(|before| !before.is_end()) {
             return Err(Fault::Malformed(format!("{id} is both there and gone")));
         }
     }
-    Ok((wishes, unknown))
+    Ok(Pushed { wishes, not_understood, later })
+}
+
+/// A refusal of nothing is an acknowledgement.
+fn acknowledged_or_refused(reply: Nack) -> Message {
+    let Nack { nonce, refusals, recovered, not_understood } = reply;
+    match refusals[..] {
+        [] => Message::Ack(Ack { nonce, recovered, not_understood }),
+        _ => Message::Nack(Nack { nonce, refusals, recovered, not_understood }),
+    }
 }
 
 fn message(message: Message) -> SidecarMessage {

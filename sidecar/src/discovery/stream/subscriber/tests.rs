@@ -1,5 +1,6 @@
 //! Pushes good and bad, in every order.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use prost::Message as _;
 use trama_proto::{
     discovery::v1::{ControlMessage, ResourceName, ServiceName, VersionedResource},
@@ -7,9 +8,12 @@ use trama_proto::{
 };
 
 use super::*;
-use crate::config::{
-    convert::{Local, convert_part},
-    snapshot::{AppProtocol, Destination, FilterSpec, UnknownDestination, state::Registry},
+use crate::{
+    config::{
+        convert::{Local, convert_part},
+        snapshot::{AppProtocol, Destination, FilterSpec, UnknownDestination, state::Registry},
+    },
+    discovery::stream::held::Version,
 };
 
 const ORDERS: &str = "shop/orders";
@@ -72,7 +76,7 @@ fn begun() -> Subscriber {
 fn take(subscriber: &mut Subscriber, push: Push) -> Snapshot {
     let nonce = push.nonce;
     let answer = subscriber.push(push, compile).unwrap();
-    assert_eq!(answer.messages[0], message(Message::Ack(Ack { nonce, recovered: vec![] })));
+    assert_eq!(answer.messages[0], message(Message::Ack(Ack { nonce, ..Ack::default() })));
     assert!(answer.refused.is_none());
     answer.snapshot.unwrap()
 }
@@ -328,11 +332,34 @@ fn what_a_later_version_says_besides_is_ignored_and_counted() {
     // Field 111, of one byte.
     bytes.extend([0xfa, 0x06, 1, 7]);
     let answer = subscriber.push(Push::decode(&bytes[..]).unwrap(), compile).unwrap();
-    assert_eq!((answer.unknown, answer.refused.is_none()), (2, true));
+    assert_eq!((answer.not_understood, answer.refused.is_none()), (2, true));
     assert!(names(&subscriber).contains(&"Service a".to_owned()));
     // Field 15 of the messages themselves.
     assert_eq!(ControlMessage::decode(&[0x7a, 1, 7][..]).unwrap().message, None);
     assert_eq!(SidecarMessage::decode(&[0x7a, 1, 7][..]).unwrap().message, None);
+}
+
+/// What is not known may be a restriction: the control plane must hear that it is not in force.
+#[test]
+fn what_is_not_wholly_known_is_named_by_its_hash_and_in_use_as_far_as_it_is_known() {
+    let mut subscriber = begun();
+    let mut later = push(2, &[service("a"), service("b")], &[], 1);
+    for told in &mut later.resources {
+        told.hash = Version::of(told).hash.to_vec();
+    }
+    // Field 111 of one byte in `a`, and one of a kind of its own.
+    let mut bytes = later.resources[0].resource.as_ref().unwrap().encode_to_vec();
+    bytes.extend([0xfa, 0x06, 1, 7]);
+    let of_a = digest(&SHA256, &bytes).as_ref().to_vec();
+    later.resources[0].resource = Some(v1::Resource::decode(&bytes[..]).unwrap());
+    later.resources[0].hash = of_a.clone();
+    later.resources.push(VersionedResource { version: 2, hash: vec![7; 32], ..VersionedResource::default() });
+    let nonce = later.nonce;
+    let answer = subscriber.push(later, compile).unwrap();
+    let not_understood = vec![of_a, vec![7; 32]];
+    let ack = Ack { nonce, not_understood, ..Ack::default() };
+    assert_eq!((&answer.messages[0], answer.not_understood), (&message(Message::Ack(ack)), 2));
+    assert_eq!(names(&subscriber)[..2], ["Service a", "Service b"]);
 }
 
 #[test]
