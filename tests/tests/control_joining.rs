@@ -70,6 +70,31 @@ fn trusts(state: &Path, root: &[u8]) -> bool {
     newest.windows(root.len()).any(|bytes| bytes == root)
 }
 
+/// Hours before their certificates are renewed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_root_reaches_sidecars_at_once() {
+    let lifetime = |hours: u32| format!("certificates: {{ rootLifetime: {hours}h }}\n");
+    let mut control = ControlPlane::spawn_with(&lifetime(100)).await;
+    let mesh = pair(&control).await;
+    let pods = ["orders", "storefront"].map(|name| mesh.pod(name));
+    // Less than half of a life is left of the first root now.
+    control.kill();
+    let configuration = fs::read_to_string(control.configuration()).unwrap();
+    fs::write(control.configuration(), configuration.replace(&lifetime(100), &lifetime(300))).unwrap();
+    control.respawn().await;
+    for pod in pods {
+        pod.metric_reaches("trama_identity_roots", &[], 2.0).await;
+        assert_eq!((given(pod, "join").await, given(pod, "renew").await), (1.0, 0.0));
+    }
+    assert_eq!(call(mesh.pod("storefront"), "/after").await, (200, String::new()));
+    let bundle = control.token(&identity("shop", "any"), 0).await.bundle;
+    assert_eq!(bundle.len(), 2);
+    for state in pods.map(|pod| pod.folder().join("state")) {
+        let kept = || async { bundle.iter().all(|root| trusts(&state, root)).then_some(()) };
+        until("both are kept", kept).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn roots_are_replaced_by_overlap_under_load() {
     let lengths = "{ lifetime: 5s, rootLifetime: 16s, overlap: 5s, clockSkew: 1s }";

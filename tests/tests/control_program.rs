@@ -42,7 +42,7 @@ async fn kill_9_and_a_restart_lose_nothing() {
     let got = control.admin().await.get(GetRequest { name: Some(name) }).await.unwrap().into_inner();
     assert_eq!(got.version, applied.revision);
     // The certificate of before is good, and what was held is not sent again.
-    let hello = Hello { node: Some(storefront.node()), held: held(&first), refused: Vec::new() };
+    let hello = Hello { node: Some(storefront.node()), held: held(&first), ..Hello::default() };
     let mut again =
         Stream::open_with(control.channel(Some(&storefront)).await.unwrap(), hello).await.unwrap();
     again.subscribe(&[]);

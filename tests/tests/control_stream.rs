@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use tokio::time::timeout;
 use tonic::Code;
 use trama_proto::discovery::v1::sidecar_message::Message;
-use trama_proto::discovery::v1::{Ack, HeldResource, Hello, Node, Push, Refusal, ResourceName, Subscribe};
+use trama_proto::discovery::v1::{
+    Ack, HeldResource, Hello, Node, Push, Refusal, ResourceName, Subscribe, control_message,
+};
 use trama_tests::control_plane::{ControlPlane, Stream, held, names};
+use trama_tests::mesh::PATIENCE;
 
 fn service(name: &str) -> String {
     format!(
@@ -71,7 +75,7 @@ async fn a_reconnect_is_sent_nothing_that_it_holds() {
     assert_eq!(held.len(), 3);
     drop(stream);
 
-    let hello = Hello { node: Some(storefront.node()), held, refused: Vec::new() };
+    let hello = Hello { node: Some(storefront.node()), held, ..Hello::default() };
     let channel = control.channel(Some(&storefront)).await.unwrap();
     let mut again = Stream::open_with(channel, hello).await.unwrap();
     again.subscribe(&[("shop", "orders")]);
@@ -245,7 +249,7 @@ async fn the_end_is_said_and_what_was_held_is_not_sent_again_afterwards() {
     assert_eq!(stream.end().await.code(), Code::Unavailable);
 
     control.begin().await;
-    let hello = Hello { node: Some(storefront.node()), held: held(&first), refused: Vec::new() };
+    let hello = Hello { node: Some(storefront.node()), held: held(&first), ..Hello::default() };
     let mut again =
         Stream::open_with(control.channel(Some(&storefront)).await.unwrap(), hello).await.unwrap();
     again.subscribe(&[("shop", "orders")]);
@@ -272,7 +276,7 @@ async fn one_who_lies_about_what_it_holds_gets_too_little_and_harms_nobody_else(
     let gone = ResourceName { kind: "Route".into(), namespace: "shop".into(), name: "none".into() };
     lies.push(HeldResource { name: Some(gone), version: u64::MAX, hash: vec![7; 32] });
     lies.push(HeldResource::default());
-    let hello = Hello { node: Some(liar.node()), held: lies, refused: Vec::new() };
+    let hello = Hello { node: Some(liar.node()), held: lies, ..Hello::default() };
     let channel = control.channel(Some(&liar)).await.unwrap();
     let mut lied = Stream::open_with(channel.clone(), hello).await.unwrap();
     lied.subscribe(&[("shop", "orders")]);
@@ -286,7 +290,7 @@ async fn one_who_lies_about_what_it_holds_gets_too_little_and_harms_nobody_else(
     assert_eq!(push.tombstones[0].name, "none");
 
     // More than there can be.
-    let many = Hello { node: Some(liar.node()), held: vec![held[0].clone(); 100_001], refused: Vec::new() };
+    let many = Hello { node: Some(liar.node()), held: vec![held[0].clone(); 100_001], ..Hello::default() };
     let mut refused = Stream::open_with(channel, many).await.unwrap();
     let ended = refused.end().await;
     assert_eq!(
@@ -300,6 +304,33 @@ async fn one_who_lies_about_what_it_holds_gets_too_little_and_harms_nobody_else(
     for mut stream in [stream, lied] {
         assert_eq!(names(&stream.take().await), ["EndpointSet shop/orders"]);
     }
+}
+
+#[tokio::test]
+async fn roots_are_told_to_whom_the_control_plane_gave_them_now_and_when_they_change() {
+    let lengths = "{ lifetime: 4s, rootLifetime: 8s, overlap: 4s, clockSkew: 1s }";
+    let control = ControlPlane::start_with(&format!("certificates: {lengths}\n")).await;
+    let storefront = control.joined("shop", "storefront").await;
+    let open = async |roots: Vec<Vec<u8>>| {
+        let hello = Hello { node: Some(storefront.node()), roots, ..Hello::default() };
+        Stream::open_with(control.channel(Some(&storefront)).await.unwrap(), hello).await.unwrap()
+    };
+    let bundle = control.token(&storefront.node().identity, 0).await.bundle;
+    let mut knows = open(storefront.root_digests()).await;
+    let mut behind = open(vec![vec![7; 32]]).await;
+    let mut own = open(Vec::new()).await;
+    let told = |said| match said {
+        control_message::Message::Roots(roots) => roots.certificates,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(timeout(PATIENCE, behind.hear()).await.unwrap().unwrap()), bundle);
+    // At half of its life the first root gets a successor.
+    for stream in [&mut knows, &mut behind] {
+        let roots = told(timeout(PATIENCE, stream.hear()).await.unwrap().unwrap());
+        assert_eq!((roots.len(), roots.contains(&bundle[0])), (2, true));
+    }
+    own.subscribe(&[]);
+    own.take().await;
 }
 
 #[tokio::test]

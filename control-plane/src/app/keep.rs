@@ -2,21 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time;
+use tokio::{sync::watch, time};
 
 use super::clock;
 use crate::{
-    identity::Authority, mirror::Mirror, serve::Credentials, store::Embedded, telemetry::Metrics,
+    identity::{Authority, Trusted},
+    mirror::Mirror,
+    serve::Credentials,
+    store::Embedded,
+    telemetry::Metrics,
     traces::Traces,
 };
 
 /// How often traces that are too old are looked for where no span comes.
 const TIDY: Duration = Duration::from_secs(10);
 
-/// Keeps roots, our own certificate and the join tokens in order.
+/// Keeps roots, our own certificate and the join tokens in order, and has sidecars told of new roots.
 pub(super) async fn identities(
     authority: Arc<Authority>,
     mut credentials: Credentials,
+    trusted: watch::Sender<Arc<Trusted>>,
     metrics: Arc<Metrics>,
     lifetime: Duration,
 ) {
@@ -26,6 +31,10 @@ pub(super) async fn identities(
         if let Err(error) = authority.maintain(now).await {
             tracing::error!(%error, "the roots cannot be kept");
         }
+        match authority.bundle(now).await {
+            Ok(bundle) => tell(&trusted, Trusted::new(bundle)),
+            Err(error) => tracing::error!(%error, "the roots cannot be read"),
+        }
         if let Err(error) = credentials.keep(&authority, now).await {
             tracing::error!(%error, "our own certificate cannot be renewed");
         }
@@ -34,6 +43,17 @@ pub(super) async fn identities(
             tracing::warn!(%error, "join tokens that have ended cannot be forgotten");
         }
     }
+}
+
+fn tell(trusted: &watch::Sender<Arc<Trusted>>, now: Trusted) {
+    trusted.send_if_modified(|told| {
+        let changed = **told != now;
+        if changed {
+            tracing::info!(roots = now.certificates().len(), "the roots have changed; sidecars are told");
+            *told = Arc::new(now);
+        }
+        changed
+    });
 }
 
 /// Renews the copy beside the store.

@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     admin::{self, Admin},
     config::Config,
-    identity::{self, Authority, Identities, IdentityError, SealingKey},
+    identity::{self, Authority, Identities, IdentityError, SealingKey, Trusted},
     mirror::Mirror,
     serve::{self, Credentials, SocketError},
     store::{self, Embedded, Store, StoreError},
@@ -99,6 +99,8 @@ impl App {
         let id = config.identity().map_err(StartError::Workload)?;
         let credentials = Credentials::first(&authority, id, clock::seconds()).await?;
         metrics.own_certificate(credentials.expires());
+        let trusted = Arc::new(Trusted::new(authority.bundle(clock::seconds()).await?));
+        let (trusted, roots) = watch::channel(trusted);
 
         let mirror = Arc::new(Mirror::default());
         let seats = Arc::new(Seats::new(config.limits.streams as usize));
@@ -112,6 +114,7 @@ impl App {
                 metrics: Arc::clone(&metrics),
                 limits: config.limits.clone(),
                 timeouts: config.timeouts.clone(),
+                roots,
                 ending: is_ending.clone(),
             })),
             identities: Identities { authority: Arc::clone(&authority), metrics: Arc::clone(&metrics) },
@@ -146,7 +149,13 @@ impl App {
         let keepers = vec![
             tokio::spawn(Arc::clone(&mirror).follow(store)),
             tokio::spawn(keep::revision(Arc::clone(&mirror), Arc::clone(&metrics))),
-            tokio::spawn(keep::identities(authority, credentials, metrics, config.certificates.lifetime)),
+            tokio::spawn(keep::identities(
+                authority,
+                credentials,
+                trusted,
+                metrics,
+                config.certificates.lifetime,
+            )),
             tokio::spawn(keep::copy(embedded, config.store.copy_every)),
             tokio::spawn(keep::traces(traces)),
         ];

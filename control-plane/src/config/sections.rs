@@ -112,8 +112,8 @@ pub struct Certificates {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub root_lifetime: Duration,
-    /// How long a new root is trusted before it signs: the time in which it reaches every sidecar. At least `lifetime`, as
-    /// sidecars hear of it when they renew.
+    /// How long a new root is trusted before it signs. It reaches sidecars that have a stream within seconds; one that was without
+    /// a control plane for longer than this cannot come back but by a new token. At least a minute, or `lifetime` if that is less.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub overlap: Duration,

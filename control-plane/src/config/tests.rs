@@ -40,13 +40,13 @@ fn every_problem_is_told_with_field_value_and_remedy() {
         assert!(told.contains(part), "{part}\nin\n{told}");
     }
     let text = "ports: { metrics: 15010 }\nadmin: { identities: ['spiffe://other/ns/a/sa/b'] }\n\
-                certificates: { rootLifetime: 1h, overlap: 1h }\nworkload: { account: '' }\n";
+                certificates: { rootLifetime: 1h, overlap: 30s }\nworkload: { account: '' }\n";
     let told = refused(text);
     for part in [
         "ports.metrics: the same port as `ports.sidecars`, got 15010; give each its own port",
         "admin.identities[0]: not of the trust domain `trama.local`, got \"spiffe://other/ns/a/sa/b\"",
         "certificates.rootLifetime: shorter than 172800s, got \"3600s\"",
-        "certificates.overlap: shorter than 86400s, got \"3600s\"; sidecars hear of a new root when they renew",
+        "certificates.overlap: shorter than 60s, got \"30s\"; a new root reaches sidecars within seconds",
         "workload.account: empty",
     ] {
         assert!(told.contains(part), "{part}\nin\n{told}");

@@ -93,8 +93,8 @@ fn lengths(config: &Config, located: &Located, found: &mut Vec<Problem>) {
     at_least(
         "certificates.overlap",
         certificates.overlap,
-        certificates.lifetime,
-        "sidecars hear of a new root when they renew: write at least `certificates.lifetime`",
+        certificates.lifetime.min(Duration::from_secs(60)),
+        "a new root reaches sidecars within seconds, but not those that are just coming back: write a minute at least",
     );
     at_least("store.copyEvery", config.store.copy_every, second, "write more: it writes the whole store");
     at_least("traces.window.age", config.traces.window.age, second, "write more: a trace takes its time");

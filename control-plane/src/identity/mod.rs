@@ -12,11 +12,11 @@ mod roots;
 mod seal;
 mod service;
 mod token;
+mod trusted;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::service::Identities;
 pub use self::{
     authority::{Authority, Issued, Settings},
     error::IdentityError,
@@ -24,3 +24,4 @@ pub use self::{
     seal::SealingKey,
     token::JoinToken,
 };
+pub(crate) use self::{service::Identities, trusted::Trusted};

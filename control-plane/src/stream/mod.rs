@@ -18,6 +18,7 @@ use self::task::{Ended, Task};
 use crate::{
     app::clock,
     config::{Limits, Timeouts},
+    identity::Trusted,
     mirror::Mirror,
     serve::Peer,
     telemetry::{Metrics, StreamEnd},
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
     pub(crate) timeouts: Timeouts,
+    /// The roots that are trusted now.
+    pub(crate) roots: watch::Receiver<Arc<Trusted>>,
     /// Turns true when the control plane is about to end.
     pub(crate) ending: watch::Receiver<bool>,
 }
@@ -104,6 +107,7 @@ mod tests {
             metrics: Arc::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            roots: watch::channel(Arc::default()).1,
             ending,
         }));
         let refused = policy.stream(request()).await.err().unwrap();

@@ -9,8 +9,8 @@ use tokio::{
 use tonic::{Status, Streaming};
 use trama_proto::{
     discovery::v1::{
-        ControlMessage, Hello, Node, Refusal, ResourceName, ServiceName, SidecarMessage, control_message,
-        sidecar_message::Message,
+        ControlMessage, Hello, Node, Refusal, ResourceName, Roots, ServiceName, SidecarMessage,
+        control_message, sidecar_message::Message,
     },
     spiffe::SpiffeId,
 };
@@ -79,13 +79,16 @@ impl Task {
             let status = Status::deadline_exceeded("no Hello in time (`timeouts.hello`)");
             Err(Ended { why: StreamEnd::NoHello, status })
         });
-        let Some((node, hello)) = hello? else { return Ok(Gone) };
+        let Some((node, mut hello)) = hello? else { return Ok(Gone) };
         let session = Session::new(&hello, &node).map_err(refused)?;
         tracing::debug!(identity = %self.identity, node = node.name, held = hello.held.len(), "a policy stream begins");
         let since = clock::milliseconds();
         let seat = Seat { node, since, session, answered_in: time::Duration::ZERO };
         let taken = self.shared.seats.take(seat);
-        self.follow(&taken).await
+        let trusted = std::mem::take(&mut hello.roots);
+        // It names all that the sidecar holds, and the stream may live for weeks.
+        drop(hello);
+        self.follow(&taken, &trusted).await
     }
 
     /// The first message, which must be the Hello of whom the certificate names. `None`: the sidecar is gone.
@@ -105,10 +108,20 @@ impl Task {
         Ok(Some((node, hello)))
     }
 
-    async fn follow(&mut self, taken: &Taken) -> Result<Gone, Ended> {
+    /// `trusted`: the roots that the sidecar says it trusts; nothing, if it does not care for ours.
+    async fn follow(&mut self, taken: &Taken, trusted: &[Vec<u8>]) -> Result<Gone, Ended> {
         let mut stamps = self.shared.mirror.stamps();
         let mut ending = self.shared.ending.clone();
+        let mut roots = self.shared.roots.clone();
+        let mut told = trusted.is_empty() || roots.borrow_and_update().are(trusted);
         loop {
+            if !std::mem::replace(&mut told, true) {
+                let certificates = roots.borrow_and_update().certificates().to_vec();
+                if let Some(gone) = self.send(control_message::Message::Roots(Roots { certificates })).await?
+                {
+                    return Ok(gone);
+                }
+            }
             stamps.mark_unchanged();
             if let Some(gone) = self.push(taken).await? {
                 return Ok(gone);
@@ -122,6 +135,7 @@ impl Task {
                 },
                 // The sender is the mirror's, which outlives every stream.
                 _ = stamps.changed() => {}
+                Ok(()) = roots.changed(), if !trusted.is_empty() => told = false,
                 () = at(slowest) => return Err(self.slow()),
                 _ = ending.wait_for(|ending| *ending) => {
                     let status = Status::unavailable("the control plane ends; come back");
@@ -137,7 +151,11 @@ impl Task {
         let Some(push) = push else { return Ok(None) };
         self.pushed = Some(Instant::now());
         self.shared.metrics.pushed(push.resources.len() + push.tombstones.len());
-        let message = ControlMessage { message: Some(control_message::Message::Push(push)) };
+        self.send(control_message::Message::Push(push)).await
+    }
+
+    async fn send(&mut self, message: control_message::Message) -> Result<Option<Gone>, Ended> {
+        let message = ControlMessage { message: Some(message) };
         match time::timeout(self.shared.timeouts.acknowledge, self.outgoing.send(Ok(message))).await {
             Ok(Ok(())) => Ok(None),
             Ok(Err(_)) => Ok(Some(Gone)),

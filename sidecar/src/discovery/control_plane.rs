@@ -75,6 +75,13 @@ impl ControlPlane {
         self.reach(self.client(&own)?).await
     }
 
+    /// What a Hello says of the roots that it gave us; nothing, if ours are not its to give.
+    pub(super) fn given_roots(&self) -> Vec<Vec<u8>> {
+        let own = self.identity.load();
+        let given = own.as_ref().filter(|_| self.gives_identity);
+        given.map(|own| own.root_digests()).unwrap_or_default()
+    }
+
     /// Connects without an identity, to have this one.
     pub(super) async fn connect_to_join(&self, wanted: &SpiffeId) -> Result<Channel, Unreachable> {
         let authorities = tls::pinned(&self.pinned)?;

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use ::aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
     CertificateError, ClientConfig, Error, RootCertStore, ServerConfig,
     client::verify_server_cert_signed_by_trust_anchor,
@@ -97,6 +98,11 @@ impl Identity {
     /// The authorities that came with it.
     pub fn authorities(&self) -> &Arc<RootCertStore> {
         &self.roots
+    }
+
+    /// SHA-256 of each of them, in DER.
+    pub fn root_digests(&self) -> Vec<Vec<u8>> {
+        self.source.bundle.iter().map(|root| digest(&SHA256, root).as_ref().to_vec()).collect()
     }
 
     /// Whether a peer with the same authorities would take our certificate at `now`.

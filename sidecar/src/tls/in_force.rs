@@ -18,6 +18,8 @@ pub struct InForce(Arc<Place>);
 struct Place {
     current: ArcSwapOption<Identity>,
     changes: watch::Sender<()>,
+    /// DER.
+    offered: watch::Sender<Vec<Vec<u8>>>,
 }
 
 impl InForce {
@@ -35,6 +37,16 @@ impl InForce {
     pub fn put(&self, identity: Identity) {
         self.0.current.store(Some(Arc::new(identity)));
         self.0.changes.send_replace(());
+    }
+
+    /// Offers the roots that its giver trusts from now on, DER, to whoever keeps it current.
+    pub fn offer_roots(&self, roots: Vec<Vec<u8>>) {
+        self.0.offered.send_replace(roots);
+    }
+
+    /// The roots that are offered.
+    pub fn offered_roots(&self) -> watch::Receiver<Vec<Vec<u8>>> {
+        self.0.offered.subscribe()
     }
 
     /// Waits for one that has not ended; `now` is asked for the seconds since 1970.

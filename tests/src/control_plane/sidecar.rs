@@ -71,10 +71,16 @@ impl Stream {
 
     /// The same, however long it takes.
     pub async fn following(&mut self) -> Result<Push, Status> {
-        match self.incoming.message().await?.and_then(|message| message.message) {
-            Some(control_message::Message::Push(push)) => Ok(push),
-            None => Err(Status::cancelled("the stream ended without a word")),
+        match self.hear().await? {
+            control_message::Message::Push(push) => Ok(push),
+            other => Err(Status::cancelled(format!("no push: {other:?}"))),
         }
+    }
+
+    /// Whatever is said next, however long it takes.
+    pub async fn hear(&mut self) -> Result<control_message::Message, Status> {
+        let said = self.incoming.message().await?.and_then(|message| message.message);
+        said.ok_or_else(|| Status::cancelled("the stream ended without a word"))
     }
 
     /// The next push, taken.

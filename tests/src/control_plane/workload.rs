@@ -8,6 +8,7 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use trama_proto::discovery::v1::Node;
 use trama_proto::identity::v1::IdentityResponse;
+use trama_sidecar::tls::{Credentials, Identity};
 
 use crate::tls::Certified;
 
@@ -37,6 +38,14 @@ impl Workload {
     pub fn certified(&self) -> Certified {
         let key = PrivatePkcs8KeyDer::from(self.key.clone());
         (vec![CertificateDer::from(self.certificate.clone())], key.into())
+    }
+
+    /// What its sidecar says of the roots that it was given.
+    #[must_use]
+    pub fn root_digests(&self) -> Vec<Vec<u8>> {
+        let (chain, key) = self.certified();
+        let bundle = self.bundle.iter().cloned().map(CertificateDer::from).collect();
+        Identity::new(Credentials { chain, key, bundle }, 1).unwrap().root_digests()
     }
 
     /// Writes `identity.pem`, `identity.key` and `ca.pem`.

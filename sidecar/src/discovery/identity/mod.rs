@@ -10,7 +10,7 @@ use std::{convert::Infallible, path::PathBuf, time::Duration};
 use rustls_pki_types::UnixTime;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tonic::{Response, Status, transport::Channel};
 use tracing::{error, info, warn};
@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     telemetry::{IdentityRequest, Seconds, TelemetryHub},
-    tls::OwnKey,
+    tls::{Identity, OwnKey},
 };
 
 /// How often it is looked what is to be done, where nothing changes but the clock, which may be set.
@@ -64,6 +64,8 @@ pub struct JoinedIdentity {
     /// The life of what is kept, as far as it can be used.
     term: Option<Term>,
     revision: u64,
+    /// Roots that the control plane tells of between two certificates.
+    roots: watch::Receiver<Vec<Vec<u8>>>,
     /// What is put here is written to the disk, beside everything else.
     keep: watch::Sender<Option<Kept>>,
     /// What was tried last to be written there.
@@ -83,8 +85,9 @@ impl JoinedIdentity {
         telemetry.process().identity().joins();
         let (keep, tried) = keeper(slots, state, &telemetry);
         let kept = kept.unwrap_or_default();
+        let (term, revision, roots) = (None, 0, control_plane.identity.offered_roots());
         let mut joined =
-            Self { control_plane, wanted, token, kept, term: None, revision: 0, keep, tried, telemetry };
+            Self { control_plane, wanted, token, kept, term, revision, roots, keep, tried, telemetry };
         joined.restore(clock::now());
         joined
     }
@@ -97,7 +100,7 @@ impl JoinedIdentity {
             self.recover(clock::now());
             let request = match schedule::step(self.term, clock::now(), draw) {
                 Step::Wait(wait) => {
-                    sleep(wait.min(LOOK)).await;
+                    self.wait(wait.min(LOOK)).await;
                     continue;
                 }
                 Step::Renew => IdentityRequest::Renew,
@@ -207,6 +210,19 @@ impl JoinedIdentity {
         if identity.id != self.wanted {
             return Err(Failure::Foreign { given: identity.id.to_string() });
         }
+        self.put(given, identity, now)
+    }
+
+    /// Takes the roots that are to be trusted from now on, beside the certificate that holds.
+    fn trust(&mut self, bundle: Vec<Vec<u8>>) -> Result<(), Failure> {
+        let given = self.kept.given.as_ref().filter(|given| given.bundle != bundle);
+        let Some(given) = given.map(|given| Given { bundle, ..given.clone() }) else { return Ok(()) };
+        let identity = given.identity(self.revision + 1)?;
+        self.put(given, identity, clock::now())
+    }
+
+    /// Puts it in force if peers with the same roots take it: else we would cut ourselves off.
+    fn put(&mut self, given: Given, identity: Identity, now: Duration) -> Result<(), Failure> {
         identity.verify(UnixTime::since_unix_epoch(now)).map_err(Failure::Invalid)?;
         let (id, not_after) = (&identity.id, identity.not_after);
         info!(%id, not_after = %Seconds(not_after), roots = given.bundle.len(), "identity in use");
@@ -217,6 +233,20 @@ impl JoinedIdentity {
         self.kept = Kept { given: Some(given), joining: None };
         self.save();
         Ok(())
+    }
+
+    /// Waits, and takes new roots meanwhile.
+    async fn wait(&mut self, wait: Duration) {
+        let end = Instant::now() + wait;
+        // Their sender is the identity's place, of which we have a share.
+        while let Ok(Ok(())) = timeout_at(end, self.roots.changed()).await {
+            let roots = self.roots.borrow_and_update().clone();
+            if let Err(failure) = self.trust(roots) {
+                warn!(
+                    "the roots that the control plane tells of are not taken, those in use stay: {failure}"
+                );
+            }
+        }
     }
 
     fn save(&self) {
@@ -235,10 +265,10 @@ impl JoinedIdentity {
     /// Waits; a refused proof until there is another one, or for so long.
     async fn pause(&mut self, failure: &Failure, wait: Duration, mut proofs: WatchedFiles) {
         if !failure.is_refusal() {
-            return sleep(wait).await;
+            return self.wait(wait).await;
         }
         tokio::select! {
-            () = sleep(wait) => {}
+            () = self.wait(wait) => {}
             () = proofs.changed() => {}
         }
     }

@@ -105,6 +105,30 @@ async fn what_was_given_is_in_force_and_so_it_is_after_a_restart() {
 }
 
 #[tokio::test]
+async fn new_roots_are_in_force_and_kept_at_once_where_our_certificate_is_of_one_of_them() {
+    let (folder, authority, next) = (TempDir::new().unwrap(), Authority::new(), Authority::new());
+    let state = folder.path().join("state");
+    let mut joined = begin(&state);
+    joined.given(&authority, ORDERS, (-HOUR, HOUR)).await.unwrap();
+    let (place, ends) = (joined.control_plane.identity.clone(), joined.in_force());
+    let roots = |joined: &JoinedIdentity| joined.control_plane.given_roots().len();
+    place.offer_roots(vec![authority.root.clone(), next.root.clone()]);
+    joined.wait(Duration::ZERO).await;
+    assert_eq!((roots(&joined), joined.in_force()), (2, ends), "beside the same certificate");
+    assert_eq!(place.load_full().unwrap().revision, 2);
+    let tried = |tried: &Option<Kept>| tried.as_ref() == Some(&joined.kept);
+    joined.tried.wait_for(tried).await.unwrap();
+    assert_eq!(roots(&begin(&state)), 2);
+
+    // What nobody who trusts it would take us with, and what is no root.
+    for worse in [vec![next.root.clone()], vec![vec![7; 9]], Vec::new()] {
+        place.offer_roots(worse);
+        joined.wait(Duration::ZERO).await;
+        assert_eq!((roots(&joined), joined.in_force()), (2, ends));
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_what_was_asked_for_is_not_taken() {
     let (folder, authority) = (TempDir::new().unwrap(), Authority::new());
     let mut joined = begin(&folder.path().join("state"));

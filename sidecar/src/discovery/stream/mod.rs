@@ -20,7 +20,7 @@ use trama_proto::{
     Problems,
     discovery::v1::{
         ControlMessage, Node, Push, SidecarMessage, control_message::Message,
-        policy_service_client::PolicyServiceClient,
+        policy_service_client::PolicyServiceClient, sidecar_message::Message as Said,
     },
     document::Document,
 };
@@ -175,7 +175,10 @@ impl PolicyStream {
         let identity = self.control_plane.identity.load();
         self.node.identity = identity.as_ref().map(|own| own.id.to_string()).unwrap_or_default();
         self.node.addresses = own.iter().map(held::octets).collect();
-        for message in self.follower.now().subscriber.begin(self.node.clone()) {
+        for mut message in self.follower.now().subscriber.begin(self.node.clone()) {
+            if let Some(Said::Hello(hello)) = &mut message.message {
+                hello.roots = self.control_plane.given_roots();
+            }
             send(&out, message).await?;
         }
         let mut client = PolicyServiceClient::new(channel).max_decoding_message_size(LARGEST);
@@ -186,17 +189,19 @@ impl PolicyStream {
         self.telemetry.process().control_plane_found();
         loop {
             tokio::select! {
-                said = pushes.message() => {
-                    let Some(Message::Push(push)) = said?.ok_or(Ended::Closed)?.message else {
+                said = pushes.message() => match said?.ok_or(Ended::Closed)?.message {
+                    Some(Message::Push(push)) => {
+                        for message in self.take(push, sink).await? {
+                            send(&out, message).await?;
+                        }
+                        backoff.succeeded();
+                    }
+                    Some(Message::Roots(roots)) => self.control_plane.identity.offer_roots(roots.certificates),
+                    None => {
                         warn!("the control plane says what this version does not know; it is ignored");
                         self.telemetry.process().policy_push(PushResult::Unknown);
-                        continue;
-                    };
-                    for message in self.take(push, sink).await? {
-                        send(&out, message).await?;
                     }
-                    backoff.succeeded();
-                }
+                },
                 Some(label) = self.questions.recv() => {
                     let more = std::iter::from_fn(|| self.questions.try_recv().ok());
                     let asked = self.follower.now().subscriber.want(std::iter::once(label).chain(more));

@@ -137,7 +137,7 @@ impl Subscriber {
     /// What is held and what cannot be used.
     pub fn hello(&self, node: Node) -> Hello {
         let refused = self.refused.values().cloned().collect();
-        Hello { node: Some(node), held: self.state.names(), refused }
+        Hello { node: Some(node), held: self.state.names(), refused, ..Hello::default() }
     }
 
     /// Requests ask for services: what to send, if anything. Without a stream it is remembered for the next one.
