@@ -98,8 +98,7 @@ impl Mirror {
             let (id, resource) = read(&entry.key, entry.value)?;
             Some((entry.version, id, resource))
         });
-        let world = World::found(listing.at, resources);
-        self.change(|held| *held = world);
+        self.change(|world| world.find(listing.at, resources));
         let mut watch = watch(store, listing.at.revision);
         loop {
             match watch.next().await {
@@ -190,11 +189,8 @@ mod tests {
         }
         mirror.reach(5).await;
         assert_eq!(mirror.look(|world| world.resources().count()), 5);
-        assert_eq!(
-            mirror.look(|world| world.changed_since(2).map(|_| ())),
-            None,
-            "it must compare everything"
-        );
+        let new = |world: &World| world.changed_since(0).map(|changed| changed.len());
+        assert_eq!(mirror.look(new), Some(5), "who has seen what was before knows what is new");
         task.abort();
     }
 }

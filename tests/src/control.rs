@@ -254,7 +254,8 @@ async fn answer(
 ) -> Option<()> {
     let mut world = worlds.0.subscribe();
     let Said::Hello(hello) = said.message().await.ok()??.message? else { panic!("no Hello") };
-    let mut session = Session::new(&hello, hello.node.as_ref().unwrap()).unwrap();
+    let now = Arc::clone(&world.borrow());
+    let mut session = Session::new(&hello, hello.node.as_ref().unwrap(), &now).unwrap();
     worlds.1.lock().unwrap().push(hello);
     loop {
         let now = Arc::clone(&world.borrow_and_update());
@@ -274,7 +275,7 @@ async fn answer(
                     session.unsubscribe(&services);
                 }
                 Said::Ack(it) => session.ack(it).unwrap(),
-                Said::Nack(it) => session.nack(it).unwrap(),
+                Said::Nack(it) => session.nack(it, &now).unwrap(),
             },
         }
     }

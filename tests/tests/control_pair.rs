@@ -65,7 +65,7 @@ struct Pair {
 impl Pair {
     /// A sidecar that knows nothing yet.
     fn new(world: World) -> Self {
-        let session = Session::new(&Hello::default(), &node()).unwrap();
+        let session = Session::new(&Hello::default(), &node(), &world).unwrap();
         let subscriber = Subscriber::new(BTreeSet::from([Arc::from("shop/a")]));
         let (pushes, said) = Default::default();
         let (revision, told) = (world.stamp().revision, BTreeMap::new());
@@ -79,7 +79,7 @@ impl Pair {
         self.pushes.clear();
         let [hello, subscribe] = self.subscriber.begin(node());
         let Some(Message::Hello(hello)) = hello.message else { panic!("a Hello") };
-        self.session = Session::new(&hello, &node()).unwrap();
+        self.session = Session::new(&hello, &node(), &self.world).unwrap();
         self.said = VecDeque::from([subscribe]);
     }
 
@@ -108,7 +108,7 @@ impl Pair {
                 self.session.unsubscribe(&services(it.services).collect::<Vec<_>>());
             }
             Some(Message::Ack(it)) => self.session.ack(it).unwrap(),
-            Some(Message::Nack(it)) => self.session.nack(it).unwrap(),
+            Some(Message::Nack(it)) => self.session.nack(it, &self.world).unwrap(),
             Some(Message::Hello(_)) => panic!("a second Hello"),
             None => {}
         }
@@ -162,7 +162,8 @@ impl Pair {
             .collect();
         assert_eq!(known, refused, "the control plane knows what is refused");
 
-        let needed = self.world.needed(self.session.services(), &place()).resources;
+        let mut needed = self.world.needed(self.session.services(), &place()).resources;
+        needed.extend(self.world.everybodys().map(|(id, _)| id.clone()));
         for id in &needed {
             let told = refused.get(id).or_else(|| held.get(id));
             let is = self.world.get(id).unwrap().told.hash.to_vec();

@@ -1,6 +1,7 @@
 //! Which sidecar is told what, and when. A [`Session`] is one sidecar's stream without the stream: it takes what the
 //! sidecar says and gives what it is to be told. Pure.
 
+mod common;
 mod session;
 
 #[cfg(test)]

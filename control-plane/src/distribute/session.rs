@@ -14,7 +14,8 @@ use trama_proto::{
     policy::v1,
 };
 
-use crate::model::{Needed, Place, Relation, Service, Version, World};
+use super::common::{Common, Differences};
+use crate::model::{Digest, Needed, Place, Relation, Service, Version, World};
 
 /// A sidecar may not say that.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +76,11 @@ pub struct Session {
     services: BTreeSet<Service>,
     /// What the sidecar was told last of each resource and has heard, whether it uses it or not: by its own word, then by
     /// its answers. It is not told twice. What cannot be used it keeps and tries again by itself.
-    told: BTreeMap<ResourceId, [u8; 32]>,
+    told: BTreeMap<ResourceId, Digest>,
+    /// The same of what everybody is told.
+    common: Common,
+    /// The world has forgotten what there was when the sidecar was told last.
+    lost: bool,
     refused: BTreeMap<ResourceId, Refusal>,
     /// What it has told that it does not know all of.
     not_understood: BTreeMap<ResourceId, Version>,
@@ -98,7 +103,7 @@ struct OnItsWay {
 impl Session {
     /// Begins with what a sidecar says it has and refuses, and where it says that it is. It is believed: who lies gets too
     /// little, and only himself. Whether `node` has its identity and namespace is for the caller to see.
-    pub fn new(hello: &Hello, node: &Node) -> Result<Self, SessionError> {
+    pub fn new(hello: &Hello, node: &Node, world: &World) -> Result<Self, SessionError> {
         let found = hello.held.len() + hello.refused.len();
         if found > MOST_HELD {
             return Err(SessionError::TooMuchHeld { found });
@@ -115,6 +120,7 @@ impl Session {
                 None => drop(told.remove(id)),
             }
         }
+        let common = Common::of_held(&mut told, world);
         Ok(Self {
             subscribed: false,
             heard: 0,
@@ -122,6 +128,8 @@ impl Session {
             place: place(node),
             services: BTreeSet::new(),
             told,
+            common,
+            lost: false,
             refused,
             not_understood: BTreeMap::new(),
             on_its_way: None,
@@ -157,32 +165,34 @@ impl Session {
         if !self.subscribed || self.on_its_way.is_some() {
             return None;
         }
-        let (needed, news) = self.news(world);
-        let sent: BTreeMap<_, _> = news
-            .as_ref()
-            .unwrap_or(&needed.resources)
-            .iter()
-            .filter(|id| needed.resources.contains(*id))
-            .filter_map(|id| Some((id, world.get(id)?.told)))
-            .filter(|(id, version)| self.told.get(*id) != Some(&version.hash))
-            .map(|(id, version)| (id.clone(), version))
-            .collect();
-        let known: Vec<_> = match &news {
-            Some(news) => news.iter().filter(|id| self.told.contains_key(*id)).collect(),
-            None => self.told.keys().collect(),
+        let Ok(Differences { mut news, mut gone }) = self.common.differences(world) else {
+            self.lost = true;
+            return None;
         };
-        let gone = known.into_iter().filter(|id| !needed.resources.contains(*id));
-        // Make before break: what is only needed no more waits until it is known that no route leads there any more, for a
-        // sidecar that refuses one goes on with the old.
-        let leads_elsewhere = sent.keys().any(|id| id.kind == "Route");
-        let (later, gone): (Vec<_>, Vec<_>) =
-            gone.cloned().partition(|id| leads_elsewhere && world.get(id).is_some());
         let stamp = world.stamp();
+        let (needed, may_be_news) = self.now_needed(world);
+        let mut later = Vec::new();
+        if may_be_news {
+            let now = needed.resources.iter().filter_map(|id| Some((id, world.get(id)?.told)));
+            let new = now.filter(|(id, version)| self.told.get(*id) != Some(&version.hash));
+            news.extend(new.map(|(id, version)| (id.clone(), version)));
+            // Make before break: what is only needed no more waits until it is known that no route leads there any more, for
+            // a sidecar that refuses one goes on with the old.
+            let leads_elsewhere = news.keys().any(|id| id.kind == "Route");
+            let too_much = self.told.keys().filter(|id| !needed.resources.contains(*id)).cloned();
+            let (waits, ended): (Vec<_>, Vec<_>) =
+                too_much.partition(|id| leads_elsewhere && world.get(id).is_some());
+            gone.extend(ended);
+            gone.sort_unstable();
+            later = waits;
+        }
         self.compared = later.is_empty().then_some((stamp.revision, needed));
-        if sent.is_empty() && gone.is_empty() && self.replied == self.heard {
+        if news.is_empty() && gone.is_empty() && self.replied == self.heard {
             self.acknowledged = self.acknowledged.max(stamp.revision);
+            self.common.caught_up(stamp.revision);
             return None;
         }
+        let sent = news;
         self.nonce += 1;
         let push = Push {
             epoch: stamp.epoch,
@@ -199,20 +209,21 @@ impl Session {
 
     /// A push is in use, and what has recovered is too.
     pub fn ack(&mut self, Ack { nonce, recovered, not_understood }: Ack) -> Result<(), SessionError> {
-        self.answered(Nack { nonce, refusals: Vec::new(), recovered, not_understood })
+        self.answered(Nack { nonce, refusals: Vec::new(), recovered, not_understood }, |_, _| None)
     }
 
     /// A push is in use, but for what is refused.
-    pub fn nack(&mut self, nack: Nack) -> Result<(), SessionError> {
+    pub fn nack(&mut self, nack: Nack, world: &World) -> Result<(), SessionError> {
         if nack.refusals.is_empty() {
             return Err(SessionError::EmptyNack);
         }
-        self.answered(nack)
+        self.answered(nack, |common, id| common.told(id, world))
     }
 
     fn answered(
         &mut self,
         Nack { nonce, refusals, recovered, not_understood }: Nack,
+        told_to_all: impl Fn(&Common, &ResourceId) -> Option<Digest>,
     ) -> Result<(), SessionError> {
         let OnItsWay { revision, heard, sent, gone, .. } = self.pushed(nonce)?;
         self.replied = heard;
@@ -228,14 +239,17 @@ impl Session {
             self.refused.remove(&id);
         }
         let fewer = self.refused.len() < before;
-        self.told.extend(sent.iter().map(|(id, version)| (id.clone(), version.hash)));
+        self.common.caught_up(revision);
+        let own = sent.iter().filter(|(id, _)| !Relation::is_everybodys(id.kind));
+        self.told.extend(own.map(|(id, version)| (id.clone(), version.hash)));
         for id in &gone {
             self.told.remove(id);
         }
         for discovery::Refusal { name, version: number, path, problem, .. } in refusals {
             let Some(id) = name.as_ref().and_then(id) else { continue };
-            let held = self.told.get(&id).map(|hash| Version { number, hash: *hash });
-            let version = sent.get(&id).copied().or(held);
+            let held = || self.told.get(&id).copied().or_else(|| told_to_all(&self.common, &id));
+            let held = || held().map(|hash| Version { number, hash });
+            let version = sent.get(&id).copied().or_else(held);
             // Of what it was never told it has nothing to say.
             if version.is_some() || gone.contains(&id) {
                 self.refused.insert(id, Refusal { version, path, problem });
@@ -259,6 +273,11 @@ impl Session {
         &self.services
     }
 
+    /// Whether it is so far behind that the world has forgotten what it has: it must come back and say so.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// What it could not use, by resource.
     pub fn refused(&self) -> &BTreeMap<ResourceId, Refusal> {
         &self.refused
@@ -280,27 +299,18 @@ impl Session {
         needed
     }
 
-    /// What the sidecar needs, and what of it may be news to it; `None`: all of it. Cheap where a change does not concern it,
-    /// which is nearly always, or is one that everybody hears of: then nothing else has become needed.
-    fn news(&mut self, world: &World) -> (Needed, Option<BTreeSet<ResourceId>>) {
-        let Some((revision, mut needed)) = self.compared.take() else { return (self.needed(world), None) };
-        let Some(changed) = world.changed_since(revision) else { return (self.needed(world), None) };
+    /// What the sidecar needs besides what everybody does, and whether any of it may be news to it. Cheap where nothing that
+    /// has changed concerns it, which is nearly always.
+    fn now_needed(&mut self, world: &World) -> (Needed, bool) {
+        let Some((revision, needed)) = self.compared.take() else { return (self.needed(world), true) };
+        let Some(changed) = world.changed_since(revision) else { return (self.needed(world), true) };
         let concerned = |id: &&ResourceId| {
             self.told.contains_key(*id)
                 || needed.resources.contains(*id)
                 || world.get(id).is_some_and(|held| needed.may_gain(id, held))
         };
-        let news: BTreeSet<_> = changed.into_iter().filter(concerned).cloned().collect();
-        if !news.iter().all(|id| Relation::is_everybodys(id.kind)) {
-            return (self.needed(world), None);
-        }
-        for id in &news {
-            match world.get(id) {
-                Some(_) => needed.resources.insert(id.clone()),
-                None => needed.resources.remove(id),
-            };
-        }
-        (needed, Some(news))
+        let mut own = changed.keys().filter(|id| !Relation::is_everybodys(id.kind));
+        if own.any(concerned) { (self.needed(world), true) } else { (needed, false) }
     }
 
     fn pushed(&mut self, nonce: u64) -> Result<OnItsWay, SessionError> {

@@ -45,11 +45,11 @@ impl Sidecar {
         while let Some(push) = session.next(world) {
             assert!(session.next(world).is_none(), "one push at a time");
             assert!(self.pushes.len() < 10_000, "it never settles");
-            self.take(session, push);
+            self.take(session, push, world);
         }
     }
 
-    fn take(&mut self, session: &mut Session, push: Push) {
+    fn take(&mut self, session: &mut Session, push: Push, world: &World) {
         let mut refusals = Vec::new();
         for VersionedResource { version, resource, endpoints, hash: pushed } in push.resources.clone() {
             let resource = resource.unwrap().kind.unwrap();
@@ -77,7 +77,7 @@ impl Sidecar {
         if refusals.is_empty() {
             session.ack(ack(push.nonce)).unwrap();
         } else {
-            session.nack(Nack { refusals, ..nack(push.nonce) }).unwrap();
+            session.nack(Nack { refusals, ..nack(push.nonce) }, world).unwrap();
         }
         self.pushes.push(push);
     }
@@ -144,7 +144,7 @@ fn orders() -> Service {
 }
 
 fn connect(sidecar: &mut Sidecar, world: &World, services: &[Service]) -> Session {
-    let mut session = Session::new(&sidecar.hello(), &sidecar.node).unwrap();
+    let mut session = Session::new(&sidecar.hello(), &sidecar.node, world).unwrap();
     session.subscribe(services.iter().cloned()).unwrap();
     sidecar.settle(&mut session, world);
     session
@@ -293,7 +293,7 @@ fn a_reconnect_sends_nothing_that_is_unchanged() {
     let mut sidecar = Sidecar::default();
     drop(connect(&mut sidecar, &world, &[orders()]));
     let told = sidecar.pushes.len();
-    let mut session = Session::new(&sidecar.hello(), &sidecar.node).unwrap();
+    let mut session = Session::new(&sidecar.hello(), &sidecar.node, &world).unwrap();
     assert!(session.next(&world).is_none(), "it has not said yet what it wants");
     session.subscribe([orders()]).unwrap();
     let answer = session.next(&world).unwrap();
@@ -332,14 +332,14 @@ fn a_subscription_is_answered_also_where_there_is_nothing_to_say() {
     // A push of which something is refused is an answer, too.
     let name = next.resources[0].resource.as_ref().and_then(|it| it.kind.as_ref()).map(ResourceId::of);
     let refusal = Refused { name: name.as_ref().map(named), ..Refused::default() };
-    session.nack(Nack { refusals: vec![refusal], ..nack(next.nonce) }).unwrap();
+    session.nack(Nack { refusals: vec![refusal], ..nack(next.nonce) }, &world).unwrap();
     assert!(session.next(&world).is_none());
 }
 
 #[test]
 fn changes_behind_a_slow_sidecar_are_told_as_one() {
     let mut world = world();
-    let mut session = Session::new(&Hello::default(), &Node::default()).unwrap();
+    let mut session = Session::new(&Hello::default(), &Node::default(), &world).unwrap();
     session.subscribe([orders()]).unwrap();
     let first = session.next(&world).unwrap();
     for revision in 5..5000 {
@@ -409,19 +409,60 @@ fn a_refused_route_costs_the_old_one_no_endpoints() {
 #[test]
 fn answers_to_nothing_are_refused() {
     let world = world();
-    let mut session = Session::new(&Hello::default(), &Node::default()).unwrap();
+    let mut session = Session::new(&Hello::default(), &Node::default(), &world).unwrap();
     session.subscribe([]).unwrap();
     assert_eq!(session.ack(ack(1)), Err(SessionError::Nonce { found: 1, expected: None }));
     let push = session.next(&world).unwrap();
     assert_eq!(session.ack(ack(99)), Err(SessionError::Nonce { found: 99, expected: Some(push.nonce) }));
-    assert_eq!(session.nack(nack(push.nonce)), Err(SessionError::EmptyNack));
+    assert_eq!(session.nack(nack(push.nonce), &world), Err(SessionError::EmptyNack));
     let many = (0..=MOST_SERVICES).map(|number| Service::new("shop", number.to_string()));
     assert!(matches!(session.subscribe(many), Err(SessionError::TooMany { .. })));
     let held = vec![HeldResource::default(); MOST_HELD + 1];
     assert!(matches!(
-        Session::new(&Hello { held, ..Hello::default() }, &Node::default()),
+        Session::new(&Hello { held, ..Hello::default() }, &Node::default(), &world),
         Err(SessionError::TooMuchHeld { .. })
     ));
+}
+
+/// Who has been told nothing for so long cannot be told what is gone; it comes back and says what it has.
+#[test]
+fn one_who_is_further_behind_than_is_remembered_is_sent_away() {
+    let mut world = world();
+    let mut sidecar = Sidecar::default();
+    let mut session = connect(&mut sidecar, &world, &[]);
+    write(&mut world, 5, &service("stock").replace("80", "81"));
+    let push = session.next(&world).unwrap();
+    for revision in 6..20_000 {
+        write(&mut world, revision, &service("orders").replace("80", &(revision % 60_000 + 1).to_string()));
+    }
+    world.change(20_000, ResourceId::new("Service", "shop", "prices").unwrap(), None);
+    sidecar.take(&mut session, push, &world);
+    assert!(session.next(&world).is_none() && session.is_lost());
+
+    connect(&mut sidecar, &world, &[]);
+    assert_eq!(sidecar.names(), ["Service shop/orders", "Service shop/stock"]);
+}
+
+/// A store that was out of reach and is listed again.
+#[test]
+fn what_changed_while_nobody_looked_is_told_as_any_other_change() {
+    let mut world = world();
+    let mut sidecar = Sidecar::default();
+    let mut session = connect(&mut sidecar, &world, &[orders()]);
+    let mut later = World::clone(&world);
+    let told = sidecar.pushes.len();
+    write(&mut later, 5, &service("orders").replace("80", "81"));
+    write(&mut later, 6, &service("more"));
+    later.change(7, ResourceId::new("Service", "shop", "prices").unwrap(), None);
+    let found =
+        later.resources().map(|(id, held)| (held.version.number, id.clone(), held.resource().clone()));
+    world.find(later.stamp(), found.collect::<Vec<_>>());
+    sidecar.settle(&mut session, &world);
+    let push = &sidecar.pushes[told];
+    assert_eq!((sidecar.pushes.len(), push.resources.len(), push.tombstones.len()), (told + 1, 2, 1));
+    assert_eq!((push.revision, session.acknowledged()), (7, 7));
+    let versions: Vec<_> = push.resources.iter().map(|resource| resource.version).collect();
+    assert_eq!(versions, [6, 5], "the revisions that wrote them");
 }
 
 /// Thousands of steps drawn by lot: whatever happens, a sidecar that has settled has exactly what it needs.
@@ -460,7 +501,7 @@ fn a_settled_sidecar_has_what_it_needs() {
                     session.unsubscribe([&Service::new("shop", name)]);
                 }
                 8 => {
-                    session = Session::new(&sidecar.hello(), &sidecar.node).unwrap();
+                    session = Session::new(&sidecar.hello(), &sidecar.node, &world).unwrap();
                     session.subscribe(wanted.iter().cloned()).unwrap();
                 }
                 _ => {}
@@ -480,7 +521,8 @@ fn assert_settled(
     wanted: &BTreeSet<Service>,
     seed: u64,
 ) {
-    let needed = world.needed(wanted, &Place::default()).resources;
+    let mut needed = world.needed(wanted, &Place::default()).resources;
+    needed.extend(world.everybodys().map(|(id, _)| id.clone()));
     for id in &needed {
         let resource = world.get(id).unwrap().resource();
         if sidecar.refuses && is_bad(resource) {

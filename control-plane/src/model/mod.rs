@@ -5,4 +5,4 @@ mod world;
 
 pub use trama_sidecar::config::relation::{Relation, Service};
 
-pub use self::world::{Held, Needed, Place, Version, World, hash, told_hash};
+pub use self::world::{Digest, Held, Needed, Place, Version, World, hash, told_hash};

@@ -18,8 +18,11 @@ use trama_proto::{
 use super::{Relation, Service};
 use crate::store::Stamp;
 
-/// Changes that are remembered. Who is further behind is compared with everything.
-const REMEMBERED: usize = 4096;
+/// Changes that are remembered: thousands, for a push may be on its way for a minute. Who is further behind comes back.
+const REMEMBERED: usize = 16_384;
+
+/// A SHA-256.
+pub type Digest = [u8; 32];
 
 /// What names a resource's content: the revision that wrote it, and SHA-256 of its canonical encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +30,16 @@ pub struct Version {
     /// The revision that wrote it.
     pub number: u64,
     /// Of the canonical encoding.
-    pub hash: [u8; 32],
+    pub hash: Digest,
 }
 
 /// SHA-256 of a resource's canonical encoding.
-pub fn hash(resource: &Resource) -> [u8; 32] {
+pub fn hash(resource: &Resource) -> Digest {
     told_hash(resource, &[])
 }
 
 /// The hash that sidecars know a resource by: of its canonical encoding and, for a service, of where its endpoints are.
-pub fn told_hash(resource: &Resource, endpoints: &[EndpointAddress]) -> [u8; 32] {
+pub fn told_hash(resource: &Resource, endpoints: &[EndpointAddress]) -> Digest {
     let mut encoded = v1::Resource { kind: Some(resource.clone()) }.encode_to_vec();
     let endpoints = VersionedResource { endpoints: endpoints.to_vec(), ..VersionedResource::default() };
     encoded.extend(endpoints.encode_to_vec());
@@ -85,7 +88,7 @@ impl Place {
     }
 }
 
-/// What a sidecar needs.
+/// What a sidecar needs besides what everybody does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
     /// The resources.
@@ -100,8 +103,7 @@ impl Needed {
     /// the routes that name it.
     pub fn may_gain(&self, id: &ResourceId, held: &Held) -> bool {
         let relation = &held.relation;
-        relation.everybody
-            || id.kind == "PluginChain"
+        id.kind == "PluginChain"
             || self.place.is_served_by(relation)
             || relation.of.iter().any(|service| self.reach.contains(service))
             || relation.of_namespace.as_ref().is_some_and(|namespace| {
@@ -109,6 +111,15 @@ impl Needed {
                     || self.reach.iter().any(|service| service.namespace == *namespace)
             })
     }
+}
+
+/// A change that is remembered.
+#[derive(Clone, Debug)]
+struct Change {
+    at: u64,
+    id: ResourceId,
+    /// What it was told by before; `None`: it was not there.
+    before: Option<Digest>,
 }
 
 /// All resources of one moment.
@@ -123,7 +134,7 @@ pub struct World {
     of_identity: HashMap<String, BTreeSet<ResourceId>>,
     of_address: HashMap<IpAddr, BTreeSet<ResourceId>>,
     everybody: BTreeSet<ResourceId>,
-    changed: VecDeque<(u64, ResourceId)>,
+    changed: VecDeque<Change>,
     /// Of changes before this revision nothing is known.
     known_since: u64,
 }
@@ -142,6 +153,25 @@ impl World {
         }
         world.changed.clear();
         Self { stamp, known_since: stamp.revision, ..world }
+    }
+
+    /// Takes it as it is found at a later time of the same store: what is otherwise than before is remembered as changed then.
+    pub fn find(&mut self, stamp: Stamp, resources: impl IntoIterator<Item = (u64, ResourceId, Resource)>) {
+        if stamp.epoch != self.stamp.epoch {
+            *self = Self::found(stamp, resources);
+            return;
+        }
+        let mut gone: BTreeSet<_> = self.resources.keys().cloned().collect();
+        for (version, id, resource) in resources {
+            gone.remove(&id);
+            if self.resources.get(&id).is_none_or(|held| held.version.number != version) {
+                self.write(stamp.revision, version, id, Some(resource));
+            }
+        }
+        for id in gone {
+            self.write(stamp.revision, stamp.revision, id, None);
+        }
+        self.stamp = stamp;
     }
 
     /// The last change.
@@ -166,7 +196,13 @@ impl World {
 
     /// Writes or removes a resource. `revision` is the store's; several changes may share one.
     pub fn change(&mut self, revision: u64, id: ResourceId, resource: Option<Resource>) {
+        self.write(revision, revision, id, resource);
+    }
+
+    /// The same for a change that is noticed `at` a later revision than the one that made it.
+    fn write(&mut self, at: u64, revision: u64, id: ResourceId, resource: Option<Resource>) {
         let mut services = BTreeSet::new();
+        let before = self.resources.get(&id).map(|held| held.told);
         if let Some(old) = self.resources.remove(&id) {
             self.index(&id, &old.relation, |set, id| set.remove(id));
             services.extend(old.relation.of);
@@ -180,19 +216,27 @@ impl World {
             let held = Held { version, told: version, document, endpoints: Vec::new(), relation };
             self.resources.insert(id.clone(), held);
         }
-        self.stamp.revision = revision;
-        self.remember(revision, id.clone());
+        self.stamp.revision = at;
+        self.remember(Change { at, id: id.clone(), before: before.map(|told| told.hash) });
         match id.kind {
             "Service" => drop(self.tell_endpoints(revision, &id)),
-            "EndpointSet" => {
-                for service in services {
-                    let id = ResourceId::new("Service", service.namespace, service.name);
-                    if let Some(id) = id.filter(|id| self.tell_endpoints(revision, id)) {
-                        self.remember(revision, id);
-                    }
-                }
-            }
+            "EndpointSet" => services.into_iter().for_each(|service| self.move_endpoints(at, service)),
             _ => {}
+        }
+        // What says the same is told as it was.
+        if let (Some(before), Some(held)) = (before, self.resources.get_mut(&id))
+            && held.told.hash == before.hash
+        {
+            held.told = before;
+        }
+    }
+
+    /// The endpoints of a service may be elsewhere now.
+    fn move_endpoints(&mut self, at: u64, service: Service) {
+        let Some(id) = ResourceId::new("Service", service.namespace, service.name) else { return };
+        let before = self.resources.get(&id).map(|held| held.told.hash);
+        if self.tell_endpoints(at, &id) {
+            self.remember(Change { at, id, before });
         }
     }
 
@@ -231,26 +275,37 @@ impl World {
         told.collect()
     }
 
-    fn remember(&mut self, revision: u64, id: ResourceId) {
-        self.changed.push_back((revision, id));
+    fn remember(&mut self, change: Change) {
+        self.changed.push_back(change);
         if self.changed.len() > REMEMBERED {
             self.changed.pop_front();
         }
     }
 
-    /// What changed after a revision; `None` if that is too long ago to know.
-    pub fn changed_since(&self, revision: u64) -> Option<BTreeSet<&ResourceId>> {
+    /// What changed after a revision, each with what it was told by until then (`None`: it was not there). `None` if that is
+    /// too long ago to know.
+    pub fn changed_since(&self, revision: u64) -> Option<BTreeMap<&ResourceId, Option<Digest>>> {
         let forgotten = self.changed.len() == REMEMBERED
-            && self.changed.front().is_some_and(|(oldest, _)| revision < *oldest);
+            && self.changed.front().is_some_and(|oldest| revision < oldest.at);
         if forgotten || revision < self.known_since || revision > self.stamp.revision {
             return None;
         }
-        Some(self.changed.iter().filter(|(at, _)| *at > revision).map(|(_, id)| id).collect())
+        let mut changed = BTreeMap::new();
+        let first = self.changed.partition_point(|change| change.at <= revision);
+        for Change { id, before, .. } in self.changed.range(first..) {
+            changed.entry(id).or_insert(*before);
+        }
+        Some(changed)
     }
 
-    /// Everything that a sidecar needs which asks for these services and is at this place.
+    /// What every sidecar needs, with the version that it is told by.
+    pub fn everybodys(&self) -> impl Iterator<Item = (&ResourceId, Version)> {
+        self.everybody.iter().filter_map(|id| Some((id, self.get(id)?.told)))
+    }
+
+    /// What a sidecar needs, besides what everybody does, which asks for these services and is at this place.
     pub fn needed(&self, services: &BTreeSet<Service>, place: &Place) -> Needed {
-        let (resources, reach, place) = (self.everybody.clone(), services.clone(), place.clone());
+        let (resources, reach, place) = (BTreeSet::new(), services.clone(), place.clone());
         let mut needed = Needed { resources, reach, place };
         for id in services.iter().flat_map(|service| self.concerning(service)) {
             let Some(Held { relation, .. }) = self.resources.get(id) else { continue };

@@ -80,7 +80,7 @@ impl Task {
             Err(Ended { why: StreamEnd::NoHello, status })
         });
         let Some((node, mut hello)) = hello? else { return Ok(Gone) };
-        let session = Session::new(&hello, &node).map_err(refused)?;
+        let session = self.shared.mirror.look(|world| Session::new(&hello, &node, world)).map_err(refused)?;
         tracing::debug!(identity = %self.identity, node = node.name, held = hello.held.len(), "a policy stream begins");
         let since = clock::milliseconds();
         let seat = Seat { node, since, session, answered_in: time::Duration::ZERO };
@@ -147,7 +147,15 @@ impl Task {
 
     /// Sends what there is to say.
     async fn push(&mut self, taken: &Taken) -> Result<Option<Gone>, Ended> {
-        let push = self.shared.mirror.look(|world| taken.seat().session.next(world));
+        let (push, is_lost) = self.shared.mirror.look(|world| {
+            let session = &mut taken.seat().session;
+            (session.next(world), session.is_lost())
+        });
+        if is_lost {
+            let problem =
+                "too much has changed since the last push was taken; come back and say what is held";
+            return Err(Ended { why: StreamEnd::Slow, status: Status::unavailable(problem) });
+        }
         let Some(push) = push else { return Ok(None) };
         self.pushed = Some(Instant::now());
         self.shared.metrics.pushed(push.resources.len() + push.tombstones.len());
@@ -169,18 +177,18 @@ impl Task {
             let problem = format!("more than {most} messages a second (`limits.messagesPerSecond`)");
             return Err(Ended { why: StreamEnd::Flood, status: Status::resource_exhausted(problem) });
         }
-        let mut seat = taken.seat();
         match message.message {
             Some(Message::Subscribe(wanted)) => {
-                seat.session.subscribe(wanted.services.into_iter().map(service)).map_err(refused)
+                taken.seat().session.subscribe(wanted.services.into_iter().map(service)).map_err(refused)
             }
             Some(Message::Unsubscribe(unwanted)) => {
                 let services: Vec<_> = unwanted.services.into_iter().map(service).collect();
-                seat.session.unsubscribe(&services);
+                taken.seat().session.unsubscribe(&services);
                 Ok(())
             }
             Some(Message::Ack(ack)) => {
                 self.not_understood(&ack.not_understood);
+                let mut seat = taken.seat();
                 seat.session.ack(ack).map_err(refused)?;
                 self.answered(&mut seat, "ack");
                 Ok(())
@@ -191,8 +199,9 @@ impl Task {
                     tracing::warn!(identity = %self.identity, "a sidecar refuses {kind} {namespace}/{name}: {path}: {problem}");
                 }
                 self.not_understood(&nack.not_understood);
-                seat.session.nack(nack).map_err(refused)?;
-                self.answered(&mut seat, "nack");
+                let taken_in = self.shared.mirror.look(|world| taken.seat().session.nack(nack, world));
+                taken_in.map_err(refused)?;
+                self.answered(&mut taken.seat(), "nack");
                 Ok(())
             }
             Some(Message::Hello(_)) => Err(protocol("a second Hello; a stream has one")),
