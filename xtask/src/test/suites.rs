@@ -180,9 +180,9 @@ pub(crate) const SUITES: &[Suite] = &[
     },
     Suite {
         name: "docs",
-        about: "links lead somewhere; the configurations and policies in the book are valid",
+        about: "links lead somewhere; the configurations in the book are valid, and tramactl applies its policies",
         needs: &[],
-        steps: &[Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "docs_*"])],
+        steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "docs_*"])],
     },
     Suite {
         name: "demo",
