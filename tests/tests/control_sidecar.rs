@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 
-use trama_tests::control_plane::ControlPlane;
+use trama_tests::control_plane::{ControlPlane, application};
 use trama_tests::mesh::until;
 use trama_tests::ports::free_port;
 use trama_tests::process::Process;
@@ -16,24 +16,6 @@ use trama_tests::programs;
 
 const SERVICE: &str = "kind: Service\nmetadata: { name: orders, namespace: shop }\n\
                        spec: { ports: [{ port: 80, appProtocol: HTTP }] }\n";
-
-/// An application that answers each request with one word.
-fn application(word: &'static str) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut head = [0; 4096];
-            // A test's request comes in one segment.
-            if stream.read(&mut head).is_ok_and(|bytes| bytes > 0) {
-                let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\n";
-                write!(stream, "{answer}content-length: {}\r\n\r\n{word}", word.len()).ok();
-            }
-        }
-    });
-    port
-}
 
 fn endpoint(port: u16) -> String {
     format!(

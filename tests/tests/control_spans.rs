@@ -4,37 +4,20 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 
 use trama_proto::admin::v1::{
     Attribute, GetTraceRequest, ListTracesRequest, SidecarStatus, Trace, TraceSpan, attribute::Value,
     trace_span::Kind,
 };
-use trama_tests::control_plane::{ControlPlane, Pod, identity};
+use trama_tests::control_plane::{ControlPlane, Pod, application, identity};
 use trama_tests::mesh::until;
 use trama_tests::peers::{Here, OtlpReceiver};
 use trama_tests::ports::free_port;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER: &str = "00f067aa0ba902b7";
-
-/// An application that answers each request with 200.
-fn application() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut head = [0; 4096];
-            // A test's request comes in one segment.
-            if stream.read(&mut head).is_ok_and(|bytes| bytes > 0) {
-                stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").ok();
-            }
-        }
-    });
-    port
-}
 
 /// Two regions: the first has an endpoint at which nobody listens.
 fn policy(application: u16, mesh: u16) -> String {
@@ -104,7 +87,7 @@ async fn a_request_through_two_sidecars_is_one_trace_that_says_why_it_went_there
     let control = ControlPlane::spawn_with(&forward).await;
     let orders = Pod::start(&control, "orders", "lima", "").await;
     let storefront = Pod::start(&control, "storefront", "rio", "").await;
-    let applied = control.apply(&policy(application(), orders.mesh)).await.unwrap().stamp.unwrap();
+    let applied = control.apply(&policy(application(""), orders.mesh)).await.unwrap().stamp.unwrap();
     // Nothing is traced yet.
     served(&storefront, "").await;
     let context = format!("traceparent: 00-{TRACE}-{CALLER}-01\r\n");
@@ -173,7 +156,7 @@ async fn how_many_requests_are_traced_is_policy_and_changes_without_a_start() {
     let control = ControlPlane::spawn().await;
     let orders = Pod::start(&control, "orders", "lima", "").await;
     let storefront = Pod::start(&control, "storefront", "rio", "").await;
-    control.apply(&policy(application(), orders.mesh)).await.unwrap();
+    control.apply(&policy(application(""), orders.mesh)).await.unwrap();
     served(&storefront, "").await;
     let calls = |number: u32| (0..number).for_each(|_| assert_eq!(call(&storefront, ""), Some(200)));
     let all = ListTracesRequest::default;
@@ -203,7 +186,7 @@ async fn a_control_plane_that_comes_back_is_sent_spans_again_and_no_request_wait
     let mut control = ControlPlane::spawn().await;
     let orders = Pod::start(&control, "orders", "lima", "").await;
     let storefront = Pod::start(&control, "storefront", "rio", "").await;
-    control.apply(&policy(application(), orders.mesh)).await.unwrap();
+    control.apply(&policy(application(""), orders.mesh)).await.unwrap();
     served(&storefront, "").await;
     sampled(&control, 100).await;
     control.kill();

@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness makes its test fail by panicking")]
 
+mod application;
 mod channel;
 mod command;
 mod pod;
@@ -40,6 +41,7 @@ use crate::ports::free_port;
 use crate::process::Process;
 use crate::programs;
 
+pub use self::application::application;
 pub use self::command::Ran;
 pub use self::pod::Pod;
 pub use self::sidecar::{Opened, Stream, held, names};
