@@ -51,14 +51,30 @@ fn files(trusted: &Authority, client: &Issued) -> TempDir {
     folder
 }
 
+/// A receiver that wants a client certificate, and a mesh whose client's sidecar has a good one.
+struct Sealed {
+    clients: Authority,
+    receiver: OtlpReceiver,
+    files: TempDir,
+    mesh: Mesh,
+    _place: Here,
+}
+
+impl Sealed {
+    async fn start() -> Self {
+        let (servers, clients) = (Authority::new().unwrap(), Authority::new().unwrap());
+        let place = Here::new().unwrap();
+        let own = servers.issue_for_host("127.0.0.1").unwrap();
+        let receiver = OtlpReceiver::start_sealed(&place, &own, Some(&clients)).unwrap();
+        let files = files(&servers, &clients.issue_for_host("storefront.shop").unwrap());
+        let mesh = mesh(receiver.address, files.path(), true).await;
+        Self { clients, receiver, files, mesh, _place: place }
+    }
+}
+
 #[tokio::test]
 async fn spans_reach_a_receiver_in_tls_that_wants_a_client_certificate() {
-    let (servers, clients) = (Authority::new().unwrap(), Authority::new().unwrap());
-    let place = Here::new().unwrap();
-    let own = servers.issue_for_host("127.0.0.1").unwrap();
-    let receiver = OtlpReceiver::start_sealed(&place, &own, Some(&clients)).unwrap();
-    let files = files(&servers, &clients.issue_for_host("storefront.shop").unwrap());
-    let mesh = mesh(receiver.address, files.path(), true).await;
+    let Sealed { receiver, mesh, files: _files, _place, .. } = Sealed::start().await;
     traced(&mesh).await;
     a_span_comes(&receiver).await;
     assert!(mesh.pod("storefront").metric(DROPPED, &[]).await < 0.5);
@@ -118,12 +134,7 @@ async fn authorities_that_change_are_taken_without_a_start() {
 /// A connection may outlive the certificate that was shown when it was made.
 #[tokio::test]
 async fn a_client_certificate_that_changes_is_shown_on_a_connection_of_its_own() {
-    let (servers, clients) = (Authority::new().unwrap(), Authority::new().unwrap());
-    let place = Here::new().unwrap();
-    let own = servers.issue_for_host("127.0.0.1").unwrap();
-    let receiver = OtlpReceiver::start_sealed(&place, &own, Some(&clients)).unwrap();
-    let files = files(&servers, &clients.issue_for_host("storefront.shop").unwrap());
-    let mesh = mesh(receiver.address, files.path(), true).await;
+    let Sealed { clients, receiver, files, mesh, _place } = Sealed::start().await;
     for (updates, spans, connections) in [(0.0, 1, 1), (0.0, 2, 1), (1.0, 3, 2)] {
         if updates > 0.0 {
             let next = clients.issue_for_host("storefront.shop").unwrap();
