@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: checks what the demo needs, builds it and the sidecar in a profile that is quick to build and
-//! quick to serve, and hands the terminal over. The story itself is `tests/src/bin/demo/scenario.rs`.
+//! `cargo xtask demo`: checks what the demo needs, builds it and the programs that it starts in a profile that is quick to
+//! build and quick to serve, and hands the terminal over. The story itself is `tests/src/bin/demo/scenario.rs`.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -7,6 +7,14 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::{process, tools};
+
+/// What is built: of which package, and its name.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("trama-sidecar", "trama-sidecar"),
+    ("trama-control-plane", "trama-control-plane"),
+    ("trama-cli", "tramactl"),
+    ("trama-tests", "demo"),
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -25,26 +33,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     tools::ensure(&needs)?;
 
-    eprintln!("building the sidecar and the demo; the first time takes some minutes");
+    eprintln!("building the sidecar, the control plane and the demo; the first time takes some minutes");
     let began = Instant::now();
-    process::loud(&mut process::cargo(&[
-        "build",
-        "--profile",
-        "demo",
-        "--package",
-        "trama-sidecar",
-        "--package",
-        "trama-tests",
-        "--bin",
-        "trama-sidecar",
-        "--bin",
-        "demo",
-    ]))?;
+    let mut arguments = vec!["build", "--profile", "demo"];
+    arguments.extend(PROGRAMS.iter().flat_map(|(package, program)| ["--package", package, "--bin", program]));
+    process::loud(&mut process::cargo(&arguments))?;
     eprintln!("built in {:.0} s", began.elapsed().as_secs_f64());
 
     let programs = process::target()?.join("demo");
     let mut command = Command::new(programs.join("demo"));
-    command.arg("run").arg("--sidecar").arg(programs.join("trama-sidecar"));
+    command.arg("run").arg("--programs").arg(&programs);
     command.args(args.once.then_some("--once")).args(args.explicit.then_some("--explicit"));
     // In our place: at Ctrl-C the terminal must be the demo's until everything is taken down.
     let source = tools::with_path(&mut command).exec();

@@ -186,7 +186,7 @@ pub(crate) const SUITES: &[Suite] = &[
     },
     Suite {
         name: "demo",
-        about: "`cargo xtask demo --once`: a region dies and nobody notices",
+        about: "`cargo xtask demo --once`: the control plane and a region die, and nobody notices",
         needs: &[tools::IP, tools::NFT, tools::CURL],
         steps: &[Step::Xtask(&["demo", "--once"]), Step::Xtask(&["demo", "--once", "--explicit"])],
     },

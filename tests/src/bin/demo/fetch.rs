@@ -1,14 +1,26 @@
 //! Asks for one page: how the demo looks into a pod's network from outside.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::failure::{Failure, Result};
+use crate::world::{Pod, User};
 
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What a port of a pod answers. `own` is this program, where every user may read it.
+pub(crate) async fn within(own: &Path, pod: &Pod, port: u16, path: &str) -> Result<String> {
+    // As the sidecar's user, for nothing of it shall be captured.
+    let mut command = pod.command(User::Sidecar, own);
+    command.args(["fetch", "--from", &pod.at(port).to_string(), "--path", path]);
+    let output = command.output().await.map_err(Failure::on("ask", pod.name))?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(Failure(text(&output.stderr))) }
+}
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

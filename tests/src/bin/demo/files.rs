@@ -1,4 +1,4 @@
-//! What the pods read and write: programs, identities, policy, configuration, logs.
+//! What the pods read and write: programs, tokens, policy, configuration, logs.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Seek, SeekFrom};
@@ -7,14 +7,14 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
-use trama_tests::authority::Authority;
 
 use crate::failure::{Failure, Result};
-use crate::mesh::{EXPLICIT, MESH};
-use crate::world::{Place, Pod, SIDECAR_USER, World};
+use crate::mesh::{CONTROL_PLANE, EXPLICIT, MESH};
+use crate::world::{CONTROL_PLANE_USER, Place, Pod, SIDECAR_USER, World};
 
 const TRUST_DOMAIN: &str = "demo.trama";
 const POLICY: &str = include_str!("policy.yaml");
+const TRACING: &str = include_str!("tracing.yaml");
 
 const PREFIX: &str = "trama-demo-";
 
@@ -55,25 +55,40 @@ pub(crate) fn copy(program: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(target)
 }
 
+/// The folder of the control plane's own.
+pub(crate) fn control_plane(folder: &Path) -> PathBuf {
+    folder.join("control")
+}
+
+/// The file with the token that a pod's sidecar joins by.
+pub(crate) fn token(folder: &Path, pod: &Pod) -> PathBuf {
+    folder.join(format!("{}.token", pod.name))
+}
+
+/// The file with the authorities by which sidecars know the control plane.
+pub(crate) fn roots(folder: &Path) -> PathBuf {
+    folder.join("roots.pem")
+}
+
 /// Everything that is there before the first process starts.
-pub(crate) fn write(folder: &Path, world: &World, pods: &[Pod]) -> Result<()> {
-    let authority = Authority::new().map_err(Failure::on("make", "the authority"))?;
-    put(&folder.join("ca.pem"), authority.pem())?;
+pub(crate) fn write(folder: &Path, world: &World, pods: &[Pod], control: &Pod) -> Result<()> {
     put(&folder.join("policy.yaml"), &policy(&world.service(), pods))?;
+    put(&folder.join("tracing.yaml"), TRACING)?;
+    let own = control_plane(folder);
+    fs::create_dir(&own).map_err(Failure::on("make", own.display()))?;
+    put(&own.join("control-plane.yaml"), &of_control_plane(&own, control))?;
+    give(&own, 0o700, world.place(), CONTROL_PLANE_USER)?;
     for pod in pods {
         let own = folder.join(pod.name);
         fs::create_dir(&own).map_err(Failure::on("make", own.display()))?;
         // Application and sidecar write here, and in namespaces they are different users.
         mode(&own, 0o1777)?;
-        let issued = authority.issue(&identity(pod)).map_err(Failure::on("sign for", pod.name))?;
-        put(&own.join("identity.pem"), &issued.certificate)?;
-        put(&own.join("identity.key"), &issued.key)?;
-        mode(&own.join("identity.key"), 0o600)?;
-        if world.place() == Place::Namespaces {
-            chown(own.join("identity.key"), Some(SIDECAR_USER), Some(SIDECAR_USER))
-                .map_err(Failure::on("give away", "the key"))?;
-        }
-        put(&own.join("sidecar.yaml"), &configuration(folder, world.place(), pod))?;
+        put(&own.join("sidecar.yaml"), &of_sidecar(folder, world.place(), pod, control))?;
+        // What `tramactl` prints goes here, for nobody but the sidecar. Not into its folder: in one that all may write to,
+        // Linux lets not even root open what somebody else owns (fs.protected_regular).
+        let token = token(folder, pod);
+        put(&token, "")?;
+        give(&token, 0o600, world.place(), SIDECAR_USER)?;
     }
     Ok(())
 }
@@ -116,7 +131,8 @@ fn decision(entry: &serde_json::Value) -> String {
     )
 }
 
-fn identity(pod: &Pod) -> String {
+/// The SPIFFE id that a pod's sidecar joins with.
+pub(crate) fn identity(pod: &Pod) -> String {
     format!("spiffe://{TRUST_DOMAIN}/ns/shop/sa/{}", pod.account)
 }
 
@@ -147,7 +163,28 @@ fn mode(path: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Failure::on("open up", path.display()))
 }
 
-fn configuration(folder: &Path, place: Place, pod: &Pod) -> String {
+/// In namespaces each program runs as a user of its own.
+fn give(path: &Path, bits: u32, place: Place, user: u32) -> Result<()> {
+    mode(path, bits)?;
+    if place == Place::Namespaces {
+        chown(path, Some(user), Some(user)).map_err(Failure::on("give away", path.display()))?;
+    }
+    Ok(())
+}
+
+fn of_control_plane(own: &Path, pod: &Pod) -> String {
+    let (own, address) = (own.display(), pod.address);
+    format!(
+        "\
+trustDomain: {TRUST_DOMAIN}
+bindAddress: {address}
+store: {{ path: {own}/store, sealingKey: {own}/sealing.key }}
+admin: {{ socket: {own}/admin.sock }}
+"
+    )
+}
+
+fn of_sidecar(folder: &Path, place: Place, pod: &Pod, control: &Pod) -> String {
     let own = folder.join(pod.name);
     let own = own.display();
     let ways = match place {
@@ -169,16 +206,20 @@ listeners:
     format!(
         "\
 node: {{ name: {name}, namespace: shop, service: {account}, region: {region} }}
-{ways}identity:
-  certificate: {own}/identity.pem
-  key: {own}/identity.key
-  bundle: {bundle}
+{ways}controlPlane:
+  address: \"{control}\"
+  bundle: {roots}
+  join: {{ identity: \"{identity}\", token: {token} }}
+stateDirectory: {own}/state
 telemetry: {{ accessLog: {own}/access.log }}
 ",
         name = pod.name,
         account = pod.account,
         region = pod.region,
-        bundle = folder.join("ca.pem").display(),
+        control = control.at(CONTROL_PLANE),
+        roots = roots(folder).display(),
+        identity = identity(pod),
+        token = token(folder, pod).display(),
     )
 }
 
@@ -191,10 +232,10 @@ mod tests {
     use super::*;
     use crate::scenario::{OTHER, PREFERRED};
 
-    fn pods() -> [Pod; 2] {
+    fn pods() -> [Pod; 3] {
         let world = World::make(Place::Loopback).unwrap();
         let pod = |account, region, number| Pod::new(&world, account, account, region, number).unwrap();
-        [pod("orders", PREFERRED, 1), pod("storefront", OTHER, 3)]
+        [pod("orders", PREFERRED, 1), pod("storefront", OTHER, 3), pod("control", PREFERRED, 4)]
     }
 
     #[test]
@@ -216,18 +257,29 @@ mod tests {
     #[test]
     fn the_sidecars_take_their_configuration() {
         for place in [Place::Namespaces, Place::Loopback] {
-            let text = configuration(Path::new("/tmp/demo"), place, &pods()[1]);
+            let [_, storefront, control] = pods();
+            let text = of_sidecar(Path::new("/tmp/demo"), place, &storefront, &control);
             let config = Config::parse("sidecar.yaml", &text, []).unwrap();
             assert_eq!(config.capture.outbound, place == Place::Namespaces);
             assert_eq!(config.listeners.len(), usize::from(place == Place::Loopback));
             assert_eq!(config.node.region, OTHER);
             let own = config.bind_address.map(|address| address == Ipv4Addr::new(127, 77, 3, 1));
             assert_eq!(own, (place == Place::Loopback).then_some(true));
+            assert_eq!(config.control_plane.unwrap().address, "127.77.4.1:15010");
         }
     }
 
     #[test]
-    fn the_sidecars_take_their_policy() {
+    fn the_control_plane_takes_its_configuration() {
+        let text = of_control_plane(Path::new("/tmp/demo/control"), &pods()[2]);
+        let config = trama_control_plane::config::Config::parse("control-plane.yaml", &text, []).unwrap();
+        assert_eq!(config.admin.socket, Path::new("/tmp/demo/control/admin.sock"));
+        assert_eq!(config.ports.sidecars, CONTROL_PLANE);
+    }
+
+    #[test]
+    fn the_policies_can_be_read() {
+        assert_eq!(trama_proto::document::Document::parse("tracing.yaml", TRACING).unwrap().len(), 1);
         let captured: [IpAddr; 2] = ["10.92.0.10".parse().unwrap(), "fd92::a".parse().unwrap()];
         for service in [&captured[..], &[]] {
             let text = policy(service, &pods());

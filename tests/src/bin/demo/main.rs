@@ -1,16 +1,20 @@
-//! The demo: service `orders` in two regions, its client `storefront`, a sidecar beside each, and a region that dies.
-//! Started by `cargo xtask demo`, which builds it and the sidecar.
+//! The demo: service `orders` in two regions, its client `storefront`, a sidecar beside each, a control plane for all, and
+//! what of it dies. Started by `cargo xtask demo`, which builds it and the programs that it starts.
 //!
 //! [`scenario`] is the story; read that one first. The application and the client are modes of the same program, in
 //! processes of their own.
 
 mod application;
+mod checks;
+mod control;
+mod control_acts;
 mod failure;
 mod fetch;
 mod files;
 mod ledger;
 mod load;
 mod mesh;
+mod process;
 mod scenario;
 mod stage;
 mod view;
@@ -23,7 +27,6 @@ use std::time::Instant;
 use clap::Parser;
 
 use failure::{Failure, Result};
-use mesh::Mesh;
 use scenario::Pace;
 use stage::{Interrupts, Stage};
 use world::Place;
@@ -43,9 +46,9 @@ enum Mode {
 
 #[derive(clap::Args)]
 struct Run {
-    /// The sidecar's program
+    /// The folder with the programs trama-sidecar, trama-control-plane and tramactl
     #[arg(long)]
-    sidecar: PathBuf,
+    programs: PathBuf,
     /// Unattended: one line per check, exit code 1 at the first lie
     #[arg(long)]
     once: bool,
@@ -82,11 +85,11 @@ async fn run(args: Run) -> Result<bool> {
     let place = if args.explicit { Place::Loopback } else { Place::here() };
     println!("{}", place.describe());
     let mut interrupts = Interrupts::listen()?;
+    let mut stage = Stage::new(Interrupts::listen()?, args.once, began);
     let mut mesh = tokio::select! {
-        started = Mesh::start(place, &args.sidecar) => started?,
+        opened = scenario::open(&mut stage, place, &args.programs) => opened?,
         () = interrupts.any() => return Err(Failure("interrupted while the sidecars started".to_owned())),
     };
-    let mut stage = Stage::new(mesh.start_client()?, interrupts, args.once, began);
     let pace = if args.once { Pace::ONCE } else { Pace::LIVE };
     let told = scenario::tell(&mut stage, &mut mesh, &pace).await;
     let interrupted = stage.was_interrupted();

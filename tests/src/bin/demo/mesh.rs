@@ -1,20 +1,23 @@
-//! The players: three pods, each an application with its sidecar, their files and their lives.
+//! The players: three pods, each an application with its sidecar, and the control plane; their files and their lives.
+
+mod lines;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
-use tokio::process::{Child, ChildStdout};
+use tokio::process::{Child, ChildStdout, Command};
 
+use crate::control::ControlPlane;
 use crate::failure::{Failure, Result};
+use crate::process::{self, send};
 use crate::scenario::{GETS_PER_SECOND, OTHER, POSTS_PER_SECOND, PREFERRED};
 use crate::world::{Place, Pod, User, World};
-use crate::{application, files};
+use crate::{application, fetch, files};
 
 /// Where the application listens, and where its service is called.
 pub(crate) const APPLICATION: u16 = 8080;
@@ -22,6 +25,7 @@ pub(crate) const MESH: u16 = 15008;
 pub(crate) const EXPLICIT: u16 = 15080;
 pub(crate) const METRICS: u16 = 15020;
 pub(crate) const HEALTH: u16 = 15021;
+pub(crate) const CONTROL_PLANE: u16 = 15010;
 pub(crate) const HOST: &str = "orders.shop";
 
 /// How long a sidecar may take to start: far more than it does.
@@ -37,6 +41,7 @@ pub(crate) struct Mesh {
     own: PathBuf,
     orders: [Pod; 2],
     storefront: Pod,
+    pub(crate) control: ControlPlane,
     running: BTreeMap<&'static str, Vec<Child>>,
     client: Option<Child>,
     // Dropped last: nothing runs any more when the network goes.
@@ -44,8 +49,8 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    /// Starts all pods and waits until their sidecars are ready.
-    pub(crate) async fn start(place: Place, sidecar: &Path) -> Result<Self> {
+    /// Everything but the processes. `programs` is the folder where they lie.
+    pub(crate) async fn build(place: Place, programs: &Path) -> Result<Self> {
         let folder = files::folder()?;
         let own = std::env::current_exe().map_err(Failure::on("find", "the demo's own program"))?;
         let world = World::make(place)?;
@@ -54,20 +59,30 @@ impl Mesh {
             Pod::new(&world, "orders-rio", "orders", OTHER, 2)?,
         ];
         let storefront = Pod::new(&world, "storefront", "storefront", PREFERRED, 3)?;
-        let pods = [&orders[0], &orders[1], &storefront].map(Pod::clone);
-        let sidecar = files::copy(sidecar, folder.path())?;
+        let control = Pod::new(&world, "control", "trama-control-plane", PREFERRED, 4)?;
+        let copied = |name| files::copy(&programs.join(name), folder.path());
+        let (sidecar, program, tramactl) =
+            (copied("trama-sidecar")?, copied("trama-control-plane")?, copied("tramactl")?);
         let own = files::copy(&own, folder.path())?;
-        files::write(folder.path(), &world, &pods)?;
+        let pods = [&orders[0], &orders[1], &storefront].map(Pod::clone);
+        files::write(folder.path(), &world, &pods, &control)?;
+        let control = ControlPlane::new(control, [&program, &tramactl, &own], folder.path());
         let running = BTreeMap::new();
-        let mut mesh = Self { folder, sidecar, own, orders, storefront, running, client: None, world };
-        for pod in &pods {
+        let mesh = Self { folder, sidecar, own, orders, storefront, control, running, client: None, world };
+        for pod in mesh.pods() {
             mesh.capture(pod).await?;
-            mesh.start_pod(pod)?;
-        }
-        for pod in &pods {
-            mesh.ready(pod).await?;
         }
         Ok(mesh)
+    }
+
+    /// Starts all pods and waits until their sidecars are ready.
+    pub(crate) async fn start_pods(&mut self) -> Result<()> {
+        let pods = self.pods().map(Pod::clone);
+        pods.iter().try_for_each(|pod| self.start_pod(pod))?;
+        for pod in &pods {
+            self.ready(pod).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -150,6 +165,18 @@ impl Mesh {
         self.ready(&pod).await
     }
 
+    /// Kills a region's sidecar without warning and starts it again. Says how long that took until it was ready.
+    pub(crate) async fn restart_sidecar(&mut self, region: &'static str) -> Result<Duration> {
+        let pod = self.orders_in(region).clone();
+        let sidecar = self.running.get_mut(pod.name).and_then(Vec::pop);
+        let mut sidecar = sidecar.ok_or_else(|| Failure(format!("{region} is not whole")))?;
+        sidecar.kill().await.map_err(Failure::on("kill the sidecar in", region))?;
+        let began = Instant::now();
+        self.start_sidecar(&pod)?;
+        self.ready(&pod).await?;
+        Ok(began.elapsed())
+    }
+
     pub(crate) fn is_alive(&self, region: &'static str) -> bool {
         self.running.contains_key(self.orders_in(region).name)
     }
@@ -180,11 +207,16 @@ impl Mesh {
         self.count_at(&self.storefront, metric, labels).await
     }
 
+    /// The same of the sidecar of a region's application.
+    pub(crate) async fn counted_in(&self, region: &str, metric: &str, labels: &[&str]) -> Result<f64> {
+        self.count_at(self.orders_in(region), metric, labels).await
+    }
+
     async fn count_at(&self, pod: &Pod, metric: &str, labels: &[&str]) -> Result<f64> {
         let page = self.fetch(pod, METRICS, "/metrics").await?;
-        let series =
-            page.lines().filter(|line| line.strip_prefix(metric).is_some_and(|l| l.starts_with('{')));
-        let wanted = series.filter(|line| labels.iter().all(|label| line.contains(label)));
+        let is_of = |line: &&str| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let wanted =
+            page.lines().filter(is_of).filter(|line| labels.iter().all(|label| line.contains(label)));
         Ok(wanted.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
@@ -193,27 +225,9 @@ impl Mesh {
         files::decisions(&self.log_of(&self.storefront, "access"))
     }
 
-    /// Command lines for the other terminal.
-    pub(crate) fn hints(&self) -> Vec<String> {
-        let prefix = self.storefront.prefix();
-        let target = match self.world.service().first() {
-            Some(address) => format!("http://{address}/orders"),
-            None => format!("-H 'Host: {HOST}' http://{}/orders", self.storefront.at(EXPLICIT)),
-        };
-        vec![
-            format!("{prefix}curl -sSif {target}"),
-            format!("{prefix}curl -sSif -d '{{\"item\":\"tea\"}}' {target}"),
-            format!("{prefix}curl -sSf http://{}/metrics", self.storefront.at(METRICS)),
-        ]
-    }
-
-    /// Runs such a line; whether it worked, and the first line of what it printed.
-    pub(crate) async fn try_hint(&self, hint: &str) -> Result<(bool, String)> {
-        let output = tokio::process::Command::new("sh").args(["-c", hint]).output().await;
-        let output = output.map_err(Failure::on("run", hint))?;
-        let text = if output.status.success() { output.stdout } else { output.stderr };
-        let text = String::from_utf8_lossy(&text).into_owned();
-        Ok((output.status.success() && !text.is_empty(), text.lines().next().unwrap_or_default().to_owned()))
+    /// The pods with a sidecar.
+    fn pods(&self) -> [&Pod; 3] {
+        [&self.orders[0], &self.orders[1], &self.storefront]
     }
 
     fn orders_in(&self, region: &str) -> &Pod {
@@ -246,21 +260,20 @@ impl Mesh {
             command.arg("--journal").arg(self.journal_of(pod));
             processes.push(self.spawn(pod, "application", command)?);
         }
+        self.running.insert(pod.name, processes);
+        self.start_sidecar(pod)
+    }
+
+    fn start_sidecar(&mut self, pod: &Pod) -> Result<()> {
         let mut command = pod.command(User::Sidecar, &self.sidecar);
         command.arg("--config").arg(self.folder.path().join(pod.name).join("sidecar.yaml"));
-        command.arg("--policy").arg(self.folder.path().join("policy.yaml"));
-        processes.push(self.spawn(pod, "sidecar", command)?);
-        self.running.insert(pod.name, processes);
+        let sidecar = self.spawn(pod, "sidecar", command)?;
+        self.running.entry(pod.name).or_default().push(sidecar);
         Ok(())
     }
 
-    fn spawn(&self, pod: &Pod, what: &str, mut command: tokio::process::Command) -> Result<Child> {
-        let path = self.log_of(pod, what);
-        let log = File::options().create(true).append(true).open(&path);
-        let log = log.map_err(Failure::on("open", path.display()))?;
-        let errors = log.try_clone().map_err(Failure::on("open", path.display()))?;
-        let child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
-        child.map_err(Failure::on("start", format!("the {what} of {}", pod.name)))
+    fn spawn(&self, pod: &Pod, what: &str, command: Command) -> Result<Child> {
+        process::spawn(&format!("the {what} of {}", pod.name), command, &self.log_of(pod, what))
     }
 
     async fn ready(&mut self, pod: &Pod) -> Result<()> {
@@ -290,12 +303,7 @@ impl Mesh {
     }
 
     async fn fetch(&self, pod: &Pod, port: u16, path: &str) -> Result<String> {
-        // As the sidecar's user, for nothing of it shall be captured.
-        let mut command = pod.command(User::Sidecar, &self.own);
-        command.args(["fetch", "--from", &pod.at(port).to_string(), "--path", path]);
-        let output = command.output().await.map_err(Failure::on("ask", pod.name))?;
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(Failure(text(&output.stderr))) }
+        fetch::within(&self.own, pod, port, path).await
     }
 
     fn journal_of(&self, pod: &Pod) -> PathBuf {
@@ -305,10 +313,4 @@ impl Mesh {
     fn log_of(&self, pod: &Pod, what: &str) -> PathBuf {
         self.folder.path().join(pod.name).join(format!("{what}.log"))
     }
-}
-
-fn send(process: &Child, signal: Signal) -> Result<()> {
-    let pid = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let pid = pid.ok_or_else(|| Failure("a sidecar ended by itself".to_owned()))?;
-    kill_process(pid, signal).map_err(Failure::on("send a signal to", pid))
 }

@@ -1,11 +1,18 @@
-//! The story, from the first request to the last: who lives, who dies, and what must be true of the traffic.
+//! The story, from the first request to the last: who lives, who dies, and what must be true meanwhile.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::checks::{
+    load_flows, no_get_fails, no_order_is_placed_twice, no_request_fails, only_posts_that_arrived_failed,
+    the_hints_work, the_sidecar_counted_the_same,
+};
+use crate::control_acts;
 use crate::failure::Result;
-use crate::ledger::{Ledger, Tally};
+use crate::ledger::Ledger;
 use crate::mesh::Mesh;
 use crate::stage::Stage;
+use crate::world::Place;
 
 pub(crate) const PREFERRED: &str = "sao-paulo";
 pub(crate) const OTHER: &str = "rio-de-janeiro";
@@ -15,6 +22,8 @@ pub(crate) const POSTS_PER_SECOND: u32 = 20;
 /// How long each act lasts.
 pub(crate) struct Pace {
     pub(crate) calm: Duration,
+    /// Without the control plane, while both regions live.
+    pub(crate) dark: Duration,
     pub(crate) outage: Duration,
     /// At most, until the preferred region has its traffic back.
     pub(crate) recovery: Duration,
@@ -26,43 +35,47 @@ impl Pace {
     /// Long enough for a person to read along.
     pub(crate) const LIVE: Self = Self {
         calm: Duration::from_secs(20),
+        dark: Duration::from_secs(10),
         outage: Duration::from_secs(20),
         recovery: Duration::from_secs(60),
         encore: true,
     };
     pub(crate) const ONCE: Self = Self {
         calm: Duration::from_secs(5),
+        dark: Duration::from_secs(2),
         outage: Duration::from_secs(8),
         recovery: Duration::from_secs(60),
         encore: false,
     };
 }
 
-/// The share of what is asked for that has ended when it is counted; the rest may be under way.
-const IN_TIME: f64 = 0.9;
+/// Before the first request: everything is built, the control plane starts, and the sidecars join it.
+pub(crate) async fn open(stage: &mut Stage, place: Place, programs: &Path) -> Result<Mesh> {
+    let mut mesh = Mesh::build(place, programs).await?;
+    stage.act("the control plane starts, and the sidecars join it");
+    control_acts::opening(stage, &mut mesh).await?;
+    stage.raise(mesh.start_client()?);
+    Ok(mesh)
+}
 
 pub(crate) async fn tell(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Result<()> {
     stage.act("both regions live; sao-paulo is preferred");
     both_regions_live(stage, mesh, pace).await?;
 
+    stage.act("policy changes: from now on every request is traced");
+    control_acts::a_policy_changes(stage, mesh).await?;
+
+    stage.act("the control plane is killed; rio-de-janeiro's sidecar is killed, too, and started without it");
+    control_acts::the_control_plane_is_lost(stage, mesh, pace.dark).await?;
+
     stage.act("sao-paulo is killed: the application, then its sidecar once nobody calls it");
-    let began = Instant::now();
-    mesh.kill(PREFERRED).await?;
-    let outage = load_flows(stage, mesh, "while the preferred region dies", began, pace.outage).await?;
-    no_get_fails(stage, "while the preferred region dies", &outage)?;
-    only_posts_that_arrived_failed(stage, mesh, &outage)?;
-    let (now, _) = stage.recent();
-    let share = now.share(OTHER);
-    stage.check("the other region serves it all", share >= 100.0, format!("{share:.1} % {OTHER}"))?;
+    the_preferred_region_dies(stage, mesh, pace).await?;
+
+    stage.act("the control plane is started again");
+    control_acts::the_control_plane_is_back(stage, mesh).await?;
 
     stage.act("sao-paulo is started again");
-    mesh.revive(PREFERRED).await?;
-    let preferred_serves = |ledger: &Ledger| ledger.recent(Instant::now()).0.share(PREFERRED) >= 100.0;
-    let (recovery, took) = stage.watch_until(mesh, pace.recovery, preferred_serves).await?;
-    let back =
-        took.map_or_else(|| "not within the time".to_owned(), |t| format!("after {:.1} s", t.as_secs_f64()));
-    stage.check("the preferred region gets its traffic back", took.is_some(), back)?;
-    no_request_fails(stage, "while it comes back", &recovery)?;
+    the_preferred_region_is_back(stage, mesh, pace).await?;
 
     if pace.encore {
         stage.act("the story is told; try the lines below, and end the demo by Ctrl-C");
@@ -76,29 +89,26 @@ pub(crate) async fn tell(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Res
     the_hints_work(stage, mesh).await
 }
 
-/// Watches an act that began then, for at least so long. The offered load does not wait for answers: what a busy machine
-/// was late with is made up for, and the act goes on until it is, three times as long at most.
-async fn load_flows(
-    stage: &mut Stage,
-    mesh: &Mesh,
-    when: &str,
-    began: Instant,
-    at_least: Duration,
-) -> Result<Tally> {
-    let keeps_up = |ledger: &Ledger| {
-        let elapsed = began.elapsed();
-        let due = |per_second: u32| elapsed.as_secs_f64() * f64::from(per_second) * IN_TIME;
-        let (gets, posts) = ledger.so_far();
-        elapsed >= at_least && gets as f64 >= due(GETS_PER_SECOND) && posts as f64 >= due(POSTS_PER_SECOND)
-    };
-    let (act, took) = stage.watch_until(mesh, at_least * 3, keeps_up).await?;
-    let (p50, p99) = (act.latency(0.5), act.latency(0.99));
-    let (gets, posts, seconds) = (act.gets, act.posts, began.elapsed().as_secs_f64());
-    let fact =
-        format!("{gets} GETs and {posts} POSTs ended in {seconds:.1} s, p50 {p50:.1} ms, p99 {p99:.1} ms");
-    let claim = format!("{GETS_PER_SECOND} GET/s and {POSTS_PER_SECOND} POST/s flow {when}");
-    stage.check(&claim, took.is_some(), fact)?;
-    Ok(act)
+async fn the_preferred_region_dies(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Result<()> {
+    let began = Instant::now();
+    mesh.kill(PREFERRED).await?;
+    let outage = load_flows(stage, mesh, "while the preferred region dies", began, pace.outage).await?;
+    no_get_fails(stage, "while the preferred region dies", &outage)?;
+    only_posts_that_arrived_failed(stage, mesh, &outage)?;
+    let (now, _) = stage.recent();
+    let share = now.share(OTHER);
+    stage.check("the other region serves it all", share >= 100.0, format!("{share:.1} % {OTHER}"))
+}
+
+async fn the_preferred_region_is_back(stage: &mut Stage, mesh: &mut Mesh, pace: &Pace) -> Result<()> {
+    mesh.revive(PREFERRED).await?;
+    let preferred_serves = |ledger: &Ledger| ledger.recent(Instant::now()).0.share(PREFERRED) >= 100.0;
+    let (recovery, took) = stage.watch_until(mesh, pace.recovery, preferred_serves).await?;
+    let back =
+        took.map_or_else(|| "not within the time".to_owned(), |t| format!("after {:.1} s", t.as_secs_f64()));
+    stage.check("the preferred region gets its traffic back", took.is_some(), back)?;
+    no_request_fails(stage, "while it comes back", &recovery)?;
+    control_acts::all_acknowledge(stage, mesh, "its sidecar follows the control plane again", 3).await
 }
 
 async fn both_regions_live(stage: &mut Stage, mesh: &Mesh, pace: &Pace) -> Result<()> {
@@ -114,75 +124,4 @@ async fn both_regions_live(stage: &mut Stage, mesh: &Mesh, pace: &Pace) -> Resul
     let alert = answer.starts_with("\u{15}\u{3}");
     let shown = if alert { "a TLS alert".to_owned() } else { answer.escape_debug().to_string() };
     stage.check("the mesh port speaks to nobody without a certificate", refused, shown)
-}
-
-/// A GET whose answer had begun may break off: nobody can take back what the client has seen.
-fn no_get_fails(stage: &mut Stage, when: &str, tally: &Tally) -> Result<()> {
-    let broken = match tally.broken_gets.len() {
-        0 => String::new(),
-        count => format!(", {count} broke off after their answer had begun"),
-    };
-    let (lost, all) = (tally.lost_gets.len(), tally.gets);
-    let fact = format!("{lost} of {all} GETs failed{broken}{}", example(tally.lost_gets.first()));
-    stage.check(&format!("no GET fails {when}"), lost == 0 && all > 0, fact)
-}
-
-/// For acts in which nobody dies.
-fn no_request_fails(stage: &mut Stage, when: &str, tally: &Tally) -> Result<()> {
-    let failed: Vec<_> =
-        tally.lost_gets.iter().chain(&tally.broken_gets).chain(tally.lost_posts.values()).collect();
-    let (count, all) = (failed.len(), tally.total());
-    let fact = format!("{count} of {all} requests failed{}", example(failed.first().copied()));
-    stage.check(&format!("no request fails {when}"), failed.is_empty() && all > 0, fact)
-}
-
-fn example(failure: Option<&String>) -> String {
-    failure.map_or_else(String::new, |why| format!(", such as: {why}"))
-}
-
-fn only_posts_that_arrived_failed(stage: &mut Stage, mesh: &Mesh, tally: &Tally) -> Result<()> {
-    let journal = mesh.journal()?;
-    let innocent: Vec<_> =
-        tally.lost_posts.iter().filter(|(order, _)| !journal.contains_key(order)).collect();
-    let example =
-        innocent.first().map_or_else(String::new, |(order, why)| format!(", such as {order}: {why}"));
-    let (failed, all) = (tally.lost_posts.len(), tally.posts);
-    let fact = format!(
-        "{failed} of {all} POSTs failed, {} of them before their bytes had arrived{example}",
-        innocent.len()
-    );
-    stage.check("a POST fails only if its bytes had reached the application", innocent.is_empty(), fact)
-}
-
-fn no_order_is_placed_twice(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
-    let journal = mesh.journal()?;
-    let twice: Vec<_> = journal.iter().filter(|(_, times)| **times > 1).map(|(order, _)| order).collect();
-    let example = twice.first().map_or_else(String::new, |order| format!(", such as {order}"));
-    let fact = format!("{} of {} orders{example}", twice.len(), journal.len());
-    stage.check("no order reached an application twice", twice.is_empty() && !journal.is_empty(), fact)?;
-    let missing = stage.placed().iter().filter(|order| !journal.contains_key(order)).count();
-    let fact = format!("{missing} of {} confirmed orders are missing", stage.placed().len());
-    stage.check("every confirmed order is in a journal", missing == 0 && !stage.placed().is_empty(), fact)
-}
-
-/// The client's sidecar agrees, and says that every answer came over mutual TLS. Where somebody watches, they may have
-/// tried requests of their own.
-async fn the_sidecar_counted_the_same(stage: &mut Stage, mesh: &Mesh, watched: bool) -> Result<()> {
-    let answered = [r#"direction="outbound""#, r#"service="shop/orders""#, r#"reason="""#];
-    let [outbound, service, without_failure] = answered;
-    let sealed = [outbound, service, without_failure, r#"tls="mutual""#];
-    let all = mesh.counted("trama_requests_total", &answered).await?;
-    let over_tls = mesh.counted("trama_requests_total", &sealed).await?;
-    let seen = stage.answered() as f64;
-    let fact = format!("{over_tls} of {all} answers; the client saw {seen}");
-    let agrees = all == seen || (watched && all > seen);
-    stage.check("every answer came over mutual TLS", all > 0.0 && over_tls == all && agrees, fact)
-}
-
-async fn the_hints_work(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
-    for hint in mesh.hints() {
-        let (worked, fact) = mesh.try_hint(&hint).await?;
-        stage.check(&format!("this works: {hint}"), worked, fact)?;
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //! lines, and stops the story at a lie where nobody watches.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -25,6 +26,8 @@ pub(crate) struct Stage {
     once: bool,
     began: Instant,
     act: String,
+    /// Whether there is a client that reports.
+    playing: bool,
     ledger: Ledger,
     placed: BTreeSet<u64>,
     answered: u64,
@@ -33,33 +36,53 @@ pub(crate) struct Stage {
     interrupts: Interrupts,
     interrupted: bool,
     verdicts: Vec<String>,
+    /// How many of them were printed at once.
+    said: usize,
     lies: usize,
 }
 
 impl Stage {
     /// `began`: when the demo was started.
-    pub(crate) fn new(outcomes: ChildStdout, interrupts: Interrupts, once: bool, began: Instant) -> Self {
+    pub(crate) fn new(interrupts: Interrupts, once: bool, began: Instant) -> Self {
         Self {
-            screen: if once { None } else { Screen::open() },
+            screen: None,
             once,
             began,
             act: String::new(),
+            playing: false,
             ledger: Ledger::default(),
             placed: BTreeSet::new(),
             answered: 0,
             first_answer: None,
-            outcomes: listen(outcomes),
+            outcomes: unbounded_channel().1,
             interrupts,
             interrupted: false,
             verdicts: Vec::new(),
+            said: 0,
             lies: 0,
         }
+    }
+
+    /// The client's report begins, and with it the live view, if somebody watches.
+    pub(crate) fn raise(&mut self, outcomes: ChildStdout) {
+        self.outcomes = listen(outcomes);
+        self.playing = true;
+        self.said = self.verdicts.len();
+        self.screen = if self.once { None } else { Screen::open() };
     }
 
     pub(crate) fn act(&mut self, title: &str) {
         title.clone_into(&mut self.act);
         if self.screen.is_none() {
             println!("      {title}");
+        }
+    }
+
+    /// A command line that was run, as a reader could type it, and what it printed.
+    pub(crate) fn command(&self, line: &str, printed: &str) {
+        if self.screen.is_none() {
+            println!("      $ {line}");
+            printed.lines().for_each(|line| println!("{}", format!("      {line}").trim_end()));
         }
     }
 
@@ -95,6 +118,24 @@ impl Stage {
             }
         };
         Ok((self.ledger.take(), took))
+    }
+
+    /// Lets the play run while something is waited for.
+    pub(crate) async fn meanwhile<T>(
+        &mut self,
+        mesh: &Mesh,
+        awaited: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if !self.playing {
+            return awaited.await;
+        }
+        let mut awaited = pin!(awaited);
+        tokio::select! {
+            come = &mut awaited => return come,
+            end = self.pump(mesh, Duration::MAX, |_| false) => drop(end?),
+        }
+        self.interrupted = true;
+        Err(Failure("interrupted before the story was told".to_owned()))
     }
 
     /// Lets the play run until Ctrl-C.
@@ -140,7 +181,7 @@ impl Stage {
     /// Gives the terminal back, and says everything that was checked. True if nothing was a lie.
     pub(crate) fn close(mut self) -> bool {
         if self.screen.take().is_some() {
-            self.verdicts.iter().for_each(|line| println!("{line}"));
+            self.verdicts[self.said..].iter().for_each(|line| println!("{line}"));
         }
         self.lies == 0
     }
@@ -193,6 +234,7 @@ impl Stage {
             recent: &recent,
             window,
             failed: self.ledger.failed(),
+            control_plane: mesh.control.is_alive(),
             regions: &[(PREFERRED, mesh.is_alive(PREFERRED)), (OTHER, mesh.is_alive(OTHER))],
             decisions: &mesh.decisions(),
             verdicts: &self.verdicts,
@@ -247,11 +289,8 @@ impl Interrupts {
 mod tests {
     use super::*;
 
-    /// A stage whose client says nothing and ends.
     fn stage(once: bool) -> Stage {
-        let mut client = tokio::process::Command::new("true");
-        let mut client = client.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        Stage::new(client.stdout.take().unwrap(), Interrupts::listen().unwrap(), once, Instant::now())
+        Stage::new(Interrupts::listen().unwrap(), once, Instant::now())
     }
 
     #[tokio::test]

@@ -30,6 +30,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) recent: &'a Tally,
     pub(crate) window: Duration,
     pub(crate) failed: u64,
+    /// Whether it lives.
+    pub(crate) control_plane: bool,
     /// A region, and whether its pod lives.
     pub(crate) regions: &'a [(&'a str, bool)],
     pub(crate) decisions: &'a [String],
@@ -157,10 +159,18 @@ fn top(frame: &Frame<'_>, columns: usize) -> Vec<Line> {
             tally.latency(0.5),
             tally.latency(0.99)
         )),
+        of_control_plane(frame.control_plane),
     ];
     let width = BAR.min(columns.saturating_sub(BESIDE_BAR));
     lines.extend(frame.regions.iter().map(|(region, alive)| bar(region, tally.share(region), *alive, width)));
     lines
+}
+
+fn of_control_plane(lives: bool) -> Line {
+    match lives {
+        true => Line::plain("control plane running"),
+        false => Line::styled(RED, "control plane killed; the sidecars go on with what they have"),
+    }
 }
 
 /// The last of the content; nothing at all where there is none to show.
@@ -197,6 +207,7 @@ mod tests {
             recent: tally,
             window: Duration::from_secs(2),
             failed: 0,
+            control_plane: false,
             regions: &[("sao-paulo", true), ("rio-de-janeiro", false)],
             decisions: verdicts,
             verdicts,
@@ -213,7 +224,16 @@ mod tests {
         let (tally, verdicts, hints) = (Tally::default(), text("a verdict"), text("a hint"));
         let lines = lines(&frame(&tally, &verdicts, &hints), (80, 24));
         let all = drawing(&lines, false);
-        for part in ["01:01", "explicit", "an act", "last decisions", "a verdict", "a hint", "killed"] {
+        for part in [
+            "01:01",
+            "explicit",
+            "an act",
+            "last decisions",
+            "a verdict",
+            "a hint",
+            "killed",
+            "control plane",
+        ] {
             assert!(all.contains(part), "{part} is missing in\n{all}");
         }
     }

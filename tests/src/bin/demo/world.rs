@@ -12,6 +12,8 @@ use crate::failure::{Failure, Result};
 
 /// The user that the capture rules leave alone.
 pub(crate) const SIDECAR_USER: u32 = 2102;
+/// Nobody else can open the control plane's folder.
+pub(crate) const CONTROL_PLANE_USER: u32 = 2103;
 /// Anybody else: `nobody` on Debian.
 const APPLICATION_USER: u32 = 65534;
 
@@ -69,10 +71,11 @@ impl World {
 pub(crate) enum User {
     Application,
     Sidecar,
+    ControlPlane,
     Root,
 }
 
-/// One application with its sidecar, and the address they share.
+/// One application with its sidecar, or the control plane, and the address that belongs to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Pod {
     pub(crate) name: &'static str,
@@ -120,6 +123,7 @@ impl Pod {
                 let id = match user {
                     User::Application => APPLICATION_USER,
                     User::Sidecar => SIDECAR_USER,
+                    User::ControlPlane => CONTROL_PLANE_USER,
                     User::Root => 0,
                 };
                 let id = id.to_string();
