@@ -2,14 +2,13 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use trama_proto::explain::v1::{DescribedRequest, HeaderField};
-use trama_sidecar::config::bootstrap::Config;
+use trama_sidecar::{config::bootstrap::Config, explain::Description};
 
 use super::failed;
 
@@ -28,31 +27,8 @@ pub(crate) struct DrainArguments {
 pub(crate) struct ExplainArguments {
     /// What is asked for, such as `http://orders.shop/v1/orders?limit=1`; with --address a path alone will do.
     url: String,
-    /// The address that the application dials and the sidecar captures. Left out: the request comes in on an explicit
-    /// listener.
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "listener")]
-    address: Option<SocketAddr>,
-    /// The service that the explicit listener is for. Left out: the authority says which is meant.
-    #[arg(long, value_name = "NAMESPACE/NAME:PORT")]
-    listener: Option<String>,
-    /// The method.
-    #[arg(long, short = 'X', default_value = "GET")]
-    method: String,
-    /// A header field; may be given several times.
-    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
-    headers: Vec<HeaderField>,
-    /// What the application speaks: HTTP/1.0, HTTP/1.1 or HTTP/2.
-    #[arg(long, default_value = "HTTP/1.1", value_name = "VERSION")]
-    http_version: String,
-    /// Where the application's connection comes from: filters may ask.
-    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
-    source: IpAddr,
-    /// The random number to decide with, to have the same answer again. Left out: any.
-    #[arg(long)]
-    draw: Option<u64>,
-    /// The worker whose latencies decide.
-    #[arg(long, default_value_t = 0)]
-    worker: u32,
+    #[command(flatten)]
+    description: Description,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -79,20 +55,8 @@ pub(crate) fn drain(arguments: &DrainArguments) -> ExitCode {
 
 /// Asks it why a request would go where it would go.
 pub(crate) fn explain(arguments: ExplainArguments) -> ExitCode {
-    let ExplainArguments {
-        url, address, listener, method, headers, source, draw, worker, json, whom, ..
-    } = arguments;
-    let described = DescribedRequest {
-        url,
-        address: address.map(|address| address.to_string()).unwrap_or_default(),
-        listener: listener.unwrap_or_default(),
-        method,
-        headers,
-        version: arguments.http_version,
-        source: source.to_string(),
-        draw,
-        worker,
-    };
+    let ExplainArguments { url, description, json, whom } = arguments;
+    let described = description.of(url);
     let asked = serde_json::to_string(&described).map_err(|error| error.to_string());
     let path = if json { "/explain" } else { "/explain?text" };
     match asked.and_then(|asked| whom.post(path, &asked)) {
@@ -142,9 +106,4 @@ fn ask(admin: SocketAddr, path: &str, body: &str) -> io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
-}
-
-fn header(text: &str) -> Result<HeaderField, String> {
-    let (name, value) = text.split_once(':').ok_or("write name and value, such as `x-canary: 1`")?;
-    Ok(HeaderField { name: name.trim().to_owned(), value: value.trim().to_owned() })
 }

@@ -4,6 +4,7 @@
 //! Everything is a function of what it is given: the policy, a copy of what a worker has learned, a time and a random
 //! number. What all workers know of endpoints (ejections, failures in a row) hangs on the policy's handles.
 
+mod arguments;
 mod attempts;
 mod described;
 mod destination;
@@ -19,7 +20,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use http::{HeaderValue, header, request};
 use trama_proto::explain::v1::{Explanation, Knowledge, Outcome, outcome};
 
-pub use self::described::Described;
+pub use self::{arguments::Description, described::Described};
 use crate::{
     balance::{Draws, Loads},
     config::snapshot::{AppProtocol, Destination, Endpoint, RuleAction, Snapshot},
