@@ -5,7 +5,8 @@
 //! What a person changes comes in by `admin`, is judged by [`policy`] and written to the [`store`]. The [`mirror`] sees it
 //! there and changes the [`model`]'s world, which wakes every `stream`; [`distribute`] says to whom it is news. `serve`
 //! says who is at the other end of a connection, by the certificates that [`identity`] gives. `traces` takes the spans of
-//! sidecars. [`app`] puts it together.
+//! sidecars. What a person asks of a sidecar goes over its `stream`; `explain` answers where there is none. [`app`] puts it
+//! together.
 
 // What the program was told.
 pub mod config;
@@ -23,6 +24,8 @@ pub mod telemetry;
 
 // Whether a policy is good; pure
 pub mod policy;
+// Why a request would go where it would go, where no sidecar can be asked; pure
+mod explain;
 // How much a peer may bring; pure
 mod flood;
 // The world, kept as the store has it.

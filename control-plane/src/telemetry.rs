@@ -15,6 +15,7 @@ use prometheus_client::{
 
 use crate::{
     identity::IdentityError,
+    stream::Ignored,
     traces::{Loss, Refusal, WindowLost},
 };
 
@@ -67,6 +68,8 @@ pub struct Metrics {
     answers: Family<Label, Counter>,
     acknowledged: Histogram,
     unknown: Counter,
+    asked: Family<Labels, Counter>,
+    ignored: Family<Label, Counter>,
     identities: Family<Label, Counter>,
     refused: Family<Label, Counter>,
     requests: Family<Labels, Counter>,
@@ -102,6 +105,8 @@ impl Default for Metrics {
             // From a millisecond to half a minute.
             acknowledged: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             unknown: Counter::default(),
+            asked: Family::default(),
+            ignored: Family::default(),
             identities: Family::default(),
             refused: Family::default(),
             requests: Family::default(),
@@ -139,6 +144,9 @@ impl Metrics {
         );
         let help = "Messages of sidecars that this version does not know, and ignored";
         registry.register("messages_unknown", help, self.unknown.clone());
+        registry.register("asks", "Questions to sidecars, by what became of them", self.asked.clone());
+        let help = "Answers of sidecars that nobody takes, by reason";
+        registry.register("answers_ignored", help, self.ignored.clone());
         registry.register("identities", "Certificates issued, by join or renew", self.identities.clone());
         registry.register("identity_refusals", "Certificates refused, by reason", self.refused.clone());
         registry.register("admin_requests", "Requests of the Admin API", self.requests.clone());
@@ -180,6 +188,20 @@ impl Metrics {
 
     pub(crate) fn unknown(&self) {
         self.unknown.inc();
+    }
+
+    pub(crate) fn asked(&self, question: &'static str, result: &'static str) {
+        self.asked.get_or_create(&[("question", question), ("result", result)]).inc();
+    }
+
+    pub(crate) fn answer_ignored(&self, why: Ignored) {
+        let reason = match why {
+            Ignored::Unasked => "unasked",
+            Ignored::Late => "late",
+            Ignored::Foreign => "foreign",
+            Ignored::TooLarge => "too_large",
+        };
+        self.ignored.get_or_create(&[("reason", reason)]).inc();
     }
 
     pub(crate) fn issued(&self, how: &'static str) {
@@ -274,6 +296,8 @@ mod tests {
         let metrics = Metrics::default();
         metrics.stream_ended(StreamEnd::Flood);
         metrics.answered("ack", Duration::from_millis(3));
+        metrics.asked("explain", "ok");
+        metrics.answer_ignored(Ignored::Unasked);
         metrics.issued("join");
         metrics.refused_as("used_token");
         metrics.admin("apply", "ok");

@@ -36,12 +36,14 @@ mod generated;
 mod node;
 mod problem;
 mod schema;
+mod structure;
 mod suggest;
 
 pub use generated::{admin, discovery, explain, identity, policy};
 pub use node::yaml;
 pub use problem::{Position, Problem, Problems};
 pub use schema::schema;
+pub use structure::structure;
 pub use suggest::did_you_mean;
 
 /// A `google.protobuf.FileDescriptorSet` of all messages and services, for gRPC reflection.

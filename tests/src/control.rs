@@ -274,6 +274,7 @@ async fn answer(
                     let services: Vec<_> = it.services.into_iter().map(|s| Wanted::new(s.namespace, s.name)).collect();
                     session.unsubscribe(&services);
                 }
+                Said::Told(_) => panic!("nothing was asked"),
                 Said::Ack(it) => session.ack(it).unwrap(),
                 Said::Nack(it) => session.nack(it, &now).unwrap(),
             },

@@ -110,6 +110,7 @@ impl Pair {
             Some(Message::Ack(it)) => self.session.ack(it).unwrap(),
             Some(Message::Nack(it)) => self.session.nack(it, &self.world).unwrap(),
             Some(Message::Hello(_)) => panic!("a second Hello"),
+            Some(Message::Told(_)) => panic!("nothing was asked"),
             None => {}
         }
         let push = self.session.next(&self.world);

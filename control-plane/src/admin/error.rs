@@ -4,9 +4,15 @@ use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
-use trama_proto::{admin::v1::PolicyProblem, discovery::v1::ResourceName, document::ResourceId, duration};
+use trama_proto::{
+    Problem, Problems,
+    admin::v1::PolicyProblem,
+    discovery::v1::{Failure, ResourceName, failure::Reason},
+    document::ResourceId,
+    duration,
+};
 
-use crate::{identity::IdentityError, store::StoreError, traces::Reach};
+use crate::{identity::IdentityError, store::StoreError, stream::Unanswered, traces::Reach};
 
 /// Whose reasons these are.
 const DOMAIN: &str = "trama.dev";
@@ -57,6 +63,68 @@ pub(super) fn field(field: &str, value: &str, problem: &str) -> Status {
 pub(super) fn not_found(name: &ResourceName) -> Status {
     let message = format!("there is no {}", told(name));
     of_resource(Code::NotFound, "NOT_FOUND", name, message)
+}
+
+/// The same, with what was probably meant.
+pub(super) fn not_found_but(name: &ResourceName, near: Option<&str>) -> Status {
+    let Some(near) = near else { return not_found(name) };
+    let message = format!("there is no {}; did you mean `{near}`?", told(name));
+    of_resource(Code::NotFound, "NOT_FOUND", name, message)
+}
+
+/// No such sidecar has a stream.
+pub(super) fn no_sidecar(name: &str, near: Option<&str>) -> Status {
+    let remedy =
+        near.map_or_else(|| "Status tells which are".to_owned(), |near| format!("did you mean `{near}`?"));
+    let message = format!("no sidecar {name} is connected; {remedy}");
+    of_sidecar(Code::NotFound, "NOT_FOUND", name, message)
+}
+
+/// A sidecar does not answer.
+pub(super) fn unanswered(name: &str, why: &Unanswered) -> Status {
+    let (code, reason) = match why {
+        Unanswered::Unable => (Code::FailedPrecondition, "SIDECAR_UNABLE"),
+        Unanswered::Busy => (Code::ResourceExhausted, "SIDECAR_BUSY"),
+        Unanswered::Late => (Code::DeadlineExceeded, "SIDECAR_SILENT"),
+        Unanswered::Gone => (Code::Unavailable, "SIDECAR_GONE"),
+        Unanswered::TooLarge { .. } => (Code::ResourceExhausted, "SIDECAR_ANSWER_TOO_LARGE"),
+        Unanswered::Foreign => (Code::Internal, "SIDECAR_ANSWER_FOREIGN"),
+        Unanswered::Refused(failure) => match failure.reason() {
+            Reason::Refused => return refused_by(name, failure),
+            Reason::TooLarge => (Code::ResourceExhausted, "SIDECAR_ANSWER_TOO_LARGE"),
+            Reason::Busy => (Code::ResourceExhausted, "SIDECAR_BUSY"),
+            Reason::Unknown | Reason::Unspecified => (Code::FailedPrecondition, "SIDECAR_UNABLE"),
+        },
+    };
+    of_sidecar(code, reason, name, format!("{name}: {why}"))
+}
+
+/// A sidecar has something against the question.
+fn refused_by(name: &str, Failure { field, problem, .. }: &Failure) -> Status {
+    let field = format!("request.{field}");
+    let message = format!("{name}: {field}: {problem}");
+    let mut details = ErrorDetails::with_bad_request_violation(field.trim_end_matches('.'), problem);
+    details.set_error_info("BAD_REQUEST", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// What is described is no request: a violation for each problem.
+pub(super) fn described(problems: &Problems) -> Status {
+    let violation = |Problem { field, value, problem, remedy, .. }: &Problem| {
+        FieldViolation::new(format!("request.{field}"), format!("{problem}, got {value}; {remedy}"))
+    };
+    let violations: Vec<_> = problems.0.iter().map(violation).collect();
+    let told = |FieldViolation { field, description, .. }: &FieldViolation| format!("{field}: {description}");
+    let message = violations.iter().map(told).collect::<Vec<_>>().join("\n");
+    let mut details = ErrorDetails::with_bad_request(violations);
+    details.set_error_info("BAD_REQUEST", DOMAIN, HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+fn of_sidecar(code: Code, reason: &str, name: &str, message: String) -> Status {
+    let mut details = ErrorDetails::with_resource_info("Sidecar", name, "", &message);
+    details.set_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
 }
 
 /// There is no such trace, at least not any more. `sampled`: the share of requests that policy has traced, in percent.

@@ -2,6 +2,8 @@
 
 mod apply;
 mod error;
+mod explain;
+mod proxy;
 mod read;
 mod traces;
 
@@ -13,9 +15,11 @@ use tonic::{Code, Request, Response, Status};
 use trama_proto::{
     admin::v1::{
         ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteRequest,
-        DeleteResponse, GetRequest, GetTraceRequest, ListRequest, ListResponse, ListTracesRequest,
-        ListTracesResponse, StatusRequest, StatusResponse, StoredResource, Trace, ValidateRequest,
-        ValidateResponse, WatchEvent, WatchRequest, admin_service_server::AdminService,
+        DeleteResponse, ExplainRequest, ExplainResponse, ExplainTraceRequest, ExplainedTrace, GetRequest,
+        GetTraceRequest, ListRequest, ListResponse, ListTracesRequest, ListTracesResponse,
+        ProxyConfigRequest, ProxyConfigResponse, ProxyDrainRequest, ProxyDrainResponse, StatusRequest,
+        StatusResponse, StoredResource, Trace, ValidateRequest, ValidateResponse, WatchEvent, WatchRequest,
+        admin_service_server::AdminService,
     },
     spiffe::SpiffeId,
 };
@@ -143,6 +147,39 @@ impl AdminService for Admin {
         self.answer("get_trace", answer)
     }
 
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainResponse>, Status> {
+        let request = self.let_in("explain", request)?;
+        let answer = self.0.explain(request).await;
+        self.answer("explain", answer)
+    }
+
+    async fn explain_trace(
+        &self,
+        request: Request<ExplainTraceRequest>,
+    ) -> Result<Response<ExplainedTrace>, Status> {
+        let request = self.let_in("explain_trace", request)?;
+        let answer = self.0.explain_trace(request);
+        self.answer("explain_trace", answer)
+    }
+
+    async fn proxy_config(
+        &self,
+        request: Request<ProxyConfigRequest>,
+    ) -> Result<Response<ProxyConfigResponse>, Status> {
+        let request = self.let_in("proxy_config", request)?;
+        let answer = self.0.proxy_config(request).await;
+        self.answer("proxy_config", answer)
+    }
+
+    async fn proxy_drain(
+        &self,
+        request: Request<ProxyDrainRequest>,
+    ) -> Result<Response<ProxyDrainResponse>, Status> {
+        let request = self.let_in("proxy_drain", request)?;
+        let answer = self.0.proxy_drain(request).await;
+        self.answer("proxy_drain", answer)
+    }
+
     async fn create_join_token(
         &self,
         request: Request<CreateJoinTokenRequest>,
@@ -187,6 +224,8 @@ fn code(code: Code) -> &'static str {
         Code::PermissionDenied => "permission_denied",
         Code::Unauthenticated => "unauthenticated",
         Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::DeadlineExceeded => "deadline_exceeded",
         Code::Unavailable => "unavailable",
         _ => "other",
     }

@@ -268,6 +268,11 @@ impl Session {
         self.acknowledged
     }
 
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// The services that it asked for.
     pub fn services(&self) -> &BTreeSet<Service> {
         &self.services

@@ -3,6 +3,7 @@
 //! A stream has one task. It holds at most one push, so that a slow sidecar costs no memory, and ends with a named reason
 //! whoever does not keep to the limits. The world wakes it when something has changed.
 
+mod asks;
 mod seats;
 mod task;
 
@@ -13,8 +14,11 @@ use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 use trama_proto::discovery::v1::{ControlMessage, SidecarMessage, policy_service_server::PolicyService};
 
-pub(crate) use self::seats::{Seat, Seats};
 use self::task::{Ended, Task};
+pub(crate) use self::{
+    asks::{Asks, Ignored, Unanswered, kind},
+    seats::{Seat, Seats},
+};
 use crate::{
     app::clock,
     config::{Limits, Timeouts},

@@ -10,8 +10,9 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use trama_proto::discovery::v1::Node;
+use trama_proto::discovery::v1::{Node, ask::Kind};
 
+use super::Asks;
 use crate::distribute::Session;
 
 /// A sidecar with a stream.
@@ -24,6 +25,10 @@ pub(crate) struct Seat {
     pub(crate) session: Session,
     /// How long the last answer to a push took.
     pub(crate) answered_in: Duration,
+    /// The questions that it answers, as it says itself.
+    pub(crate) answers: Vec<Kind>,
+    /// Where it is asked them.
+    pub(crate) asks: Asks,
 }
 
 /// All of them.

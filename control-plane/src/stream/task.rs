@@ -16,7 +16,8 @@ use trama_proto::{
 };
 
 use super::{
-    Shared,
+    Asks, Shared,
+    asks::{Asking, OnTheirWay},
     seats::{Seat, Taken},
 };
 use crate::{
@@ -43,6 +44,10 @@ pub(super) struct Task {
     flood: Flood,
     /// When the push on its way was sent.
     pushed: Option<Instant>,
+    /// Where this sidecar is asked, and what it is asked.
+    asks: Asks,
+    asked: mpsc::Receiver<Asking>,
+    questions: OnTheirWay,
 }
 
 /// Nobody is at the other end any more.
@@ -56,7 +61,10 @@ impl Task {
         outgoing: mpsc::Sender<Result<ControlMessage, Status>>,
     ) -> Self {
         let flood = Flood::new(shared.limits.messages_per_second);
-        Self { shared, identity, incoming, outgoing, began: Instant::now(), flood, pushed: None }
+        let (asks, asked) = Asks::new();
+        let questions = OnTheirWay::new(shared.limits.message_bytes as usize);
+        let (began, pushed) = (Instant::now(), None);
+        Self { shared, identity, incoming, outgoing, began, flood, pushed, asks, asked, questions }
     }
 
     pub(super) async fn run(mut self) {
@@ -82,8 +90,14 @@ impl Task {
         let Some((node, mut hello)) = hello? else { return Ok(Gone) };
         let session = self.shared.mirror.look(|world| Session::new(&hello, &node, world)).map_err(refused)?;
         tracing::debug!(identity = %self.identity, node = node.name, held = hello.held.len(), "a policy stream begins");
-        let since = clock::milliseconds();
-        let seat = Seat { node, since, session, answered_in: time::Duration::ZERO };
+        let seat = Seat {
+            node,
+            since: clock::milliseconds(),
+            session,
+            answered_in: time::Duration::ZERO,
+            answers: hello.answers().collect(),
+            asks: self.asks.clone(),
+        };
         let taken = self.shared.seats.take(seat);
         let trusted = std::mem::take(&mut hello.roots);
         // It names all that the sidecar holds, and the stream may live for weeks.
@@ -136,6 +150,11 @@ impl Task {
                 // The sender is the mirror's, which outlives every stream.
                 _ = stamps.changed() => {}
                 Ok(()) = roots.changed(), if !trusted.is_empty() => told = false,
+                Some((room, asking)) = next(&mut self.asked, self.outgoing.clone()) => {
+                    if let Some(ask) = self.questions.ask(asking) {
+                        room.send(Ok(ControlMessage { message: Some(control_message::Message::Ask(ask)) }));
+                    }
+                }
                 () = at(slowest) => return Err(self.slow()),
                 _ = ending.wait_for(|ending| *ending) => {
                     let status = Status::unavailable("the control plane ends; come back");
@@ -204,6 +223,13 @@ impl Task {
                 self.answered(&mut taken.seat(), "nack");
                 Ok(())
             }
+            Some(Message::Told(told)) => {
+                if let Err(why) = self.questions.told(told) {
+                    tracing::warn!(identity = %self.identity, reason = ?why, "a sidecar's answer is ignored");
+                    self.shared.metrics.answer_ignored(why);
+                }
+                Ok(())
+            }
             Some(Message::Hello(_)) => Err(protocol("a second Hello; a stream has one")),
             None => {
                 tracing::debug!(identity = %self.identity, "a sidecar says what this version does not know; it is ignored");
@@ -250,6 +276,15 @@ fn check(node: &Node, identity: &SpiffeId) -> Result<(), String> {
 
 fn service(name: ServiceName) -> Service {
     Service::new(name.namespace, name.name)
+}
+
+/// The next question, once there is room to send it.
+async fn next<T>(
+    asked: &mut mpsc::Receiver<Asking>,
+    outgoing: mpsc::Sender<T>,
+) -> Option<(mpsc::OwnedPermit<T>, Asking)> {
+    let room = outgoing.reserve_owned().await.ok()?;
+    Some((room, asked.recv().await?))
 }
 
 async fn at(deadline: Option<Instant>) {

@@ -13,6 +13,7 @@ mod forward;
 mod places;
 mod query;
 mod queue;
+mod requests;
 mod service;
 mod shares;
 mod show;
@@ -37,6 +38,7 @@ pub(crate) use self::{
     admit::Refusal,
     forward::{Forwarder, ReceiverError},
     query::{Filter, Page},
+    requests::explained,
     service::TraceServer,
     span::TraceId,
     window::Reach,

@@ -19,11 +19,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// JSON in; out JSON or text.
 pub(super) async fn answer(described: &[u8], as_text: bool, state: &dyn State) -> Answer {
     let described = explanation::read("the body", described).map_err(|problem| Problems(vec![*problem]));
-    let explained = match described {
-        Ok(described) => of(&described, state).await,
+    let told = match described {
+        Ok(described) => explained(&described, state).await,
         Err(problems) => Err(problems),
     };
-    match explained {
+    match told {
         Ok(explanation) if as_text => text(StatusCode::OK, explanation.to_string()),
         Ok(explanation) => json(&explanation),
         Err(problems) => text(StatusCode::BAD_REQUEST, format!("{problems}\n")),
@@ -31,7 +31,10 @@ pub(super) async fn answer(described: &[u8], as_text: bool, state: &dyn State) -
 }
 
 /// The explanation by the policy in force and a worker's loads.
-async fn of(request: &DescribedRequest, state: &dyn State) -> Result<Explanation, Problems> {
+pub(crate) async fn explained(
+    request: &DescribedRequest,
+    state: &dyn State,
+) -> Result<Explanation, Problems> {
     let described = Described::read(request)?;
     let (worker, workers) = (described.worker, state.workers());
     if worker > 0 && worker >= workers {

@@ -34,7 +34,7 @@ fn starting(state: &dyn State) -> Option<String> {
 }
 
 fn draining(state: &dyn State) -> Option<String> {
-    state.is_draining().then(|| "draining".to_owned())
+    state.draining().map(|_| "draining".to_owned())
 }
 
 fn stalled(longest: Duration) -> Option<String> {

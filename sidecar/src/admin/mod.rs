@@ -19,6 +19,7 @@ use std::{future::Future, io, net::TcpListener, pin::Pin, sync::Arc, time::Durat
 
 use http::{Request, StatusCode};
 
+pub(crate) use self::explain::explained;
 use self::server::{Answer, Answering, Asked, answer, at_once, not_found, text};
 use crate::{balance::Loads, config::snapshot::Snapshot, telemetry::TelemetryHub};
 
@@ -36,10 +37,15 @@ pub trait State: Send + Sync + 'static {
     fn loads(&self, worker: u32) -> Looking;
     /// Whether the listeners are open, which never ends again before the process does.
     fn is_started(&self) -> bool;
-    /// Whether the sidecar asks its callers to go elsewhere.
-    fn is_draining(&self) -> bool;
+    /// Of what the sidecar asks its callers to go elsewhere.
+    fn draining(&self) -> Option<Drain>;
     /// Asks it to.
     fn drain(&self, what: Drain);
+}
+
+/// The policy in force as `/policy` tells it.
+pub(crate) fn policy_in_force(state: &dyn State) -> serde_json::Value {
+    serde_json::to_value(policy::dump(&state.snapshot(), state.now())).unwrap_or_default()
 }
 
 /// What a worker has learned, once it has said so.

@@ -45,8 +45,8 @@ impl State for Fake {
     fn is_started(&self) -> bool {
         self.started.load(Ordering::Relaxed)
     }
-    fn is_draining(&self) -> bool {
-        self.drained.lock().unwrap().is_some()
+    fn draining(&self) -> Option<Drain> {
+        *self.drained.lock().unwrap()
     }
     fn drain(&self, what: Drain) {
         *self.drained.lock().unwrap() = Some(what);

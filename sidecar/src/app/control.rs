@@ -75,9 +75,6 @@ impl Control {
         identity::keep(config, shared, &telemetry)?;
         certificates::keep_upstream(config, shared, &telemetry)?;
         let listeners = certificates::keep_listeners(config, &telemetry)?;
-        let opened = policy::follow(config, source, (shared, told.answers), &telemetry);
-        ejections::tell(told.ejected, &telemetry);
-
         let state = Arc::new(State {
             configuration,
             shared: shared.clone(),
@@ -85,9 +82,12 @@ impl Control {
             started: AtomicBool::new(false),
             looks: OnceLock::new(),
         });
+        let answering: Arc<dyn admin::State> = state.clone();
+        let opened = policy::follow(config, source, (shared, told.answers, &answering), &telemetry);
+        ejections::tell(told.ejected, &telemetry);
+
         let sockets = sockets(config)?;
         let addresses = addresses(&sockets);
-        let answering: Arc<dyn admin::State> = state.clone();
         admin::serve(sockets, answering, telemetry.clone()).map_err(system("the admin side"))?;
         drop(_context);
 
@@ -195,8 +195,12 @@ impl admin::State for State {
         self.started.load(Ordering::Relaxed)
     }
 
-    fn is_draining(&self) -> bool {
-        self.drain.stage() > Stage::Serving
+    fn draining(&self) -> Option<admin::Drain> {
+        match self.drain.stage() {
+            Stage::Serving => None,
+            Stage::Inbound => Some(admin::Drain::Inbound),
+            Stage::All | Stage::Gone => Some(admin::Drain::All),
+        }
     }
 
     fn drain(&self, what: admin::Drain) {

@@ -10,6 +10,7 @@ use trama_proto::{Problems, discovery::v1::Node};
 
 use super::{StartError, certificates};
 use crate::{
+    admin,
     config::{
         bootstrap::{self, Config, Startup, WithoutPolicy},
         convert::Local,
@@ -48,7 +49,7 @@ impl Source {
 pub(super) fn follow(
     config: &Config,
     source: Option<Source>,
-    (shared, answers): (&Shared, Answers),
+    (shared, answers, asked): (&Shared, Answers, &Arc<dyn admin::State>),
     telemetry: &TelemetryHub,
 ) -> watch::Receiver<bool> {
     let open = watch::Sender::new(false);
@@ -77,6 +78,7 @@ pub(super) fn follow(
                 last_good,
                 always: always(config),
                 questions,
+                asked: Arc::clone(asked),
             };
             let stream = PolicyStream::new(beginning, telemetry.clone());
             tokio::spawn(stream.follow(move |pushed| taker.take(pushed)));

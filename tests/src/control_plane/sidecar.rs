@@ -7,8 +7,8 @@ use tonic::{Status, Streaming};
 use trama_proto::discovery::v1::policy_service_client::PolicyServiceClient;
 use trama_proto::discovery::v1::sidecar_message::Message;
 use trama_proto::discovery::v1::{
-    Ack, ControlMessage, HeldResource, Hello, Nack, Node, Push, Refusal, ResourceName, ServiceName,
-    SidecarMessage, Subscribe, control_message,
+    Ack, Ask, ControlMessage, HeldResource, Hello, Nack, Node, Push, Refusal, ResourceName, ServiceName,
+    SidecarMessage, Subscribe, Told, control_message, told::Answer,
 };
 use trama_proto::document::ResourceId;
 
@@ -81,6 +81,20 @@ impl Stream {
     pub async fn hear(&mut self) -> Result<control_message::Message, Status> {
         let said = self.incoming.message().await?.and_then(|message| message.message);
         said.ok_or_else(|| Status::cancelled("the stream ended without a word"))
+    }
+
+    /// The next question.
+    pub async fn asked(&mut self) -> Ask {
+        let message = timeout(PATIENCE, self.hear()).await;
+        match message.unwrap_or_else(|_| panic!("nothing was asked")).unwrap() {
+            control_message::Message::Ask(ask) => ask,
+            other => panic!("no question: {other:?}"),
+        }
+    }
+
+    /// Answers a question, or none.
+    pub fn tell(&self, id: u64, answer: Answer) {
+        self.say(Message::Told(Told { id, answer: Some(answer) }));
     }
 
     /// The next push, taken.

@@ -2,6 +2,7 @@
 //! stays in force meanwhile.
 
 mod aside;
+mod asked;
 mod held;
 mod resolve;
 mod standing;
@@ -25,7 +26,7 @@ use trama_proto::{
     document::Document,
 };
 
-use self::aside::Aside;
+use self::{aside::Aside, asked::Asked};
 pub use self::{
     held::Stamp,
     subscriber::{Answer, Compile, Fault, Subscriber},
@@ -38,6 +39,7 @@ use super::{
     log_refusal,
 };
 use crate::{
+    admin,
     config::{
         convert::{self, Extent, Local},
         snapshot::{Origin, Snapshot, state::Registry},
@@ -51,7 +53,6 @@ const LARGEST: usize = 64 * 1024 * 1024;
 const ANSWERS: usize = 16;
 
 /// What a stream begins with.
-#[derive(Debug)]
 pub struct Beginning {
     /// The control plane.
     pub control_plane: ControlPlane,
@@ -65,10 +66,11 @@ pub struct Beginning {
     pub always: BTreeSet<Arc<str>>,
     /// The services that requests ask for.
     pub questions: mpsc::Receiver<Arc<str>>,
+    /// Who answers what the control plane asks.
+    pub asked: Arc<dyn admin::State>,
 }
 
 /// The policy stream of a sidecar.
-#[derive(Debug)]
 pub struct PolicyStream {
     control_plane: ControlPlane,
     node: Node,
@@ -76,6 +78,7 @@ pub struct PolicyStream {
     /// Whether what is held is compiled and in force.
     holds: bool,
     questions: mpsc::Receiver<Arc<str>>,
+    state: Arc<dyn admin::State>,
     telemetry: TelemetryHub,
 }
 
@@ -110,7 +113,7 @@ enum Ended {
 impl PolicyStream {
     /// A stream, not yet begun.
     pub fn new(beginning: Beginning, telemetry: TelemetryHub) -> Self {
-        let Beginning { control_plane, node, local, last_good, always, questions } = beginning;
+        let Beginning { control_plane, node, local, last_good, always, questions, asked } = beginning;
         let kept = last_good.map(|kept| Subscriber::of_kept(&kept.content, always.clone()));
         let (subscriber, holds) = match kept {
             Some(Ok(subscriber)) => (subscriber, true),
@@ -122,7 +125,7 @@ impl PolicyStream {
         };
         let compiler = Compiler { local, registry: Registry::default() };
         let follower = Aside::new(Follower { subscriber, compiler });
-        Self { control_plane, node, follower, holds, questions, telemetry }
+        Self { control_plane, node, follower, holds, questions, state: asked, telemetry }
     }
 
     /// Follows the control plane for ever. `sink` gets each new policy, and the problems of each push that is refused. What
@@ -187,6 +190,7 @@ impl PolicyStream {
         let mut pushes: Streaming<ControlMessage> = opened.map_err(|_| Ended::Stalled)??.into_inner();
         info!(address = %self.control_plane.address, "policy stream open");
         self.telemetry.process().control_plane_found();
+        let mut asked = Asked::new(Arc::clone(&self.state));
         loop {
             tokio::select! {
                 said = pushes.message() => match said?.ok_or(Ended::Closed)?.message {
@@ -197,11 +201,15 @@ impl PolicyStream {
                         backoff.succeeded();
                     }
                     Some(Message::Roots(roots)) => self.control_plane.identity.offer_roots(roots.certificates),
+                    Some(Message::Ask(ask)) => {
+                        asked.take(ask, || self.follower.now().subscriber.hello(Node::default()));
+                    }
                     None => {
                         warn!("the control plane says what this version does not know; it is ignored");
                         self.telemetry.process().policy_push(PushResult::Unknown);
                     }
                 },
+                told = asked.told() => send(&out, told).await?,
                 Some(label) = self.questions.recv() => {
                     let more = std::iter::from_fn(|| self.questions.try_recv().ok());
                     let asked = self.follower.now().subscriber.want(std::iter::once(label).chain(more));

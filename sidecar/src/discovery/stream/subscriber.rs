@@ -17,6 +17,7 @@ use trama_proto::{
 };
 
 use super::{
+    asked,
     held::{Resources, Stamp, State, Wish, Wishes, resource_name, service_name},
     resolve::{Refusals, Resolved, resolve},
     standing::Standing,
@@ -137,7 +138,13 @@ impl Subscriber {
     /// What is held and what cannot be used.
     pub fn hello(&self, node: Node) -> Hello {
         let refused = self.refused.values().cloned().collect();
-        Hello { node: Some(node), held: self.state.names(), refused, ..Hello::default() }
+        Hello {
+            node: Some(node),
+            held: self.state.names(),
+            refused,
+            answers: asked::answers(),
+            ..Hello::default()
+        }
     }
 
     /// Requests ask for services: what to send, if anything. Without a stream it is remembered for the next one.

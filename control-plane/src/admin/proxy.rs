@@ -1,0 +1,155 @@
+//! The sidecars themselves: what they are asked on their streams.
+
+use std::collections::BTreeMap;
+
+use tonic::Status;
+use trama_proto::{
+    admin::v1::{ProxyConfigRequest, ProxyConfigResponse, ProxyDrainRequest, ProxyDrainResponse},
+    did_you_mean,
+    discovery::v1::{
+        ConfigurationQuestion, DrainQuestion, Node,
+        ask::{Kind, Question},
+        draining::What,
+        told::Answer,
+    },
+};
+
+use super::{Shared, error};
+use crate::stream::{self, Asks, Seat, Unanswered};
+
+/// A sidecar that can be asked.
+pub(super) struct Proxy {
+    pub(super) node: Node,
+    since: u64,
+    answers: Vec<Kind>,
+    asks: Asks,
+}
+
+impl Proxy {
+    /// `namespace/name`.
+    pub(super) fn name(&self) -> String {
+        name(&self.node)
+    }
+
+    /// Whether it says that it answers such questions.
+    pub(super) fn answers(&self, kind: Kind) -> bool {
+        self.answers.contains(&kind)
+    }
+}
+
+impl Shared {
+    /// The sidecars with a stream that are right, in the order of their names. Of several streams of one name, which one
+    /// that comes back may have for a while, the latest counts.
+    pub(super) fn proxies(&self, right: impl Fn(&Seat) -> bool) -> Vec<Proxy> {
+        let found = self.seats.look(|seat| {
+            right(seat).then(|| Proxy {
+                node: seat.node.clone(),
+                since: seat.since,
+                answers: seat.answers.clone(),
+                asks: seat.asks.clone(),
+            })
+        });
+        let mut latest = BTreeMap::<(String, String), Proxy>::new();
+        for proxy in found {
+            let key = (proxy.node.namespace.clone(), proxy.node.name.clone());
+            if latest.get(&key).is_none_or(|other| other.since <= proxy.since) {
+                latest.insert(key, proxy);
+            }
+        }
+        latest.into_values().collect()
+    }
+
+    /// The sidecar of this name.
+    pub(super) fn proxy(&self, wanted: &str) -> Result<Proxy, Status> {
+        if wanted.split('/').filter(|part| !part.is_empty()).count() != 2 {
+            return Err(error::field("sidecar", wanted, "write it as `namespace/name`"));
+        }
+        let found = self.proxies(|seat| name(&seat.node) == wanted).pop();
+        found.ok_or_else(|| {
+            let known: Vec<_> = self.proxies(|_| true).iter().map(Proxy::name).collect();
+            error::no_sidecar(wanted, near(wanted, &known))
+        })
+    }
+
+    /// What a sidecar answers.
+    pub(super) async fn asked(&self, proxy: &Proxy, question: Question) -> Result<Answer, Status> {
+        let kind = stream::kind(&question);
+        let answer = match proxy.answers(kind) {
+            true => proxy.asks.ask(question).await,
+            false => Err(Unanswered::Unable),
+        };
+        self.metrics.asked(word(kind), answer.as_ref().map_or_else(Unanswered::name, |_| "ok"));
+        answer.map_err(|why| {
+            tracing::warn!(sidecar = proxy.name(), question = word(kind), "asked in vain: {why}");
+            error::unanswered(&proxy.name(), &why)
+        })
+    }
+
+    pub(super) async fn proxy_config(
+        &self,
+        ProxyConfigRequest { sidecar }: ProxyConfigRequest,
+    ) -> Result<ProxyConfigResponse, Status> {
+        let proxy = self.proxy(&sidecar)?;
+        let question = Question::Configuration(ConfigurationQuestion {});
+        match self.asked(&proxy, question).await? {
+            Answer::Configuration(configuration) => {
+                Ok(ProxyConfigResponse { sidecar: Some(proxy.node), configuration: Some(configuration) })
+            }
+            _ => Err(error::unanswered(&proxy.name(), &Unanswered::Foreign)),
+        }
+    }
+
+    pub(super) async fn proxy_drain(
+        &self,
+        ProxyDrainRequest { sidecar, what }: ProxyDrainRequest,
+    ) -> Result<ProxyDrainResponse, Status> {
+        let what = match What::try_from(what) {
+            Ok(What::Unspecified) => What::All,
+            Ok(what) => what,
+            Err(_) => return Err(error::field("what", &what.to_string(), "say INBOUND or ALL")),
+        };
+        let proxy = self.proxy(&sidecar)?;
+        tracing::info!(sidecar, ?what, "an admin has a sidecar drain");
+        let question = Question::Drain(DrainQuestion { what: what.into() });
+        match self.asked(&proxy, question).await? {
+            Answer::Draining(draining) => {
+                Ok(ProxyDrainResponse { sidecar: Some(proxy.node), draining: Some(draining) })
+            }
+            _ => Err(error::unanswered(&proxy.name(), &Unanswered::Foreign)),
+        }
+    }
+}
+
+fn name(node: &Node) -> String {
+    format!("{}/{}", node.namespace, node.name)
+}
+
+/// The same name in another namespace, or one that looks like it.
+fn near<'k>(wanted: &str, known: &'k [String]) -> Option<&'k str> {
+    let bare = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+    let elsewhere = known.iter().find(|other| bare(other) == bare(wanted)).map(String::as_str);
+    elsewhere.or_else(|| did_you_mean(wanted, known.iter().map(String::as_str)))
+}
+
+/// A question's name, for the count.
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unspecified => "other",
+        Kind::Explain => "explain",
+        Kind::Configuration => "configuration",
+        Kind::Drain => "drain",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_not_there_is_looked_for_elsewhere_and_by_its_looks() {
+        let known = ["bank/ledger-1", "shop/orders-1", "shop/orders-2"].map(str::to_owned);
+        assert_eq!(near("default/orders-2", &known), Some("shop/orders-2"));
+        assert_eq!(near("shop/ordres-1", &known), Some("shop/orders-1"));
+        assert_eq!(near("shop/something", &known), None);
+    }
+}
