@@ -210,7 +210,10 @@ fn standing(endpoint: &Endpoint) -> String {
     }
     text += &match endpoint.standing() {
         Standing::Ejected => {
-            format!(": ejected for another {}", short(endpoint.ejected_for.as_ref().map(duration::of)))
+            format!(
+                ": ejected for another {}",
+                short(endpoint.ejected_for.as_ref().map(duration::of).unwrap_or_default())
+            )
         }
         Standing::OnProbation => ": on probation".to_owned(),
         Standing::Good | Standing::Unspecified => ": good".to_owned(),
@@ -224,7 +227,7 @@ fn standing(endpoint: &Endpoint) -> String {
         text += &format!(" (now {present_weight:.2})");
     }
     match &endpoint.latency {
-        Some(latency) => text += &format!(", latency {}", short(Some(duration::of(latency)))),
+        Some(latency) => text += &format!(", latency {}", short(duration::of(latency))),
         None => text += ", latency unknown",
     }
     text += &format!(", {outstanding} outstanding");
@@ -259,7 +262,7 @@ fn way(transport: &Transport) -> String {
 
 fn limits(timeouts: &Timeouts) -> String {
     let written = |length: Option<&pbjson_types::Duration>| {
-        length.map_or_else(|| "none".to_owned(), |length| short(Some(duration::of(length))))
+        length.map_or_else(|| "none".to_owned(), |length| short(duration::of(length)))
     };
     format!(
         "the whole request {}, each attempt {}",
@@ -283,7 +286,7 @@ fn again(retries: &Retries) -> String {
         let codes: Vec<_> = codes.iter().map(ToString::to_string).collect();
         let _ = write!(text, ", also after {}", codes.join(", "));
     }
-    let backoff = short(retries.backoff.as_ref().map(duration::of));
+    let backoff = short(retries.backoff.as_ref().map(duration::of).unwrap_or_default());
     let under_way = retries.retries;
     let _ = write!(
         text,
@@ -309,7 +312,19 @@ fn attempts(f: &mut Formatter<'_>, explanation: &Explanation) -> fmt::Result {
 
 fn tried(attempt: &Attempt) -> String {
     let Attempt { endpoint, region, rival, cost, rival_cost, .. } = attempt;
-    let why = match attempt.why() {
+    let mut text = format!("{endpoint} in {}: {}", named(region), why(attempt.why()));
+    if !rival.is_empty() {
+        let _ = write!(text, "; costs {cost:.4}, and {rival} {rival_cost:.4}");
+    }
+    match attempt.after.as_ref().map(duration::of) {
+        None | Some(Duration::ZERO) => text,
+        Some(after) => text + &format!("; {} after the one before", short(after)),
+    }
+}
+
+/// Why an attempt goes to its region.
+pub fn why(why: Why) -> &'static str {
+    match why {
         Why::Preferred => "the first region in the order",
         Why::Failover => "no region before it has an endpoint to use",
         Why::Moved => "an attempt failed in a region before it",
@@ -317,20 +332,12 @@ fn tried(attempt: &Attempt) -> String {
         Why::Panic => "everything is ejected: any is better than none",
         Why::Meant => "it was meant itself",
         Why::Unspecified => "?",
-    };
-    let mut text = format!("{endpoint} in {}: {why}", named(region));
-    if !rival.is_empty() {
-        let _ = write!(text, "; costs {cost:.4}, and {rival} {rival_cost:.4}");
-    }
-    match attempt.after.as_ref().map(duration::of) {
-        None | Some(Duration::ZERO) => text,
-        Some(after) => text + &format!("; {} after the one before", short(Some(after))),
     }
 }
 
 /// A length of time to read, not to calculate with.
-fn short(length: Option<Duration>) -> String {
-    let seconds = length.unwrap_or_default().as_secs_f64();
+pub fn short(length: Duration) -> String {
+    let seconds = length.as_secs_f64();
     if seconds < 0.001 {
         format!("{:.0} us", seconds * 1e6)
     } else if seconds < 1.0 {
@@ -361,9 +368,9 @@ mod tests {
     #[test]
     fn lengths_of_time_are_short() {
         for (length, wanted) in [(7_200, "7.2 s"), (14, "14.0 ms")] {
-            assert_eq!(short(Some(Duration::from_millis(length))), wanted);
+            assert_eq!(short(Duration::from_millis(length)), wanted);
         }
-        assert_eq!(short(Some(Duration::from_micros(80))), "80 us");
+        assert_eq!(short(Duration::from_micros(80)), "80 us");
     }
 
     #[test]

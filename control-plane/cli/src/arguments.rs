@@ -7,7 +7,8 @@ use trama_proto::{duration, spiffe::SpiffeId};
 
 use crate::{
     commands::{
-        apply, completions, delete, describe, diff, get, join_token, proxy, status, trace, validate, watch,
+        apply, completions, delete, describe, diff, explain, get, join_token, proxy, status, trace, validate,
+        watch,
     },
     connect::{DEFAULT_SOCKET, Server},
     exit,
@@ -95,7 +96,13 @@ pub(crate) enum Command {
     Status(status::Status),
     /// Shows traces: on which way requests went, and why.
     Trace(trace::Trace),
-    /// Shows the sidecars.
+    /// Says why a request would go where it would go, or why those of a trace went.
+    ///
+    /// The sidecar that would send it is asked, over its stream: service, route and why not the others, regions with the
+    /// reason each was skipped, endpoint, attempts. Nothing is sent. Whatever becomes of the request, the exit code is 0
+    /// when it is explained.
+    Explain(explain::Explain),
+    /// Shows the sidecars, and has them drain.
     Proxy(proxy::Proxy),
     /// Makes the tokens by which workloads join the mesh.
     JoinToken(join_token::JoinToken),
@@ -148,6 +155,11 @@ mod tests {
             ("tramactl trace shw x", "show"),
             ("tramactl trace show 4bf9", "32 hexadecimal digits"),
             ("tramactl trace show 00000000000000000000000000000000", "not all of them 0"),
+            ("tramactl explain", "<URL>"),
+            ("tramactl explain http://a/ --from x --service y", "--service"),
+            ("tramactl explain --trace 4bf9 -X POST", "--method"),
+            ("tramactl explain http://a/ --workload orders", "a SPIFFE id begins with spiffe://"),
+            ("tramactl proxy drian x", "drain"),
             ("tramactl --server nowhere get route", "HOST:PORT"),
             ("tramactl --server-identity orders get route", "a SPIFFE id begins with spiffe://"),
         ] {

@@ -8,12 +8,14 @@ use tonic::{Code, Response, Status, Streaming, transport::Channel};
 use trama_proto::{
     admin::v1::{
         ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse, DeleteRequest,
-        DeleteResponse, GetRequest, GetTraceRequest, ListRequest, ListTracesRequest, ListTracesResponse,
-        Stamp, StatusRequest, StoredResource, Trace, ValidateRequest, ValidateResponse, WatchEvent,
-        WatchRequest, admin_service_client::AdminServiceClient,
+        DeleteResponse, ExplainRequest, ExplainResponse, ExplainTraceRequest, ExplainedTrace, GetRequest,
+        GetTraceRequest, ListRequest, ListTracesRequest, ListTracesResponse, ProxyConfigRequest,
+        ProxyConfigResponse, ProxyDrainRequest, ProxyDrainResponse, Stamp, StatusRequest, StoredResource,
+        Trace, ValidateRequest, ValidateResponse, WatchEvent, WatchRequest,
+        admin_service_client::AdminServiceClient,
     },
     did_you_mean,
-    discovery::v1::ResourceName,
+    discovery::v1::{ResourceName, draining::What},
     document::{Resource, ResourceId},
 };
 
@@ -89,6 +91,27 @@ impl Client {
     /// The trace with this id.
     pub(crate) async fn trace(&self, id: String) -> Result<Trace, Failure> {
         self.answered(self.api.clone().get_trace(GetTraceRequest { id })).await
+    }
+
+    pub(crate) async fn explain(&self, request: ExplainRequest) -> Result<ExplainResponse, Failure> {
+        self.answered(self.api.clone().explain(request)).await
+    }
+
+    pub(crate) async fn explain_trace(&self, id: String) -> Result<ExplainedTrace, Failure> {
+        self.answered(self.api.clone().explain_trace(ExplainTraceRequest { id })).await
+    }
+
+    pub(crate) async fn proxy_config(&self, sidecar: String) -> Result<ProxyConfigResponse, Failure> {
+        self.answered(self.api.clone().proxy_config(ProxyConfigRequest { sidecar })).await
+    }
+
+    pub(crate) async fn proxy_drain(
+        &self,
+        sidecar: String,
+        what: What,
+    ) -> Result<ProxyDrainResponse, Failure> {
+        let request = ProxyDrainRequest { sidecar, what: what.into() };
+        self.answered(self.api.clone().proxy_drain(request)).await
     }
 
     /// The changes from now on. Only the first word has a deadline.

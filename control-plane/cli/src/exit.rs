@@ -13,7 +13,7 @@ pub enum Exit {
     Usage = 2,
     /// A file or the policy is refused.
     Refused = 3,
-    /// There is no such resource or trace.
+    /// There is no such resource, trace or sidecar.
     Missing = 4,
     /// Somebody else was faster.
     Changed = 5,
@@ -27,11 +27,13 @@ pub enum Exit {
     Pending = 9,
     /// Anything else.
     Failed = 10,
+    /// A sidecar does not answer.
+    Unanswered = 11,
 }
 
 impl Exit {
     /// All of them, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Done,
         Self::Differs,
         Self::Usage,
@@ -43,6 +45,7 @@ impl Exit {
         Self::Nacked,
         Self::Pending,
         Self::Failed,
+        Self::Unanswered,
     ];
 
     /// The number.
@@ -57,7 +60,9 @@ impl Exit {
             Self::Differs => "`diff`: what is applied is not what the files say",
             Self::Usage => "the command line is wrong",
             Self::Refused => "a file cannot be read, or what was asked for is refused; nothing is changed",
-            Self::Missing => "there is no such resource, or no such trace; nothing is changed",
+            Self::Missing => {
+                "there is no such resource or trace, or no such sidecar is connected; nothing is changed"
+            }
             Self::Changed => "somebody else was faster; nothing is changed",
             Self::Forbidden => {
                 "the control plane does not let us: no certificate of an admin, or no right to its socket"
@@ -66,6 +71,9 @@ impl Exit {
             Self::Nacked => "`--wait`: it is done, and a sidecar refuses it or is too old to know all of it",
             Self::Pending => "`--wait`: it is done, and not every sidecar has acknowledged it in time",
             Self::Failed => "anything else, such as a limit of the control plane",
+            Self::Unanswered => {
+                "a sidecar that is asked does not answer: it is too old, busy, silent or gone; a drain may have begun"
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{error::Error, io};
 
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use trama_proto::{Problem, Problems};
 
 use crate::exit::Exit;
@@ -34,7 +35,7 @@ pub(crate) enum Failure {
         problem: String,
     },
     /// The control plane says no.
-    #[error("{}", of_status(.0))]
+    #[error("{}", words(.0))]
     Status(Box<Status>),
     /// Something of this machine.
     #[error("{0}")]
@@ -58,7 +59,7 @@ impl Failure {
             Self::Changed(_) => Exit::Changed,
             Self::Forbidden(_) => Exit::Forbidden,
             Self::Unreachable { .. } => Exit::Unreachable,
-            Self::Status(status) => of_code(status.code()),
+            Self::Status(status) => of_status(status),
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Local(_) | Self::Output(_) => Exit::Failed,
         }
@@ -86,6 +87,14 @@ impl From<Status> for Failure {
     }
 }
 
+/// The reasons of a sidecar that does not answer are told apart from the control plane's own by their names.
+fn of_status(status: &Status) -> Exit {
+    match status.get_details_error_info() {
+        Some(info) if info.reason.starts_with("SIDECAR_") => Exit::Unanswered,
+        _ => of_code(status.code()),
+    }
+}
+
 fn of_code(code: Code) -> Exit {
     match code {
         Code::InvalidArgument => Exit::Refused,
@@ -98,7 +107,7 @@ fn of_code(code: Code) -> Exit {
 }
 
 /// The server's own words; of an error that is our library's also what lies beneath it.
-fn of_status(status: &Status) -> String {
+fn words(status: &Status) -> String {
     let mut told = status.message().to_owned();
     add_causes(&mut told, status);
     if told.is_empty() { format!("the control plane answers {:?}", status.code()) } else { told }
@@ -125,6 +134,8 @@ fn add_causes(told: &mut String, error: &dyn Error) {
 
 #[cfg(test)]
 mod tests {
+    use tonic_types::ErrorDetails;
+
     use super::*;
 
     #[test]
@@ -149,6 +160,9 @@ mod tests {
         ] {
             assert_eq!(Failure::from(status).exit(), exit);
         }
+        let details = ErrorDetails::with_error_info("SIDECAR_SILENT", "trama.dev", []);
+        let silent = Status::with_error_details(Code::DeadlineExceeded, "x", details);
+        assert_eq!(Failure::from(silent).exit(), Exit::Unanswered);
         let nothing = Failure::from(Status::internal("")).told().unwrap();
         assert_eq!(nothing, "tramactl: the control plane answers Internal");
     }

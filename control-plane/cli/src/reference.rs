@@ -118,6 +118,11 @@ pub(crate) fn resource(
     Ok(ResourceId { kind, namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
+/// `namespace/name` of what is no resource of a kind, or is named by its service.
+pub(crate) fn label(what: &'static str, namespace: Option<&str>, text: &str) -> Result<String, Failure> {
+    resource(what, namespace, text).map(|id| format!("{}/{}", id.namespace, id.name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

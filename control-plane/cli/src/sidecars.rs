@@ -109,7 +109,7 @@ impl Sidecar {
 }
 
 impl Refused {
-    fn of(sidecar: &str, refusal: Refusal) -> Self {
+    pub(crate) fn of(sidecar: &str, refusal: Refusal) -> Self {
         Self {
             sidecar: sidecar.to_owned(),
             resource: spelled(refusal.name),

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod delete;
 pub(crate) mod describe;
 pub(crate) mod diff;
+pub(crate) mod explain;
 pub(crate) mod get;
 pub(crate) mod join_token;
 pub(crate) mod proxy;
@@ -31,6 +32,7 @@ pub(crate) async fn run(Arguments { global, command }: Arguments) -> Result<Exit
         Command::Watch(watch) => watch.run(&global).await,
         Command::Status(status) => status.run(&global).await,
         Command::Trace(trace) => trace.run(&global).await,
+        Command::Explain(explain) => explain.run(&global).await,
         Command::Proxy(proxy) => proxy.run(&global).await,
         Command::JoinToken(join_token) => join_token.run(&global).await,
         Command::Completions(completions) => completions.run(),

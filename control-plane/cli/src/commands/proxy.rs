@@ -1,5 +1,8 @@
 //! `proxy`: the sidecars themselves.
 
+mod config;
+mod drain;
+
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
@@ -10,6 +13,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     output::Table,
+    reference,
     sidecars::{Known, Sidecar},
 };
 
@@ -25,6 +29,21 @@ enum Command {
     ///
     /// Who they are is proved by their certificates; the rest they say themselves.
     List(List),
+    /// Shows what a sidecar holds and what it runs with.
+    ///
+    /// The sidecar is asked over its stream. As JSON and YAML with all of its configuration and its compiled policy.
+    Config(config::Config),
+    /// Has a sidecar drain, as SIGTERM would: it asks its callers to go elsewhere, ends what is under way, and then itself.
+    Drain(drain::Drain),
+}
+
+// Which one.
+#[derive(Debug, Args)]
+struct Name {
+    /// NAME or NAMESPACE/NAME, as `proxy list` shows them. A name without a namespace is in `default`.
+    sidecar: String,
+    #[command(flatten)]
+    within: Namespace,
 }
 
 #[derive(Debug, Args)]
@@ -35,8 +54,23 @@ struct List {
 
 impl Proxy {
     pub(crate) async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let Command::List(List { within }) = self.command;
-        let known = Client::connect(global).await?.sidecars(within.namespace.as_deref()).await?;
+        match self.command {
+            Command::List(list) => list.run(global).await,
+            Command::Config(config) => config.run(global).await,
+            Command::Drain(drain) => drain.run(global).await,
+        }
+    }
+}
+
+impl Name {
+    fn label(&self) -> Result<String, Failure> {
+        reference::label("Sidecar", self.within.namespace.as_deref(), &self.sidecar)
+    }
+}
+
+impl List {
+    async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let known = Client::connect(global).await?.sidecars(self.within.namespace.as_deref()).await?;
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         global.output.print(&known, |known| table(known, now))?;
         Ok(Exit::Done)
