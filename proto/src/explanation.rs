@@ -8,9 +8,10 @@ use std::{
 use crate::{
     Problem, duration,
     explain::v1::{
-        Attempt, Backend, ConsideredMatch, DescribedRequest, Destination, Endpoint, Explanation, Filter,
-        Knowledge, Outcome, Region, Retries, Routing, Timeouts, Transport, attempt::Why, endpoint::Standing,
-        knowledge, outcome, region::Verdict, transport,
+        Attempt, Authorization, Backend, ConsideredMatch, ConsideredPolicy, DescribedRequest, Destination,
+        Endpoint, Explanation, Filter, Knowledge, Outcome, Region, Retries, Routing, Timeouts, Transport,
+        attempt::Why, considered_policy::Action, endpoint::Standing, knowledge, outcome, region::Verdict,
+        transport,
     },
 };
 
@@ -40,6 +41,9 @@ impl Display for Explanation {
         }
         if let Some(destination) = &self.destination {
             line(f, "service", &meant(destination))?;
+        }
+        if let Some(authorization) = &self.authorization {
+            policies(f, authorization)?;
         }
         filters(f, &self.service_filters)?;
         if let Some(routing) = &self.routing {
@@ -129,6 +133,26 @@ fn meant(destination: &Destination) -> String {
 
 fn filters(f: &mut Formatter<'_>, filters: &[Filter]) -> fmt::Result {
     list(f, "filters", filters, |filter| format!("{}: {}", filter.name, filter.does))
+}
+
+fn policies(
+    f: &mut Formatter<'_>,
+    Authorization { policies, why, would_deny }: &Authorization,
+) -> fmt::Result {
+    line(f, "caller", why)?;
+    if !would_deny.is_empty() {
+        line(f, "", &format!("if all policies were enforced it would be {would_deny}"))?;
+    }
+    list(f, "policies", policies, |ConsideredPolicy { name, enforced, matches, decides, why, action }| {
+        let mark = match (decides, matches) {
+            (true, _) => '*',
+            (false, true) => '+',
+            (false, false) => '-',
+        };
+        let action = Action::try_from(*action).map_or("?", |action| action.as_str_name());
+        let audit = if *enforced { "" } else { ", in AUDIT" };
+        format!("{mark} {name} ({action}{audit}): {why}")
+    })
 }
 
 fn routes(f: &mut Formatter<'_>, routing: &Routing) -> fmt::Result {

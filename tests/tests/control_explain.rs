@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use trama_proto::admin::v1::{ExplainRequest, ExplainResponse, ExplainTraceRequest, ExplainedTrace};
+use trama_proto::admin::v1::{
+    ExplainRequest, ExplainResponse, ExplainTraceRequest, ExplainedTrace, SidecarStatus,
+};
 use trama_proto::explain::v1::{DescribedRequest, knowledge::Source, region::Verdict};
 use trama_tests::control_plane::{ControlPlane, identity};
 use trama_tests::mesh::{Application, Mesh, PATIENCE, Payload, Speaks, Where, until};
@@ -300,4 +302,37 @@ async fn a_drain_from_afar_is_the_one_that_sigterm_begins() {
         (code == 4 && said.contains("no sidecar shop/first is connected")).then_some(())
     };
     until("it is gone", gone).await;
+}
+
+#[tokio::test]
+async fn who_may_call_is_told_as_it_is_decided() {
+    let control = ControlPlane::spawn().await;
+    let mesh = two_regions(&control).await;
+    let policy = "kind: AuthzPolicy\nmetadata: { name: admin, namespace: shop }\n\
+                  spec: { service: orders, action: DENY, rules: [{ paths: [/admin*] }] }\n";
+    let revision = control.apply(policy).await.unwrap().stamp.unwrap().revision;
+    let has = |it: &SidecarStatus| {
+        it.acknowledged >= revision && it.node.as_ref().is_some_and(|node| node.name == "first")
+    };
+    control.sidecar("the policy in force", has).await;
+    let mut client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
+    assert_eq!(client.get("/admin/x").await.status, 403);
+    assert_eq!(client.get("/open").await.status, 200);
+
+    let folder = tempfile::tempdir().unwrap();
+    let (first, caller) = (mesh.pod("first"), identity("shop", "storefront"));
+    let line = format!("--from shop/first --application {} --caller {caller}", first.at(8080));
+    let (code, said) = tramactl(&control, folder.path(), &format!("explain /admin/x {line}")).await;
+    let entry = first.logged("/admin/x").await;
+    let detail = entry["detail"].as_str().unwrap();
+    assert_eq!(
+        (entry["reason"].as_str(), detail),
+        (Some("authz_denied"), "denied by AuthzPolicy shop/admin")
+    );
+    assert!(code == 0 && said.contains(&format!("=> refused with 403 authz_denied: {detail}\n")), "{said}");
+    assert!(said.contains("policies    * shop/admin (DENY): rule 1 matches\n"), "{said}");
+    let (code, said) = tramactl(&control, folder.path(), &format!("explain /open {line}")).await;
+    let forwarded = format!("=> forwarded: to the application at {}\n", first.at(8080));
+    assert!(code == 0 && said.contains(&forwarded), "{said}");
+    assert!(said.contains("- shop/admin (DENY): rule 1: the path is none of its\n"), "{said}");
 }

@@ -52,6 +52,7 @@ pub(crate) async fn explained(
     };
     let snapshot = state.snapshot();
     let loads = loads.unwrap_or_default();
-    let view = View { snapshot: &snapshot, loads, now: state.now(), knowledge };
+    let own = state.service();
+    let view = View { snapshot: &snapshot, loads, now: state.now(), own: &own, knowledge };
     Ok(explain(&described, view, described.draw.unwrap_or_else(|| fastrand::u64(..))))
 }

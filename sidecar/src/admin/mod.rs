@@ -31,6 +31,8 @@ pub trait State: Send + Sync + 'static {
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Time on the sidecar's clock, by which endpoints are ejected.
     fn now(&self) -> Duration;
+    /// Its own service, `namespace/name`.
+    fn service(&self) -> Arc<str>;
     /// How many workers there are.
     fn workers(&self) -> u32;
     /// A copy of what a worker has learned of endpoints; `None`: it does not say in time.

@@ -36,6 +36,9 @@ impl State for Fake {
     fn now(&self) -> Duration {
         Duration::from_secs(5)
     }
+    fn service(&self) -> Arc<str> {
+        "shop/orders".into()
+    }
     fn workers(&self) -> u32 {
         1
     }

@@ -22,6 +22,7 @@ use super::{
     certificates::{self, ServerTls},
     doubts, ejections, identity,
     policy::{self, Source},
+    settings,
     workers::Look,
 };
 use crate::{
@@ -77,6 +78,7 @@ impl Control {
         let listeners = certificates::keep_listeners(config, &telemetry)?;
         let state = Arc::new(State {
             configuration,
+            service: settings::own_service(config),
             shared: shared.clone(),
             drain,
             started: AtomicBool::new(false),
@@ -159,6 +161,7 @@ fn in_force(config: &Config, policy: Option<PathBuf>) -> Config {
 /// What the admin side is shown and may ask.
 struct State {
     configuration: serde_json::Value,
+    service: Arc<str>,
     shared: Shared,
     drain: Drain,
     started: AtomicBool,
@@ -176,6 +179,10 @@ impl admin::State for State {
 
     fn now(&self) -> Duration {
         self.shared.started.elapsed()
+    }
+
+    fn service(&self) -> Arc<str> {
+        Arc::clone(&self.service)
     }
 
     fn workers(&self) -> u32 {

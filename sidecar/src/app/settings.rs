@@ -24,7 +24,7 @@ pub(super) fn of(config: &Config, addresses: &Addresses) -> Settings {
         own_ports: addresses.own_ports(),
         application_ports: config.application.allowed_ports.clone(),
         trust_domain: config.identity.as_ref().and_then(|i| i.trust_domain.as_deref()).map(Arc::from),
-        service: config.node.service_label().map_or_else(|| Arc::from("unknown"), Arc::from),
+        service: own_service(config),
     }
 }
 
@@ -65,4 +65,9 @@ fn upstream(config: &Config) -> UpstreamLimits {
         connection_window: limits.connection_window_bytes,
         send_buffer: limits.buffer_bytes as usize,
     }
+}
+
+/// Our service, `namespace/name`.
+pub(super) fn own_service(config: &Config) -> Arc<str> {
+    config.node.service_label().map_or_else(|| Arc::from("unknown"), Arc::from)
 }

@@ -7,6 +7,7 @@
 //! Where it is not certain whether a condition holds, DENY takes it that it does and ALLOW that it does not: a path that
 //! servers read in different ways ([`path`]), and method and path of a connection that is not HTTP.
 
+mod considered;
 mod path;
 
 #[cfg(test)]
@@ -16,8 +17,12 @@ use std::{cell::OnceCell, sync::Arc};
 
 use http::Method;
 
+pub use self::considered::{Condition, Considered, considered};
 use self::path::Readings;
-use crate::config::snapshot::{Authorization, AuthzAction, AuthzPolicy, AuthzRule, SpiffeId};
+use crate::{
+    config::snapshot::{Authorization, AuthzAction, AuthzPolicy, AuthzRule, Snapshot, SpiffeId},
+    error::{Failure, Reason},
+};
 
 /// A request, or an opaque connection, as policy sees it.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +51,23 @@ pub struct Refusal<'p> {
     pub policy: &'p Arc<str>,
     /// Which of both, as the metrics say it.
     pub kind: &'static str,
+}
+
+impl Refusal<'_> {
+    /// What the caller is told.
+    pub fn failure(&self) -> Failure {
+        let Self { policy, kind } = self;
+        Failure::before(Reason::AuthzDenied).detail(format_args!("{kind} by AuthzPolicy {policy}"))
+    }
+}
+
+/// Whether policy lets plain connections come to this port of the application.
+pub fn plain_passes(snapshot: &Snapshot, port: u16) -> Result<(), Failure> {
+    if snapshot.mesh.refuses_plain(port) {
+        let reason = snapshot.refusal(Reason::PlainRefused);
+        return Err(Failure::before(reason).detail(format_args!("port {port}")));
+    }
+    Ok(())
 }
 
 /// Decides about a call. Allocates only for a path that is asked for and can be read in two ways.
@@ -91,8 +113,14 @@ impl<'r> Judged<'r> {
     }
 
     fn fits(&self, rule: &AuthzRule, action: AuthzAction) -> bool {
-        let port = rule.ports.is_empty() || rule.ports.contains(&self.call.port);
-        port && self.is_caller(rule) && self.is_method(rule, action) && self.is_path(rule, action)
+        self.is_port(rule)
+            && self.is_caller(rule)
+            && self.is_method(rule, action)
+            && self.is_path(rule, action)
+    }
+
+    fn is_port(&self, rule: &AuthzRule) -> bool {
+        rule.ports.is_empty() || rule.ports.contains(&self.call.port)
     }
 
     /// Without an identity nobody is anybody: such a caller matches only rules that ask for none.

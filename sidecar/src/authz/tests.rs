@@ -40,6 +40,11 @@ fn asked(policies: &[Arc<AuthzPolicy>], caller: &str, request: &str) -> String {
     let http = parts.as_ref().map(|(method, path)| (method, *path));
     let call = Call { identity: identity.as_ref(), http, port: 8080 };
     let Decision { denied, would_deny } = decide(&policies, &call);
+    // Each is considered as it is decided about.
+    for considered in considered(&policies, &call) {
+        let matches = Judged::new(&call).matches(considered.policy);
+        assert_eq!(considered.matching().is_some(), matches, "{considered:?}");
+    }
     match (denied, would_deny) {
         (None, None) => "passes".to_owned(),
         (Some(by), None) => format!("{} by {}", by.kind, by.policy),

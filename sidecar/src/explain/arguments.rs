@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use trama_proto::explain::v1::{DescribedRequest, HeaderField};
+use trama_proto::{
+    explain::v1::{DescribedRequest, HeaderField, Inbound},
+    spiffe::SpiffeId,
+};
 
 // What is said of a request beside its URL. No documentation: it would be that of whatever it is flattened into.
 #[derive(Clone, Debug, clap::Args)]
@@ -15,6 +18,12 @@ pub struct Description {
     /// The service that the explicit listener is for. Left out: the authority says which is meant.
     #[arg(long, value_name = "NAMESPACE/NAME:PORT")]
     listener: Option<String>,
+    /// Where the application listens that is called: the request comes in, and it is told who may call.
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["address", "listener"])]
+    application: Option<SocketAddr>,
+    /// Who calls: the SPIFFE id in the calling sidecar's certificate. Left out: nobody who proves it.
+    #[arg(long, value_name = "SPIFFE_ID", value_parser = SpiffeId::parse, requires = "application")]
+    caller: Option<SpiffeId>,
     /// The method.
     #[arg(long, short = 'X', default_value = "GET")]
     method: String,
@@ -38,7 +47,11 @@ pub struct Description {
 impl Description {
     /// The request, with what is asked for.
     pub fn of(self, url: String) -> DescribedRequest {
-        let Self { address, listener, method, headers, http_version, source, draw, worker } = self;
+        let Self { address, listener, application, caller, method, headers, http_version, .. } = self;
+        let inbound = application.map(|application| Inbound {
+            application: application.to_string(),
+            caller: caller.map(|id| id.to_string()).unwrap_or_default(),
+        });
         DescribedRequest {
             url,
             address: address.map(|address| address.to_string()).unwrap_or_default(),
@@ -46,9 +59,10 @@ impl Description {
             method,
             headers,
             version: http_version,
-            source: source.to_string(),
-            draw,
-            worker,
+            source: self.source.to_string(),
+            draw: self.draw,
+            worker: self.worker,
+            inbound,
         }
     }
 }

@@ -10,14 +10,21 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request,
     uri::{Authority, PathAndQuery},
 };
-use trama_proto::{Problem, Problems, explain::v1::DescribedRequest};
+use trama_proto::{
+    Problem, Problems,
+    explain::v1::{self, DescribedRequest},
+    spiffe::SpiffeId,
+};
 
+use super::inbound::Inbound;
 use crate::outbound::Meant;
 
 /// A request that can be explained.
 #[derive(Clone, Debug)]
 pub struct Described {
     pub(super) meant: Meant,
+    /// Where it comes in; `None`: the application sends it.
+    pub(super) inbound: Option<Inbound>,
     /// Host, path, method, version and headers, in the inner shape but for its hygiene.
     pub(super) head: request::Parts,
     pub(super) source: SocketAddr,
@@ -32,15 +39,17 @@ impl Described {
     pub fn read(request: &DescribedRequest) -> Result<Self, Problems> {
         let mut reader = Reader::default();
         let meant = reader.meant(request);
+        let inbound = reader.inbound(request);
         let (named, path) = reader.url(&request.url);
         let method = reader.method(&request.method);
         let version = reader.version(&request.version);
         let (host, mut headers) = reader.headers(request);
         let source = reader.source(&request.source);
-        let host = match (host.or(named), &meant) {
-            (Some(host), _) => host,
-            (None, Meant::Address(address)) => reader.value("address", &address.to_string()),
-            (None, _) => {
+        let host = match (host.or(named), &meant, &inbound) {
+            (Some(host), ..) => host,
+            (None, _, Some(inbound)) => reader.value("inbound.application", &inbound.application.to_string()),
+            (None, Meant::Address(address), None) => reader.value("address", &address.to_string()),
+            (None, _, None) => {
                 // What is wrong already may be the host.
                 if reader.problems.is_empty() {
                     let remedy = "write `http://` and a host before it, or give a `host` header";
@@ -56,7 +65,7 @@ impl Described {
         let mut head = Request::new(()).into_parts().0;
         (head.method, head.uri, head.version, head.headers) = (method, Uri::from(path), version, headers);
         let source = SocketAddr::new(source, 0);
-        Ok(Self { meant, head, source, draw: request.draw, worker: request.worker })
+        Ok(Self { meant, inbound, head, source, draw: request.draw, worker: request.worker })
     }
 }
 
@@ -66,6 +75,10 @@ impl Display for Described {
         let host = headers.get(header::HOST).map(HeaderValue::as_bytes).unwrap_or_default();
         let host = String::from_utf8_lossy(host);
         write!(f, "{method} {uri} of {host}, {version:?}, ")?;
+        if let Some(Inbound { caller, application }) = &self.inbound {
+            let caller = caller.as_ref().map_or("nobody who proves it", SpiffeId::as_str);
+            return write!(f, "coming in from {caller} for the application at {application}");
+        }
         match &self.meant {
             Meant::Address(address) => write!(f, "captured on its way to {address}"),
             Meant::Authority => f.write_str("on an explicit listener"),
@@ -100,6 +113,33 @@ impl Reader {
                 Meant::Authority
             }
         }
+    }
+
+    fn inbound(&mut self, request: &DescribedRequest) -> Option<Inbound> {
+        let v1::Inbound { application, caller } = request.inbound.as_ref()?;
+        for (field, text) in [("address", &request.address), ("listener", &request.listener)] {
+            if !text.is_empty() {
+                let remedy = "a request comes in, or the application sends it: leave one of the two out";
+                self.wrong(field, text, "beside `inbound`", remedy);
+            }
+        }
+        let named = match caller.as_str() {
+            "" => None,
+            caller => match SpiffeId::parse(caller) {
+                Ok(id) => Some(id),
+                Err(rule) => {
+                    let remedy = "write one such as `spiffe://mesh.example/ns/shop/sa/storefront`";
+                    self.wrong("inbound.caller", caller, rule, remedy);
+                    None
+                }
+            },
+        };
+        let Ok(application) = application.parse() else {
+            let remedy = "write where the application listens, such as `10.0.0.7:8080` or `[fd00::7]:8080`";
+            self.wrong("inbound.application", application, "no IP address with a port", remedy);
+            return None;
+        };
+        Some(Inbound { caller: named, application })
     }
 
     fn listener(&mut self, listener: &str) -> Meant {

@@ -46,7 +46,11 @@ impl Explaining<'_> {
 
     fn enter(&self, chain: &Arc<FilterChain>) -> Run {
         let downstream = Some(self.described.source);
-        let cx = Context { stream: StreamId(0), direction: Direction::Outbound, downstream, identity: None };
+        let (direction, identity) = match &self.described.inbound {
+            Some(inbound) => (Direction::Inbound, inbound.caller.clone()),
+            None => (Direction::Outbound, None),
+        };
+        let cx = Context { stream: StreamId(0), direction, downstream, identity };
         Run::new(Chains::default().of(chain), cx)
     }
 

@@ -1,5 +1,5 @@
 //! Why a request goes where it goes: the way of `outbound::request`, step by step and by the same functions, with what
-//! each of them saw. Nothing is sent and nothing is counted, so that it may be asked of a sidecar that serves.
+//! each of them saw; and of one that comes in, by those of `inbound::request`, whether it may. Nothing is sent and nothing is counted, so that it may be asked of a sidecar that serves.
 //!
 //! Everything is a function of what it is given: the policy, a copy of what a worker has learned, a time and a random
 //! number. What all workers know of endpoints (ejections, failures in a row) hangs on the policy's handles.
@@ -10,6 +10,7 @@ mod described;
 mod destination;
 mod endpoints;
 mod filters;
+mod inbound;
 mod routing;
 
 #[cfg(test)]
@@ -42,6 +43,8 @@ pub struct View<'v> {
     pub loads: Loads,
     /// Time on the sidecar's clock.
     pub now: Duration,
+    /// The sidecar's own service, `namespace/name`: whose the application is where its address is in no policy.
+    pub own: &'v str,
     /// Who knows this; revision, origin and random number are filled in.
     pub knowledge: Knowledge,
 }
@@ -58,13 +61,17 @@ pub fn explain(described: &Described, view: View<'_>, draw: u64) -> Explanation 
 
 /// The same with a random number for each decision, in the order in which a worker draws them.
 fn explain_with(described: &Described, view: View<'_>, draw: &mut dyn FnMut() -> u64) -> Explanation {
-    let View { snapshot, loads, now, mut knowledge } = view;
+    let View { snapshot, loads, now, own, mut knowledge } = view;
     knowledge.revision = snapshot.revision.to_string();
     knowledge.origin = snapshot.origin.name().to_owned();
     let told =
         Explanation { request: described.to_string(), knowledge: Some(knowledge), ..Explanation::default() };
-    let mut explaining = Explaining { described, snapshot, loads, now, draw, serving: None, told };
-    let outcome = explaining.outcome().unwrap_or_else(|failure| refused(&failure));
+    let mut explaining = Explaining { described, snapshot, loads, now, own, draw, serving: None, told };
+    let outcome = match &described.inbound {
+        Some(inbound) => explaining.comes_in(inbound),
+        None => explaining.outcome(),
+    };
+    let outcome = outcome.unwrap_or_else(|failure| refused(&failure));
     Explanation { outcome: Some(outcome), ..explaining.told }
 }
 
@@ -74,6 +81,7 @@ struct Explaining<'e> {
     snapshot: &'e Snapshot,
     loads: Loads,
     now: Duration,
+    own: &'e str,
     draw: &'e mut dyn FnMut() -> u64,
     /// Who was asked last.
     serving: Option<Arc<Endpoint>>,

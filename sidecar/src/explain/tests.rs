@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use trama_proto::{
     document::Document,
     explain::v1::{
-        DescribedRequest, HeaderField, attempt::Why, endpoint::Standing, outcome::Result as Ends,
-        region::Verdict, transport, unmet::Part,
+        DescribedRequest, HeaderField, Inbound, attempt::Why, considered_policy::Action, endpoint::Standing,
+        outcome::Result as Ends, region::Verdict, transport, unmet::Part,
     },
 };
 
@@ -112,7 +112,7 @@ fn described(url: &str) -> DescribedRequest {
 
 fn asked(snapshot: &Snapshot, request: &DescribedRequest) -> Explanation {
     let described = Described::read(request).unwrap_or_else(|problems| panic!("{problems}"));
-    let view = View { snapshot, loads: Loads::default(), now: NOW, knowledge: Knowledge::default() };
+    let view = View { snapshot, loads: Loads::default(), now: NOW, own: "", knowledge: Knowledge::default() };
     explain(&described, view, 1)
 }
 
@@ -195,8 +195,13 @@ fn probation_and_panic_are_told() {
     let mut loads = Loads::default();
     let endpoint = &orders(&snapshot).regions[0].endpoints[0];
     let explained = |loads: &Loads| {
-        let view =
-            View { snapshot: &snapshot, loads: loads.clone(), now: NOW, knowledge: Knowledge::default() };
+        let view = View {
+            snapshot: &snapshot,
+            loads: loads.clone(),
+            now: NOW,
+            own: "",
+            knowledge: Knowledge::default(),
+        };
         explain(&described, view, 1)
     };
     let explanation = explained(&loads);
@@ -227,6 +232,7 @@ fn the_way_there_is_told_with_who_must_answer() {
                 snapshot: &snapshot,
                 loads: Loads::default(),
                 now: NOW,
+                own: "",
                 knowledge: Knowledge::default(),
             };
             explain(&described, view, draw).transport.unwrap()
@@ -336,6 +342,7 @@ fn what_is_no_request_is_told_by_field() {
         source: "here".to_owned(),
         draw: None,
         worker: 0,
+        inbound: Some(Inbound { application: "8080".to_owned(), caller: "orders".to_owned() }),
     };
     let problems = Described::read(&request).unwrap_err();
     let fields: Vec<_> = problems.0.iter().map(|it| (&*it.field, &*it.value)).collect();
@@ -343,6 +350,9 @@ fn what_is_no_request_is_told_by_field() {
         fields,
         [
             ("address", "\"orders:80\""),
+            ("address", "\"orders:80\""),
+            ("inbound.caller", "\"orders\""),
+            ("inbound.application", "\"8080\""),
             ("url", "\"ftp://orders.shop/\""),
             ("method", "\"GE T\""),
             ("version", "\"HTTP/3\""),
@@ -366,4 +376,123 @@ fn what_is_no_request_is_told_by_field() {
         let problems = Described::read(&request).unwrap_err();
         assert_eq!((problems.0.len(), &*problems.0[0].field), (1, field), "{request:?}: {problems}");
     }
+}
+
+const AUTHZ: &str = "
+kind: Service
+metadata: { name: orders, namespace: shop }
+spec: { ports: [{ port: 80, targetPort: 8080 }, { port: 90, targetPort: 9090 }] }
+---
+kind: EndpointSet
+metadata: { name: orders, namespace: shop }
+spec: { service: orders, endpoints: [{ address: 10.1.0.1 }] }
+---
+kind: AuthzPolicy
+metadata: { name: a-audit, namespace: shop }
+spec: { service: orders, action: DENY, enforcement: AUDIT, rules: [{ methods: [PUT] }] }
+---
+kind: AuthzPolicy
+metadata: { name: b-admin, namespace: shop }
+spec: { service: orders, action: DENY, rules: [{ paths: [/admin*], ports: [9090] }, { paths: [/admin*] }] }
+---
+kind: AuthzPolicy
+metadata: { name: c-shop, namespace: shop }
+spec: { service: orders, action: ALLOW, rules: [{ identities: ['spiffe://mesh.local/ns/shop/*'] }] }
+";
+
+/// What is told of a request that comes in, from an account of the shop or plainly.
+fn coming_in(snapshot: &Snapshot, method: &str, url: &str, account: &str) -> Explanation {
+    let caller = match account {
+        "" => String::new(),
+        account => format!("spiffe://mesh.local/ns/{account}"),
+    };
+    let inbound = Some(Inbound { application: "10.1.0.1:8080".to_owned(), caller });
+    asked(snapshot, &DescribedRequest { inbound, method: method.to_owned(), ..described(url) })
+}
+
+#[test]
+fn a_request_that_comes_in_is_told_which_policy_decides_and_why() {
+    let snapshot = compiled(AUTHZ, Extent::Whole);
+    for (method, path, account, ending, decides, why) in [
+        (
+            "GET",
+            "/admin/x",
+            "shop/sa/a",
+            (Ends::Refused, "authz_denied"),
+            "shop/b-admin",
+            "the DENY policy shop/b-admin matches",
+        ),
+        (
+            "GET",
+            "/v1",
+            "mail/sa/b",
+            (Ends::Refused, "authz_denied"),
+            "shop/c-shop",
+            "none of the ALLOW policies matches",
+        ),
+        (
+            "GET",
+            "/v1",
+            "",
+            (Ends::Refused, "authz_denied"),
+            "shop/c-shop",
+            "none of the ALLOW policies matches",
+        ),
+        (
+            "GET",
+            "/v1",
+            "shop/sa/a",
+            (Ends::Forwarded, ""),
+            "shop/c-shop",
+            "the ALLOW policy shop/c-shop matches",
+        ),
+    ] {
+        let explanation = coming_in(&snapshot, method, path, account);
+        assert_eq!(ends(&explanation), ending, "{explanation}");
+        let told = explanation.authorization.as_ref().unwrap();
+        assert_eq!((told.why.as_str(), told.would_deny.as_str()), (why, ""), "{explanation}");
+        let deciding: Vec<_> =
+            told.policies.iter().filter(|it| it.decides).map(|it| it.name.as_str()).collect();
+        assert_eq!(deciding, [decides], "{explanation}");
+    }
+    let explanation = coming_in(&snapshot, "PUT", "/v1", "shop/sa/a");
+    let told = explanation.authorization.as_ref().unwrap();
+    assert_eq!((ends(&explanation).0, told.would_deny.as_str()), (Ends::Forwarded, "denied by shop/a-audit"));
+    let audit = &told.policies[0];
+    assert_eq!(
+        (audit.action(), audit.enforced, audit.matches, audit.decides),
+        (Action::Deny, false, true, false)
+    );
+    assert_eq!(
+        told.policies[1].why,
+        "rule 1: the port is none of its, the path is none of its; rule 2: the path is none of its"
+    );
+    let text = explanation.to_string();
+    for line in [
+        "PUT /v1 of 10.1.0.1:8080, HTTP/1.1, coming in from spiffe://mesh.local/ns/shop/sa/a for the application at 10.1.0.1:8080",
+        "=> forwarded: to the application at 10.1.0.1:8080",
+        "caller      the ALLOW policy shop/c-shop matches",
+        "            if all policies were enforced it would be denied by shop/a-audit",
+        "policies    + shop/a-audit (DENY, in AUDIT): rule 1 matches",
+        "            * shop/c-shop (ALLOW): rule 1 matches",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn without_a_policy_whoever_the_mesh_lets_come_may_call() {
+    let open = compiled(
+        "kind: Service\nmetadata: { name: orders, namespace: shop }\nspec: { ports: [{ port: 80 }] }\n",
+        Extent::Whole,
+    );
+    let explanation = coming_in(&open, "GET", "/v1", "");
+    assert_eq!(ends(&explanation).0, Ends::Forwarded);
+    assert!(explanation.authorization.unwrap().why.starts_with("no AuthzPolicy is for this application"));
+    let mut strict = open;
+    strict.mesh.strict_ports = vec![8080];
+    let explanation = coming_in(&strict, "GET", "/v1", "");
+    assert_eq!(ends(&explanation), (Ends::Refused, "plain_refused"));
+    assert_eq!(explanation.authorization, None);
+    assert_eq!(ends(&coming_in(&strict, "GET", "/v1", "shop/sa/a")).0, Ends::Forwarded);
 }

@@ -8,7 +8,7 @@ use super::Connection;
 use crate::{
     authz::{self, Call, Refusal},
     config::snapshot::Snapshot,
-    error::{Failure, Reason},
+    error::Failure,
     exchange::Exchange,
 };
 
@@ -31,8 +31,8 @@ impl Connection {
             self.worker.telemetry.authz(policy, kind, "would_deny");
             exchange.record().would_deny = Some(Arc::clone(policy));
         }
-        let Some(Refusal { policy, kind }) = decision.denied else { return Ok(()) };
-        self.worker.telemetry.authz(policy, kind, "denied");
-        Err(Failure::before(Reason::AuthzDenied).detail(format_args!("{kind} by AuthzPolicy {policy}")))
+        let Some(refusal) = decision.denied else { return Ok(()) };
+        self.worker.telemetry.authz(refusal.policy, refusal.kind, "denied");
+        Err(refusal.failure())
     }
 }

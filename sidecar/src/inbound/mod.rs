@@ -16,6 +16,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     accept::original_dst::{canonical, original_dst},
+    authz,
     config::snapshot::{AppProtocol, Destination, Snapshot, SpiffeId},
     drain::Stage,
     error::{Failure, Reason},
@@ -132,7 +133,7 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
     };
     let _open = worker.telemetry.connection_opened(Direction::Inbound, Peer::Downstream, Security::Plain);
     let snapshot = worker.snapshot();
-    if let Err(failure) = plain_passes(&snapshot, original.port()) {
+    if let Err(failure) = authz::plain_passes(&snapshot, original.port()) {
         return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
     }
     if !worker.own_addresses.serves(original.ip(), local.ip().to_canonical()) {
@@ -150,15 +151,6 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
         Ok(connection) => plain(Rc::new(connection), stream).await,
         Err(failure) => Exchange::refuse(&worker, Direction::Inbound, downstream, &failure),
     }
-}
-
-/// Whether policy lets plain connections come to this port of the application.
-fn plain_passes(snapshot: &Snapshot, port: u16) -> Result<(), Failure> {
-    if snapshot.mesh.refuses_plain(port) {
-        let reason = snapshot.refusal(Reason::PlainRefused);
-        return Err(Failure::before(reason).detail(format_args!("port {port}")));
-    }
-    Ok(())
 }
 
 impl Served for Connection {
@@ -219,7 +211,7 @@ impl Connection {
 
     /// Whether policy still lets it be, which it did when the connection came.
     fn may_be(&self, snapshot: &Snapshot) -> Result<(), Failure> {
-        if self.peer.is_some() { Ok(()) } else { plain_passes(snapshot, self.application.port()) }
+        if self.peer.is_some() { Ok(()) } else { authz::plain_passes(snapshot, self.application.port()) }
     }
 }
 

@@ -198,6 +198,9 @@ mod tests {
         fn now(&self) -> Duration {
             Duration::ZERO
         }
+        fn service(&self) -> Arc<str> {
+            "shop/orders".into()
+        }
         fn workers(&self) -> u32 {
             1
         }

@@ -24,7 +24,7 @@ pub(crate) struct Explain {
     /// What is asked for, such as `http://orders.shop/v1/orders?limit=1`; with --address a path alone will do.
     #[arg(required_unless_present = "trace")]
     url: Option<String>,
-    /// The sidecar that would send it: NAME or NAMESPACE/NAME, as `proxy list` shows them.
+    /// The sidecar that would send it, or with --application the one that it would come in to: NAME or NAMESPACE/NAME, as `proxy list` shows them.
     #[arg(long, value_name = "SIDECAR", group = "sender")]
     from: Option<String>,
     /// The workload that would send it: one of its sidecars is asked, or policy alone where none is connected.

@@ -1,0 +1,125 @@
+//! A request that comes in: whether its caller may, which policy says so, and what the filters before the application do.
+
+use std::net::SocketAddr;
+
+use http::request;
+use trama_proto::explain::v1::{
+    Authorization, ConsideredPolicy, Outcome, considered_policy::Action, outcome,
+};
+
+use super::Explaining;
+use crate::{
+    authz::{self, Call, Condition, Considered, Decision, Refusal},
+    config::snapshot::{AuthzAction, SpiffeId},
+    error::Failure,
+    http::{fields, shape},
+};
+
+/// Rules of a policy whose reasons are told.
+const MOST_RULES: usize = 10;
+
+/// Who calls whom.
+#[derive(Clone, Debug)]
+pub(super) struct Inbound {
+    /// Who has proved to be it; `None`: the request comes in plainly.
+    pub(super) caller: Option<SpiffeId>,
+    /// Where the application listens.
+    pub(super) application: SocketAddr,
+}
+
+impl Explaining<'_> {
+    /// The way of a request that comes in, top to bottom.
+    pub(super) fn comes_in(&mut self, inbound: &Inbound) -> Result<Outcome, Failure> {
+        // Hygiene.
+        let mut head = self.described.head.clone();
+        shape::inner(&mut head)?;
+
+        // Caller.
+        if inbound.caller.is_none() {
+            authz::plain_passes(self.snapshot, inbound.application.port())?;
+        }
+        self.authorize(inbound, &head)?;
+        fields::strip_hop_by_hop(&mut head.headers);
+        head.headers.remove(fields::CLIENT_VERSION);
+
+        // Filters.
+        let chain = self.snapshot.destinations.inbound(inbound.application, self.own);
+        self.told.service_filters = self.filters(chain);
+        if let Some(answered) = self.pass(chain, &mut head, true)? {
+            return Ok(answered);
+        }
+        let detail = format!("to the application at {}", inbound.application);
+        Ok(Outcome { result: outcome::Result::Forwarded.into(), detail, ..Outcome::default() })
+    }
+
+    fn authorize(&mut self, inbound: &Inbound, head: &request::Parts) -> Result<(), Failure> {
+        let policies = self.snapshot.destinations.authorization(inbound.application, self.own);
+        let Some(policies) = policies else {
+            let why = "no AuthzPolicy is for this application: whoever the mesh lets come may call it";
+            self.told.authorization = Some(Authorization { why: why.to_owned(), ..Authorization::default() });
+            return Ok(());
+        };
+        let port = inbound.application.port();
+        let http = Some((&head.method, head.uri.path()));
+        let call = Call { identity: inbound.caller.as_ref(), http, port };
+        let Decision { denied, would_deny } = authz::decide(policies, &call);
+        let considered = authz::considered(policies, &call);
+        let allows = considered.iter().find(|it| {
+            it.policy.enforced && it.policy.action == AuthzAction::Allow && it.matching().is_some()
+        });
+        let (decides, why) = match (denied, allows) {
+            (Some(refusal), _) if refusal.kind == "denied" => {
+                (Some(refusal.policy), format!("the DENY policy {} matches", refusal.policy))
+            }
+            (Some(refusal), _) => (Some(refusal.policy), "none of the ALLOW policies matches".to_owned()),
+            (None, Some(allows)) => {
+                (Some(&allows.policy.name), format!("the ALLOW policy {} matches", allows.policy.name))
+            }
+            (None, None) => (None, "no DENY policy matches, and no ALLOW policy is enforced".to_owned()),
+        };
+        let told = considered.iter().map(|it| told(it, decides.is_some_and(|name| *name == it.policy.name)));
+        let would_deny = would_deny.map(|Refusal { policy, kind }| format!("{kind} by {policy}"));
+        self.told.authorization =
+            Some(Authorization { policies: told.collect(), why, would_deny: would_deny.unwrap_or_default() });
+        denied.map_or(Ok(()), |refusal| Err(refusal.failure()))
+    }
+}
+
+fn told(considered: &Considered<'_>, decides: bool) -> ConsideredPolicy {
+    let policy = considered.policy;
+    let action = match policy.action {
+        AuthzAction::Deny => Action::Deny,
+        AuthzAction::Allow => Action::Allow,
+    };
+    ConsideredPolicy {
+        name: policy.name.to_string(),
+        action: action.into(),
+        enforced: policy.enforced,
+        matches: considered.matching().is_some(),
+        decides,
+        why: why(considered),
+    }
+}
+
+fn why(considered: &Considered<'_>) -> String {
+    if let Some(rule) = considered.matching() {
+        return format!("rule {} matches", rule + 1);
+    }
+    let rules = considered.unmet.iter().enumerate().take(MOST_RULES);
+    let mut reasons: Vec<_> =
+        rules.map(|(rule, unmet)| format!("rule {}: {}", rule + 1, missed(unmet))).collect();
+    if considered.unmet.len() > MOST_RULES {
+        reasons.push(format!("and {} more that do not match", considered.unmet.len() - MOST_RULES));
+    }
+    if reasons.is_empty() { "it has no rules".to_owned() } else { reasons.join("; ") }
+}
+
+fn missed(unmet: &[Condition]) -> String {
+    let words = unmet.iter().map(|condition| match condition {
+        Condition::Port => "the port is none of its",
+        Condition::Identity => "the caller is none of its",
+        Condition::Method => "the method is none of its",
+        Condition::Path => "the path is none of its",
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
