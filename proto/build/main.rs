@@ -28,6 +28,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .compile_well_known_types(true)
         .btree_map(".")
+        // They are rare and large; what is small waits in channels of the same type, of which each stream has some.
+        .boxed(".trama.discovery.v1.ControlMessage.message.ask")
+        .boxed(".trama.discovery.v1.SidecarMessage.message.told")
         .extern_path(".google.protobuf", "::pbjson_types")
         .compile_fds(descriptors.clone())?;
     pbjson_build::Builder::new()

@@ -4,16 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 use trama_proto::admin::v1::{
     ExplainRequest, ExplainResponse, ExplainTraceRequest, ExplainedTrace, SidecarStatus,
 };
 use trama_proto::explain::v1::{DescribedRequest, knowledge::Source, region::Verdict};
-use trama_tests::control_plane::{ControlPlane, identity};
+use trama_tests::control_plane::{ControlPlane, Ran, identity};
 use trama_tests::mesh::{Application, Mesh, PATIENCE, Payload, Speaks, Where, until};
-use trama_tests::{process, programs};
 
 const ORDERS: &str = "shop/orders";
 const URL: &str = "http://orders.shop/why";
@@ -50,11 +48,8 @@ fn from(sidecar: &str) -> ExplainRequest {
 
 /// What a command line of `tramactl` ends with and prints; standard error last.
 async fn tramactl(control: &ControlPlane, folder: &Path, line: &str) -> (i32, String) {
-    let mut command = Command::new(programs::built("tramactl").unwrap());
-    command.args(line.split(' ')).env("TRAMACTL_SERVER", control.socket()).current_dir(folder);
-    let ended = tokio::task::spawn_blocking(move || process::run(&mut command, PATIENCE).unwrap());
-    let ended = ended.await.unwrap();
-    (ended.status.code().unwrap(), String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap())
+    let Ran { code, out, err } = control.tramactl(folder, line).await;
+    (code, out + &err)
 }
 
 /// The next request goes where the control plane says that it goes, by what the sidecar's own log says. Gives the answer's.

@@ -141,7 +141,7 @@ impl NotUnderstood {
     }
 }
 
-fn spelled(name: Option<ResourceName>) -> String {
+pub(crate) fn spelled(name: Option<ResourceName>) -> String {
     let ResourceName { kind, namespace, name } = name.unwrap_or_default();
     format!("{kind} {namespace}/{name}")
 }

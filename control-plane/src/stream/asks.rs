@@ -86,7 +86,8 @@ pub(crate) enum Ignored {
 /// The end of a sidecar's stream at which it is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Asks {
-    queue: mpsc::Sender<Asking>,
+    /// Boxed: each stream has such a channel, with room for more than it may hold.
+    queue: mpsc::Sender<Box<Asking>>,
     places: Arc<Semaphore>,
 }
 
@@ -99,7 +100,7 @@ pub(super) struct Asking {
 
 impl Asks {
     /// Both ends.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Asking>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Box<Asking>>) {
         let (queue, asked) = mpsc::channel(MOST);
         (Self { queue, places: Arc::new(Semaphore::new(MOST)) }, asked)
     }
@@ -108,7 +109,7 @@ impl Asks {
     pub(crate) async fn ask(&self, question: Question) -> Result<Answer, Unanswered> {
         let _place = self.places.try_acquire().map_err(|_| Unanswered::Busy)?;
         let (reply, answered) = oneshot::channel();
-        self.queue.try_send(Asking { question, reply }).map_err(|refused| match refused {
+        self.queue.try_send(Box::new(Asking { question, reply })).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Unanswered::Busy,
             mpsc::error::TrySendError::Closed(_) => Unanswered::Gone,
         })?;

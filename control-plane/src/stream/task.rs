@@ -46,7 +46,7 @@ pub(super) struct Task {
     pushed: Option<Instant>,
     /// Where this sidecar is asked, and what it is asked.
     asks: Asks,
-    asked: mpsc::Receiver<Asking>,
+    asked: mpsc::Receiver<Box<Asking>>,
     questions: OnTheirWay,
 }
 
@@ -151,8 +151,9 @@ impl Task {
                 _ = stamps.changed() => {}
                 Ok(()) = roots.changed(), if !trusted.is_empty() => told = false,
                 Some((room, asking)) = next(&mut self.asked, self.outgoing.clone()) => {
-                    if let Some(ask) = self.questions.ask(asking) {
-                        room.send(Ok(ControlMessage { message: Some(control_message::Message::Ask(ask)) }));
+                    if let Some(ask) = self.questions.ask(*asking) {
+                        let message = control_message::Message::Ask(Box::new(ask));
+                        room.send(Ok(ControlMessage { message: Some(message) }));
                     }
                 }
                 () = at(slowest) => return Err(self.slow()),
@@ -224,7 +225,7 @@ impl Task {
                 Ok(())
             }
             Some(Message::Told(told)) => {
-                if let Err(why) = self.questions.told(told) {
+                if let Err(why) = self.questions.told(*told) {
                     tracing::warn!(identity = %self.identity, reason = ?why, "a sidecar's answer is ignored");
                     self.shared.metrics.answer_ignored(why);
                 }
@@ -280,9 +281,9 @@ fn service(name: ServiceName) -> Service {
 
 /// The next question, once there is room to send it.
 async fn next<T>(
-    asked: &mut mpsc::Receiver<Asking>,
+    asked: &mut mpsc::Receiver<Box<Asking>>,
     outgoing: mpsc::Sender<T>,
-) -> Option<(mpsc::OwnedPermit<T>, Asking)> {
+) -> Option<(mpsc::OwnedPermit<T>, Box<Asking>)> {
     let room = outgoing.reserve_owned().await.ok()?;
     Some((room, asked.recv().await?))
 }

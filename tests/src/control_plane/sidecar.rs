@@ -77,24 +77,24 @@ impl Stream {
         }
     }
 
-    /// Whatever is said next, however long it takes.
-    pub async fn hear(&mut self) -> Result<control_message::Message, Status> {
-        let said = self.incoming.message().await?.and_then(|message| message.message);
-        said.ok_or_else(|| Status::cancelled("the stream ended without a word"))
-    }
-
     /// The next question.
     pub async fn asked(&mut self) -> Ask {
-        let message = timeout(PATIENCE, self.hear()).await;
-        match message.unwrap_or_else(|_| panic!("nothing was asked")).unwrap() {
-            control_message::Message::Ask(ask) => ask,
+        let heard = timeout(PATIENCE, self.hear()).await;
+        match heard.unwrap_or_else(|_| panic!("nothing was asked")).unwrap() {
+            control_message::Message::Ask(ask) => *ask,
             other => panic!("no question: {other:?}"),
         }
     }
 
     /// Answers a question, or none.
     pub fn tell(&self, id: u64, answer: Answer) {
-        self.say(Message::Told(Told { id, answer: Some(answer) }));
+        self.say(Message::Told(Box::new(Told { id, answer: Some(answer) })));
+    }
+
+    /// Whatever is said next, however long it takes.
+    pub async fn hear(&mut self) -> Result<control_message::Message, Status> {
+        let said = self.incoming.message().await?.and_then(|message| message.message);
+        said.ok_or_else(|| Status::cancelled("the stream ended without a word"))
     }
 
     /// The next push, taken.

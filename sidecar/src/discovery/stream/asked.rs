@@ -63,7 +63,7 @@ impl Asked {
     /// The next answer that is ready; waits for ever where nothing is asked.
     pub(super) async fn told(&mut self) -> SidecarMessage {
         match self.answering.join_next().await {
-            Some(Ok(told)) => SidecarMessage { message: Some(Message::Told(told)) },
+            Some(Ok(told)) => SidecarMessage { message: Some(Message::Told(Box::new(told))) },
             Some(Err(ended)) => match ended.try_into_panic() {
                 Ok(panic) => panic::resume_unwind(panic),
                 // The runtime ends, and this with it.
@@ -234,7 +234,7 @@ mod tests {
 
     async fn told(asked: &mut Asked) -> Told {
         let Some(Message::Told(told)) = asked.told().await.message else { panic!("a Told") };
-        told
+        *told
     }
 
     async fn asks(state: &Arc<Fake>, question: Option<Question>, most_bytes: u32) -> Answer {

@@ -202,7 +202,7 @@ impl PolicyStream {
                     }
                     Some(Message::Roots(roots)) => self.control_plane.identity.offer_roots(roots.certificates),
                     Some(Message::Ask(ask)) => {
-                        asked.take(ask, || self.follower.now().subscriber.hello(Node::default()));
+                        asked.take(*ask, || self.follower.now().subscriber.hello(Node::default()));
                     }
                     None => {
                         warn!("the control plane says what this version does not know; it is ignored");

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use trama_proto::{
     admin::v1::ProxyConfigResponse,
-    discovery::v1::{Configuration, HeldResource, Node, ResourceName, draining::What},
+    discovery::v1::{Configuration, HeldResource, Node, draining::What},
     yaml,
 };
 
@@ -18,7 +18,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     output::{self, Table, printable},
-    sidecars::Refused,
+    sidecars::{Refused, spelled},
 };
 
 /// The sections of a sidecar's configuration that a table shows.
@@ -127,8 +127,7 @@ impl Shown {
 
 impl Held {
     fn of(HeldResource { name, version, .. }: HeldResource) -> Self {
-        let ResourceName { kind, namespace, name } = name.unwrap_or_default();
-        Self { resource: format!("{kind} {namespace}/{name}"), revision: version }
+        Self { resource: spelled(name), revision: version }
     }
 }
 
@@ -159,7 +158,7 @@ fn whole_numbers(value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use trama_proto::structure;
+    use trama_proto::{discovery::v1::ResourceName, structure};
 
     use super::*;
 
