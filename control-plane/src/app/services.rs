@@ -12,12 +12,15 @@ use tonic::{server::NamedService, service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use trama_proto::{
     admin::v1::admin_service_server::AdminServiceServer,
-    discovery::v1::policy_service_server::PolicyServiceServer,
     identity::v1::identity_service_server::IdentityServiceServer,
 };
 
 use crate::{
-    admin::Admin, identity::Identities, mirror::Mirror, serve::Connection, stream::Policy,
+    admin::Admin,
+    identity::Identities,
+    mirror::Mirror,
+    serve::Connection,
+    stream::{Policy, PolicyServer},
     traces::TraceServer,
 };
 
@@ -70,7 +73,7 @@ impl Parts {
             }
         };
         let network = common()
-            .add_service(PolicyServiceServer::new(policy).max_decoding_message_size(message_bytes))
+            .add_service(PolicyServer::new(policy, message_bytes))
             .add_service(IdentityServiceServer::new(identities).max_decoding_message_size(IDENTITY_BYTES))
             .add_service(traces);
         vec![serve(network, received(tls), ending.clone()), serve(common(), received(unix), ending)]
@@ -117,7 +120,7 @@ fn reflection() -> Result<
 
 /// The policy stream serves once the policy is known; the rest serves at once.
 async fn report(reporter: HealthReporter, mirror: Arc<Mirror>) {
-    let policy = <PolicyServiceServer<Policy> as NamedService>::NAME;
+    let policy = <PolicyServer as NamedService>::NAME;
     let others = [
         <AdminServiceServer<Admin> as NamedService>::NAME,
         <IdentityServiceServer<Identities> as NamedService>::NAME,

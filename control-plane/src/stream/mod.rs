@@ -5,19 +5,24 @@
 
 mod asks;
 mod seats;
+mod server;
 mod task;
 
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
-use tonic::{Request, Response, Status, Streaming};
-use trama_proto::discovery::v1::{ControlMessage, SidecarMessage, policy_service_server::PolicyService};
+use tonic::{Request, Status};
+use trama_proto::discovery::v1::ControlMessage;
 
-use self::task::{Ended, Task};
 pub(crate) use self::{
     asks::{Asks, Ignored, Unanswered, kind},
     seats::{Seat, Seats},
+    server::PolicyServer,
+};
+use self::{
+    server::Said,
+    task::{Ended, Task},
 };
 use crate::{
     app::clock,
@@ -47,11 +52,9 @@ pub(crate) struct Policy(pub(crate) Arc<Shared>);
 
 type Pushes = Pin<Box<dyn Stream<Item = Result<ControlMessage, Status>> + Send>>;
 
-#[tonic::async_trait]
-impl PolicyService for Policy {
-    type StreamStream = Pushes;
-
-    async fn stream(&self, request: Request<Streaming<SidecarMessage>>) -> Result<Response<Pushes>, Status> {
+impl Policy {
+    /// Begins a stream.
+    async fn stream(&self, request: Request<Said>) -> Result<Pushes, Status> {
         let shared = Arc::clone(&self.0);
         let refused = |ended: Ended| {
             shared.metrics.stream_ended(ended.why);
@@ -78,7 +81,7 @@ impl PolicyService for Policy {
             task.run().await;
             drop(place);
         });
-        Ok(Response::new(told(receiver)))
+        Ok(told(receiver))
     }
 }
 
@@ -88,14 +91,11 @@ fn told(mut receiver: mpsc::Receiver<Result<ControlMessage, Status>>) -> Pushes 
 
 #[cfg(test)]
 mod tests {
-    use tonic_prost::ProstDecoder;
-
     use super::*;
     use crate::store::{Memory, Store};
 
-    fn request() -> Request<Streaming<SidecarMessage>> {
-        let body = tonic::body::Body::empty();
-        let mut request = Request::new(Streaming::new_empty(ProstDecoder::default(), body));
+    fn request() -> Request<Said> {
+        let mut request = Request::new(Said::new(tonic::body::Body::empty(), 1024));
         request.extensions_mut().insert(Peer::proved("spiffe://mesh.test/ns/shop/sa/orders", u64::MAX));
         request
     }

@@ -6,7 +6,7 @@ use tokio::{
     sync::mpsc,
     time::{self, Instant},
 };
-use tonic::{Status, Streaming};
+use tonic::Status;
 use trama_proto::{
     discovery::v1::{
         ControlMessage, Hello, Node, Refusal, ResourceName, Roots, ServiceName, SidecarMessage,
@@ -19,6 +19,7 @@ use super::{
     Asks, Shared,
     asks::{Asking, OnTheirWay},
     seats::{Seat, Taken},
+    server::Said,
 };
 use crate::{
     app::clock,
@@ -38,7 +39,7 @@ pub(super) struct Ended {
 pub(super) struct Task {
     shared: Arc<Shared>,
     identity: SpiffeId,
-    incoming: Streaming<SidecarMessage>,
+    incoming: Said,
     outgoing: mpsc::Sender<Result<ControlMessage, Status>>,
     began: Instant,
     flood: Flood,
@@ -57,7 +58,7 @@ impl Task {
     pub(super) fn new(
         shared: Arc<Shared>,
         identity: SpiffeId,
-        incoming: Streaming<SidecarMessage>,
+        incoming: Said,
         outgoing: mpsc::Sender<Result<ControlMessage, Status>>,
     ) -> Self {
         let flood = Flood::new(shared.limits.messages_per_second);
