@@ -132,7 +132,7 @@ impl Stage {
         let mut awaited = pin!(awaited);
         tokio::select! {
             come = &mut awaited => return come,
-            end = self.pump(mesh, Duration::MAX, |_| false) => drop(end?),
+            end = self.pump(mesh, Duration::MAX, |_| false) => { end?; }
         }
         self.interrupted = true;
         Err(Failure("interrupted before the story was told".to_owned()))
