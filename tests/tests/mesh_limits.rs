@@ -213,3 +213,37 @@ async fn a_sidecar_that_stops_is_left_although_its_kernel_goes_on() {
     let entry = mesh.pod("storefront").logged("/stopped").await;
     assert_eq!(entry["attempts"], 2, "{entry}");
 }
+
+#[tokio::test]
+async fn an_answer_has_as_many_bytes_of_header_as_the_limit_says_and_no_more() {
+    let application = Application::http(|request| async move {
+        let bytes: usize = request.uri().path()[1..].parse().unwrap();
+        let answer = (0..4)
+            .fold(Response::builder(), |answer, n| answer.header(format!("x-{n}"), "v".repeat(bytes / 4)));
+        answer.body(Payload::empty()).unwrap()
+    });
+    for (protocol, meshed) in [("HTTP", false), ("HTTP", true), ("HTTP2", false), ("HTTP2", true)] {
+        let mesh = Mesh::builder()
+            .pod("orders", |p| {
+                let p = p.serves(ORDERS).application(&application);
+                if meshed { p } else { p.plain() }
+            })
+            .pod("storefront", |p| p)
+            .policy(|p| p.protocol(ORDERS, protocol))
+            .start()
+            .await;
+        let mut client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
+        for (bytes, told) in [
+            (65_000, (200, "")),
+            (66_000, (502, "upstream_malformed")),
+            (100_000, (502, "upstream_malformed")),
+            (130_000, (502, "upstream_malformed")),
+            (65_000, (200, "")),
+        ] {
+            let answer = client.get(&format!("/{bytes}")).await;
+            let got = (answer.status.as_u16(), answer.reason());
+            assert_eq!(got, told, "{protocol}, meshed: {meshed}, {bytes} bytes");
+            assert!(got.0 != 200 || answer.header("x-3").len() == bytes / 4, "{protocol}, meshed: {meshed}");
+        }
+    }
+}

@@ -30,6 +30,9 @@ use crate::{
     telemetry::OpenConnection,
 };
 
+/// The longest status line, no less than the smallest buffer that hyper takes.
+const STATUS_LINE: usize = 8192;
+
 /// The connections of one upstream.
 #[derive(Default)]
 pub(super) struct Http1Pool {
@@ -143,12 +146,10 @@ pub(super) async fn send(
         way.waits_for.set(WaitsFor::Answer);
         let sending = connection.sender.borrow_mut().try_send_request(request);
         match interims.until(sending, interim).await {
-            Ok(response) if framed_twice(&response) => {
-                let failure = Failure::after(Reason::UpstreamMalformed);
-                let failure = failure.detail("the answer has Content-Length and Transfer-Encoding");
-                return Err(failure);
+            Ok(response) => {
+                judge(&response, way.limits().head_bytes)?;
+                return Ok(response.map(|b| Body::http1(b).holding(connection)));
             }
-            Ok(response) => return Ok(response.map(|b| Body::http1(b).holding(connection))),
             Err(mut error) => match error.take_message() {
                 // A next one would be refused as well.
                 Some(_) if failure::http1(error.error()).reason == Reason::TlsFailed => {
@@ -176,6 +177,26 @@ fn frame(request: &mut Request<Body>) {
     if unknown && !request.headers().contains_key(header::CONTENT_LENGTH) {
         request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// What is wrong with an answer, if anything is.
+fn judge<B>(response: &Response<B>, most_bytes: usize) -> Result<(), Failure> {
+    let malformed = || Failure::after(Reason::UpstreamMalformed);
+    if framed_twice(response) {
+        return Err(malformed().detail("the answer has Content-Length and Transfer-Encoding"));
+    }
+    let bytes = header_bytes(response);
+    if bytes > most_bytes {
+        let what = format_args!("the answer's header has {bytes} bytes (limits.headerBytes)");
+        return Err(malformed().detail(what));
+    }
+    Ok(())
+}
+
+/// Its field lines, each with a colon, a space and a line end. hyper's own limit is looked at before it reads on, not after:
+/// more than it says may have come by then.
+fn header_bytes<B>(response: &Response<B>) -> usize {
+    response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + b": \r\n".len()).sum()
 }
 
 /// An answer that two readers could end at different places (RFC 9112 section 6.3).
@@ -222,7 +243,8 @@ async fn handshake(
     counted: (Place, OpenConnection),
 ) -> Result<SendRequest<Body>, Failure> {
     let mut builder = Builder::new();
-    builder.max_headers(limits.header_count).max_buf_size(limits.head_bytes.max(8192));
+    // Room for what `judge` allows, and the status line.
+    builder.max_headers(limits.header_count).max_buf_size(limits.head_bytes + STATUS_LINE);
     let (sender, connection) = builder
         .handshake(TokioIo::new(stream))
         .await
@@ -268,5 +290,18 @@ mod tests {
         assert!(!framed_twice(&response));
         response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("5"));
         assert!(framed_twice(&response));
+    }
+
+    #[test]
+    fn an_answers_header_has_the_bytes_of_its_lines() {
+        let mut response = Response::new(());
+        for value in ["one", "three"] {
+            response.headers_mut().append("x-many", HeaderValue::from_static(value));
+        }
+        let bytes = "x-many: one\r\nx-many: three\r\n".len();
+        assert!(judge(&response, bytes).is_ok());
+        let failure = judge(&response, bytes - 1).unwrap_err();
+        assert_eq!(failure.reason, Reason::UpstreamMalformed);
+        assert!(failure.to_string().contains("28 bytes (limits.headerBytes)"), "{failure}");
     }
 }

@@ -11,8 +11,9 @@ use super::text::{self, DurationText};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Bytes of a request's or answer's header, all fields together. A request with more gets 431 `headers_too_large`, an
-    /// answer over HTTP/1 fails as `upstream_malformed`.
+    /// Bytes of a request's or answer's header, all fields together: over HTTP/1 their lines, and a request's first one; over
+    /// HTTP/2 names, values and 32 for each field, pseudo fields too (RFC 9113 section 6.5.2). A request with more gets 431
+    /// `headers_too_large`, an answer fails as `upstream_malformed`.
     #[schemars(range(min = 1024, max = 1_048_576))]
     pub header_bytes: u32,
     /// Fields of a request's or answer's header, and of its trailers; over HTTP/2 the pseudo fields are not counted, and a
