@@ -1,6 +1,7 @@
 //! Every limit of the pools, against a peer on loopback that answers when it is told to.
 
 mod both;
+mod http1;
 mod http2;
 mod line;
 
