@@ -256,8 +256,10 @@ impl Worker {
         // A gRPC client would take it for abuse.
         let liveness = meshed.then_some(worker.settings.upstream.liveness);
         let serving = h2::serve(stream, &limits, writes, liveness, connection, drain);
-        if let h2::ServeEnd::Failed(error) = Box::pin(serving).await {
-            tracing::debug!(%error, "an HTTP/2 connection broke off");
+        match Box::pin(serving).await {
+            h2::ServeEnd::Refused(rule) => worker.telemetry.guard_refused(rule),
+            h2::ServeEnd::Failed(error) => tracing::debug!(%error, "an HTTP/2 connection broke off"),
+            h2::ServeEnd::Closed => {}
         }
     }
 

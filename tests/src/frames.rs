@@ -105,6 +105,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         self.send(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()).await
     }
 
+    /// Bytes as they are, which need be no frame.
+    pub async fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
     /// Asks whether the server lives (RFC 9113 section 6.7).
     pub async fn ping(&mut self) -> io::Result<()> {
         self.send(PING, 0, 0, &[0; 8]).await

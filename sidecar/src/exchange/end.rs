@@ -8,7 +8,7 @@ use crate::{
     error::{Failure, Reason},
     http::{
         body::{Body, BodyError, End, Observer},
-        ending::Ending,
+        ending::{Cut, Ending},
     },
     upstream::{RelayEnd, Relayed, Side},
 };
@@ -64,9 +64,9 @@ impl Exchange {
     }
 
     /// Why we ourselves have ended it, if we have.
-    fn cut(&self) -> Option<Reason> {
-        let gone = self.worker.shared.drain.reached(Stage::Gone).then_some(Reason::Draining);
-        self.ending.as_ref().and_then(Ending::reason).or(gone)
+    fn cut(&self) -> Option<Cut> {
+        let gone = self.worker.shared.drain.reached(Stage::Gone).then(|| Reason::Draining.into());
+        self.ending.as_ref().and_then(Ending::why).or(gone)
     }
 
     fn end(&mut self) {
@@ -75,8 +75,11 @@ impl Exchange {
         record.duration = (self.worker.shared.started + now).saturating_duration_since(record.started);
         record.bytes_received += self.received.as_ref().map_or(0, |received| received.bytes.get());
         // What looks like the peer's doing was ours if we cut its connection.
-        if matches!(record.reason, Some(Reason::DownstreamClosed | Reason::DownstreamBody)) {
-            record.reason = self.cut().or(record.reason);
+        if matches!(record.reason, Some(Reason::DownstreamClosed | Reason::DownstreamBody))
+            && let Some(cut) = self.cut()
+        {
+            record.reason = Some(cut.reason);
+            record.detail = cut.rule.map(Into::into).or(record.detail);
         }
         self.release(now);
         self.leave_filters(&record);

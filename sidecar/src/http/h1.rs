@@ -87,7 +87,7 @@ pub async fn serve<H: Handler>(
             return Poll::Ready(ServeEnd::Unserved { reason, rule, told: 0 });
         }
         ready!(quiet.poll(cx, || ()));
-        handler.cut(Reason::StreamIdle);
+        handler.cut(Reason::StreamIdle.into());
         Poll::Ready(ServeEnd::Closed)
     })
     .await;

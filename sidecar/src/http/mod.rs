@@ -19,8 +19,8 @@ use std::{future::Future, rc::Rc, time::Duration};
 
 use ::http::{Request, Response};
 
-use self::{body::Body, interim::Interim};
-use crate::{config::MESH_HEADROOM, error::Reason};
+use self::{body::Body, ending::Cut, interim::Interim};
+use crate::config::MESH_HEADROOM;
 
 /// What answers the requests of one downstream connection.
 pub trait Handler: 'static {
@@ -28,10 +28,10 @@ pub trait Handler: 'static {
     fn handle(self: Rc<Self>, request: Request<Body>, interim: Interim) -> impl Future<Output = Answer>;
 
     /// The connection is about to be cut, with the requests that are under way on it.
-    fn cut(&self, _: Reason) {}
+    fn cut(&self, _: Cut) {}
 
     /// One request is cut, and its connection goes on: `ends` drops what is under way for it.
-    fn cut_one(&self, _: Reason, ends: impl FnOnce()) {
+    fn cut_one(&self, _: Cut, ends: impl FnOnce()) {
         ends();
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     config::snapshot::{FilterChain, Snapshot},
     error::{Failure, Fault, Reached, Reason},
     exchange::Exchange,
-    http::{Abort, Answer, Handler, body::Body, fields, interim::Interim, reply, shape},
+    http::{Abort, Answer, Handler, body::Body, ending::Cut, fields, interim::Interim, reply, shape},
     telemetry::{Direction, Security},
     upstream::{Leg, Target, Who},
 };
@@ -38,12 +38,12 @@ impl Handler for Connection {
         }
     }
 
-    fn cut(&self, reason: Reason) {
-        self.ending.cut(reason);
+    fn cut(&self, cut: Cut) {
+        self.ending.cut(cut);
     }
 
-    fn cut_one(&self, reason: Reason, ends: impl FnOnce()) {
-        self.ending.cut_one(reason, ends);
+    fn cut_one(&self, cut: Cut, ends: impl FnOnce()) {
+        self.ending.cut_one(cut, ends);
     }
 }
 

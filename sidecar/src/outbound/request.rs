@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     config::snapshot::{RuleAction, Snapshot},
-    error::{Failure, Reason},
+    error::Failure,
     exchange::Exchange,
-    http::{Answer, Handler, body::Body, fields, interim::Interim, reply, shape},
+    http::{Answer, Handler, body::Body, ending::Cut, fields, interim::Interim, reply, shape},
     route::rewrite::rewrite,
     telemetry::Direction,
 };
@@ -33,12 +33,12 @@ impl Handler for Connection {
         Ok(exchange.answer(response))
     }
 
-    fn cut(&self, reason: Reason) {
-        self.ending.cut(reason);
+    fn cut(&self, cut: Cut) {
+        self.ending.cut(cut);
     }
 
-    fn cut_one(&self, reason: Reason, ends: impl FnOnce()) {
-        self.ending.cut_one(reason, ends);
+    fn cut_one(&self, cut: Cut, ends: impl FnOnce()) {
+        self.ending.cut_one(cut, ends);
     }
 }
 

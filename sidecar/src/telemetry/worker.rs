@@ -103,7 +103,7 @@ impl Telemetry {
         self.metrics.handshake(peer, outcome);
     }
 
-    /// The HTTP/1 guard refused bytes; `kind` is a word from a closed set.
+    /// The HTTP/1 guard or the HTTP/2 codec refused bytes; `kind` is a word from a closed set.
     pub fn guard_refused(&self, kind: &'static str) {
         self.metrics.guard_refused(kind);
     }

@@ -28,6 +28,7 @@ use crate::{
     http::{
         Abort, Answer, Handler, HttpLimits,
         body::{Body, TrailerLimit},
+        ending::Cut,
         interim::Interim,
         io::{Liveness, Moved, Quiet, Stream},
     },
@@ -38,7 +39,9 @@ use crate::{
 pub enum ServeEnd {
     /// The peer closed it, or it was drained, or it idled.
     Closed,
-    /// The codec refused what the peer sent, or the socket failed.
+    /// The codec refused what the peer sent: it broke this rule.
+    Refused(&'static str),
+    /// The socket failed.
     Failed(h2::Error),
 }
 
@@ -61,7 +64,7 @@ pub async fn serve<H: Handler>(
     let handshake = tokio::time::timeout(limits.head_timeout, handshake).await;
     let mut connection = match handshake {
         Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return ServeEnd::Failed(error),
+        Ok(Err(error)) => return broken(error, &*handler),
         Err(_) => return ServeEnd::Closed,
     };
     let drain = pin!(drain);
@@ -82,9 +85,9 @@ pub async fn serve<H: Handler>(
                 connection.graceful_shutdown();
             }
             if sent_away.is_none()
-                && let Some((code, reason)) = offence(&mut quiet, &streams, &resets, limits, cx)
+                && let Some((code, cut)) = offence(&mut quiet, &streams, &resets, limits, cx)
             {
-                handler.cut(reason);
+                handler.cut(cut);
                 connection.abrupt_shutdown(code);
                 sent_away = Some(Box::pin(tokio::time::sleep(LINGER)));
             }
@@ -101,9 +104,32 @@ pub async fn serve<H: Handler>(
                 let answer = answer(Rc::clone(&handler), request, trailers, under_way, Rc::clone(&resets));
                 tokio::task::spawn_local(answer);
             }
-            Some(Err(error)) => return ServeEnd::Failed(error),
+            // What its requests hear of it they hear later: this task goes first.
+            Some(Err(error)) => return broken(error, &*handler),
             None => return ServeEnd::Closed,
         }
+    }
+}
+
+/// The connection is no more, and its requests are told if the peer's bytes were the reason.
+fn broken(error: h2::Error, handler: &impl Handler) -> ServeEnd {
+    let code = error.reason().filter(|code| error.is_library() && *code != Reason::NO_ERROR);
+    let Some(code) = code else { return ServeEnd::Failed(error) };
+    let rule = rule(code);
+    let reason = if code == Reason::ENHANCE_YOUR_CALM { Named::Overloaded } else { Named::MalformedRequest };
+    handler.cut(Cut { reason, rule: Some(rule) });
+    ServeEnd::Refused(rule)
+}
+
+/// The name of the rule that a peer has broken, by the code that it is told (RFC 9113 section 7).
+const fn rule(code: Reason) -> &'static str {
+    match code {
+        Reason::FLOW_CONTROL_ERROR => "http2_flow_control_error",
+        Reason::STREAM_CLOSED => "http2_stream_closed",
+        Reason::FRAME_SIZE_ERROR => "http2_frame_size_error",
+        Reason::COMPRESSION_ERROR => "http2_compression_error",
+        Reason::ENHANCE_YOUR_CALM => "http2_enhance_your_calm",
+        _ => "http2_protocol_error",
     }
 }
 
@@ -114,12 +140,13 @@ fn offence(
     resets: &Resets,
     limits: &HttpLimits,
     cx: &mut Context<'_>,
-) -> Option<(Reason, Named)> {
+) -> Option<(Reason, Cut)> {
     if quiet.poll(cx, || streams.tick()).is_ready() {
-        return Some((Reason::NO_ERROR, Named::StreamIdle));
+        return Some((Reason::NO_ERROR, Named::StreamIdle.into()));
     }
     let too_many = resets.in_second.get() > limits.resets_per_second;
-    too_many.then_some((Reason::ENHANCE_YOUR_CALM, Named::Overloaded))
+    let overloaded = Cut { reason: Named::Overloaded, rule: Some("limits.maxResetsPerSecond") };
+    too_many.then_some((Reason::ENHANCE_YOUR_CALM, overloaded))
 }
 
 fn builder(limits: &HttpLimits) -> Builder {
@@ -151,7 +178,7 @@ async fn answer<H: Handler>(
         None => Poll::Ready(false),
     });
     if is_idle.await {
-        handler.cut_one(Named::StreamIdle, || answering.set(None));
+        handler.cut_one(Named::StreamIdle.into(), || answering.set(None));
         stream.respond.borrow_mut().send_reset(Reason::CANCEL);
     }
 }
@@ -328,8 +355,8 @@ mod tests {
             Ok(Response::new(Body::empty()))
         }
 
-        fn cut_one(&self, reason: Named, ends: impl FnOnce()) {
-            self.0.set(Some(reason));
+        fn cut_one(&self, cut: Cut, ends: impl FnOnce()) {
+            self.0.set(Some(cut.reason));
             ends();
         }
     }

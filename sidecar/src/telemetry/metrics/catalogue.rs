@@ -81,7 +81,7 @@ catalogue! {
     HANDSHAKES = "trama_tls_handshakes_total", "counter", "", HandshakeLabels::NAMES,
         "TLS handshakes by result, and why those that failed did";
     GUARD_REFUSALS = "trama_guard_refusals_total", "counter", "", KindLabel::NAMES,
-        "HTTP/1 requests that the byte guard refused, by the rule they broke";
+        "HTTP/1 requests and HTTP/2 connections that were refused for their bytes, by the rule they broke";
     LOOPS = "trama_loops_refused_total", "counter", "", DirectionLabel::NAMES,
         "Connections refused because they would have come back to this sidecar";
     EXTERNAL = "trama_external_connections_total", "counter", "", KindLabel::NAMES,

@@ -107,7 +107,7 @@ impl WorkerMetrics {
         self.handshakes.series(&HandshakeLabels { peer, result, reason }).add(1);
     }
 
-    /// Counts what the HTTP/1 guard refused.
+    /// Counts what the HTTP/1 guard or the HTTP/2 codec refused.
     pub(crate) fn guard_refused(&self, kind: &'static str) {
         self.guard_refusals.series(&KindLabel(kind)).add(1);
     }
