@@ -179,3 +179,59 @@ async fn a_retry_budget_that_is_spent_is_not_filled_by_a_push() {
     let most = FRESH as f64 + seconds + 1.0;
     assert!(retries as f64 <= most, "{retries} retries in {seconds:.1} s, of {most:.1} at most");
 }
+
+#[tokio::test]
+async fn what_is_known_of_an_endpoints_pace_is_known_after_a_push() {
+    let arrived = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&arrived);
+    let (go_on, may) = watch::channel(false);
+    let slow = Application::http(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        let mut may = may.clone();
+        async move {
+            may.wait_for(|may| *may).await.unwrap();
+            Response::new(Payload::of("slow"))
+        }
+    });
+    let mut mesh = Mesh::builder()
+        .pod("slow", |p| p.serves(ORDERS).application(&slow))
+        .pod("fast", |p| p.serves(ORDERS).application(&Application::echo("fast")))
+        .pod("storefront", |p| p)
+        .start()
+        .await;
+    let client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+    let mut met = JoinSet::new();
+    while arrived.load(Ordering::Relaxed) == 0 {
+        let (mut client, done) = (client.share(), Arc::<AtomicUsize>::default());
+        let tells = Arc::clone(&done);
+        met.spawn(async move {
+            let answer = client.call("GET", "/first", Payload::empty()).await.unwrap();
+            tells.store(1, Ordering::Relaxed);
+            answer
+        });
+        let told = || async {
+            let told = arrived.load(Ordering::Relaxed) + done.load(Ordering::Relaxed);
+            (told > 0).then_some(())
+        };
+        until("it is answered, or held", told).await;
+    }
+    // While that one is held the other is asked, or it would be taken to be as slow.
+    let answer = client.share().call("GET", "/second", Payload::empty()).await.unwrap();
+    assert_eq!(answer.header("x-served-by"), "fast");
+    let began = Instant::now();
+    let slow_enough = || async { (began.elapsed().as_millis() > 1500).then_some(()) };
+    until("it was slow", slow_enough).await;
+    go_on.send_replace(true);
+    assert!(met.join_all().await.iter().all(|answer| answer.status == 200));
+    // From now on it is as fast as the other; that it was not is what the choice goes by.
+    let before = arrived.load(Ordering::Relaxed);
+    for revision in [2.0, 3.0, 4.0] {
+        for n in 0..20 {
+            let answer = client.share().call("GET", "/", Payload::empty()).await.unwrap();
+            assert_eq!(answer.status, 200);
+            assert_eq!(arrived.load(Ordering::Relaxed), before, "{n} before revision {revision}");
+        }
+        mesh.publish(|p| p.route(ORDERS, &format!("timeouts: {{ request: {revision}0s }}")));
+        mesh.pod("storefront").metric_reaches("trama_policy_revision", &[], revision).await;
+    }
+}
