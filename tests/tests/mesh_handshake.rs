@@ -1,15 +1,17 @@
-//! Sidecars that end a connection after the caller's handshake and before they have said anything: to the caller that is a
-//! failed handshake, by one name, and no request was on the way.
+//! Sidecars that after the caller's handshake say nothing, or nothing that can be understood: each is one named failure of the
+//! attempt that met it, and no request was on the way.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use trama_tests::mesh::{Application, MESH, Mesh, PATIENCE, Speaks};
+use tokio_rustls::server::TlsStream;
+use trama_tests::mesh::{Application, MESH, Mesh, PATIENCE, Payload, Record, Speaks, until};
 use trama_tests::tls;
 
 const ORDERS: &str = "spiffe://mesh.test/ns/shop/sa/orders";
@@ -17,45 +19,73 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The type of the frame that begins a request.
 const HEADERS: u8 = 1;
 
-/// How it ends.
+/// What breaks HTTP/2 (RFC 9113): a length above all limits, DATA on stream 0, another protocol, SETTINGS of a length that
+/// is no multiple of six, and good SETTINGS that such follow.
+const NONSENSE: [&[u8]; 5] = [
+    &[0xff; 64],
+    &[0; 64],
+    b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    b"\0\0\x05\x04\0\0\0\0\0\0\0\0\0\0",
+    b"\0\0\0\x04\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+];
+
+/// How a connection goes.
 #[derive(Clone, Copy, Debug)]
-enum Ends {
-    AtOnce,
-    Reset,
-    AfterThePreface,
+enum Goes {
+    EndsAtOnce,
+    IsReset,
+    EndsAfterThePreface,
+    /// This is said, and no more; it stays open.
+    Says(&'static [u8]),
 }
 
 /// Everything that callers said, connection by connection.
 type Heard = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// A mesh port with a good certificate that ends each connection without a word.
-async fn wordless(mesh: &Mesh, ends: Ends) -> Heard {
+/// A mesh port with a good certificate and connections that all go so.
+async fn wordless(mesh: &Mesh, goes: Goes) -> Heard {
     let issued = mesh.authority().issue(ORDERS).unwrap();
-    let acceptor = TlsAcceptor::from(tls::server(&issued, &[b"trama-h2/1"], Some(mesh.authority())));
+    let protocols: &[&[u8]] = &[b"trama-h2/1", b"trama-tcp/1"];
+    let acceptor = TlsAcceptor::from(tls::server(&issued, protocols, Some(mesh.authority())));
     let listener = TcpListener::bind(mesh.pod("wordless").at(MESH)).await.unwrap();
     let heard = Heard::default();
     let hears = Arc::clone(&heard);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-            let mut read = Vec::new();
-            match ends {
-                Ends::AtOnce => {}
-                Ends::Reset => {
-                    let socket = socket2::SockRef::from(stream.get_ref().0);
-                    socket.set_linger(Some(Duration::ZERO)).unwrap();
-                }
-                Ends::AfterThePreface => {
-                    let mut bytes = stream.read_buf(&mut read).await;
-                    while read.len() <= PREFACE.len() && bytes.is_ok_and(|n| n > 0) {
-                        bytes = stream.read_buf(&mut read).await;
-                    }
-                }
-            }
-            hears.lock().unwrap().push(read);
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let number = {
+                let mut heard = hears.lock().unwrap();
+                heard.push(Vec::new());
+                heard.len() - 1
+            };
+            tokio::spawn(go(stream, goes, Arc::clone(&hears), number));
         }
     });
     heard
+}
+
+async fn go(mut stream: TlsStream<TcpStream>, goes: Goes, heard: Heard, number: usize) {
+    let most = match goes {
+        Goes::EndsAtOnce => return,
+        Goes::IsReset => {
+            let socket = socket2::SockRef::from(stream.get_ref().0);
+            return socket.set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        Goes::EndsAfterThePreface => PREFACE.len() + 1,
+        Goes::Says(what) => {
+            stream.write_all(what).await.ok();
+            stream.flush().await.ok();
+            usize::MAX
+        }
+    };
+    let mut read = Vec::new();
+    while read.len() < most && stream.read_buf(&mut read).await.is_ok_and(|n| n > 0) {
+        heard.lock().unwrap()[number].clone_from(&read);
+    }
+    if matches!(goes, Goes::Says(_)) {
+        // The caller has ended it; that is not to be what it hears.
+        std::future::pending().await
+    }
 }
 
 /// The frames' types after the preface.
@@ -70,7 +100,7 @@ fn frames(bytes: &[u8]) -> Vec<u8> {
     types
 }
 
-async fn mesh(with_another: bool) -> (Mesh, trama_tests::mesh::Record) {
+async fn mesh(with_another: bool, protocol: &str) -> (Mesh, Record) {
     let (application, seen) = Application::recording("orders");
     let mut mesh = Mesh::builder()
         .pod("orders", |p| {
@@ -78,8 +108,8 @@ async fn mesh(with_another: bool) -> (Mesh, trama_tests::mesh::Record) {
             if with_another { p.serves("shop/orders") } else { p }
         })
         .pod("wordless", |p| p.plain())
-        .pod("storefront", |p| p)
-        .policy(|p| p.service("shop/orders", ""))
+        .pod("storefront", |p| p.listener("opaque", "protocol: TCP, service: \"shop/orders:80\""))
+        .policy(|p| p.protocol("shop/orders", protocol))
         .start()
         .await;
     let at = mesh.pod("wordless").at(MESH);
@@ -94,34 +124,69 @@ async fn mesh(with_another: bool) -> (Mesh, trama_tests::mesh::Record) {
     (mesh, seen)
 }
 
+fn no_request(heard: &Heard, what: impl std::fmt::Debug) {
+    let heard = heard.lock().unwrap();
+    assert!(!heard.is_empty(), "{what:?}: nothing was ever meant for it");
+    for bytes in heard.iter() {
+        assert!(!frames(bytes).contains(&HEADERS), "{what:?}: a request was sent: {bytes:?}");
+    }
+}
+
 #[tokio::test]
 async fn one_that_ends_before_it_speaks_has_failed_its_handshake_and_heard_no_request() {
-    for ends in [Ends::AtOnce, Ends::Reset, Ends::AfterThePreface] {
-        let (mesh, _) = mesh(false).await;
-        let heard = wordless(&mesh, ends).await;
+    for goes in [Goes::EndsAtOnce, Goes::IsReset, Goes::EndsAfterThePreface] {
+        let (mesh, _) = mesh(false, "AUTO").await;
+        let heard = wordless(&mesh, goes).await;
         let mut client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
         for n in 0..10 {
             let answer = client.post(&format!("/{n}"), "an order").await;
-            assert_eq!((answer.status.as_u16(), answer.reason()), (503, "tls_failed"), "{ends:?}, {n}");
+            assert_eq!((answer.status.as_u16(), answer.reason()), (503, "tls_failed"), "{goes:?}, {n}");
         }
-        let heard = heard.lock().unwrap().clone();
-        assert!(!heard.is_empty(), "{ends:?}");
-        for bytes in heard {
-            assert!(!frames(&bytes).contains(&HEADERS), "{ends:?}: a request was sent: {bytes:?}");
+        no_request(&heard, goes);
+    }
+}
+
+#[tokio::test]
+async fn one_that_talks_nonsense_fails_whom_it_concerns_at_once_and_is_dialled_once_an_attempt() {
+    for says in NONSENSE {
+        let (mesh, _) = mesh(false, "AUTO").await;
+        let heard = wordless(&mesh, Goes::Says(says)).await;
+        let client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
+        // One after the other, then many that wait for the same connection.
+        for many in [1, 1, 1, 20] {
+            let mut asked = JoinSet::new();
+            for n in 0..many {
+                let mut client = client.share();
+                let path = format!("/{many}/{n}");
+                asked.spawn(async move { client.call("GET", &path, Payload::empty()).await.unwrap() });
+            }
+            for answer in asked.join_all().await {
+                let (status, reason) = (answer.status.as_u16(), answer.reason());
+                assert_eq!((status, reason), (502, "upstream_malformed"), "{says:?}, {many} at once");
+            }
         }
+        let all = || async { (mesh.pod("storefront").log().len() == 23).then_some(()) };
+        until("a line for each", all).await;
+        let log = mesh.pod("storefront").log();
+        let attempts: u64 = log.iter().map(|entry| entry["attempts"].as_u64().unwrap()).sum();
+        let dialled = heard.lock().unwrap().len() as u64;
+        assert!(dialled <= attempts, "{says:?}: dialled {dialled} times in {attempts} attempts");
+        no_request(&heard, says);
     }
 }
 
 #[tokio::test]
 async fn what_was_meant_for_it_goes_elsewhere_once_whatever_its_method() {
-    let (mesh, seen) = mesh(true).await;
-    let heard = wordless(&mesh, Ends::AfterThePreface).await;
-    let mut client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
-    for n in 0..30 {
-        let answer = tokio::time::timeout(PATIENCE, client.post(&format!("/{n}"), "an order")).await;
-        let answer = answer.expect("an answer");
-        assert_eq!(answer.status, 200, "{n}: {}", answer.reason());
+    for goes in NONSENSE.map(Goes::Says).into_iter().chain([Goes::EndsAfterThePreface]) {
+        let (mesh, seen) = mesh(true, "AUTO").await;
+        let heard = wordless(&mesh, goes).await;
+        let mut client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
+        for n in 0..30 {
+            let answer = tokio::time::timeout(PATIENCE, client.post(&format!("/{n}"), "an order")).await;
+            let answer = answer.expect("an answer");
+            assert_eq!(answer.status, 200, "{goes:?}, {n}: {}", answer.reason());
+        }
+        assert_eq!(seen.all().len(), 30, "{goes:?}");
+        no_request(&heard, goes);
     }
-    assert_eq!(seen.all().len(), 30);
-    assert!(!heard.lock().unwrap().is_empty(), "nothing was ever meant for it");
 }

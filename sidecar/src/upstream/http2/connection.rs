@@ -66,12 +66,34 @@ impl Connection {
     /// Why it takes no more streams, though those it has may go on: the peer has said GOAWAY, or it is breaking. Nothing
     /// tells when it comes to that.
     pub(super) fn refusal(&self) -> Option<h2::Error> {
-        // Ready always: only a handle that has a stream in the queue waits.
-        match self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Err(error)) => Some(error),
-            _ => None,
-        }
+        refusal(&self.sender)
     }
+
+    /// Whether it has ended in such a way that another one would as well: without a request, or by what is no HTTP/2.
+    pub(super) fn ended_in_vain(&self) -> bool {
+        let malformed = || self.unsent().reason == Reason::UpstreamMalformed;
+        self.life.closed.get() && (!self.life.carried.get() || malformed())
+    }
+
+    /// What its end means to a request that was to be sent on it.
+    pub(super) fn unsent(&self) -> Failure {
+        let ended =
+            || Failure::before(Reason::UpstreamClosed).detail("the connection ended before it was used");
+        self.refusal().map_or_else(ended, |error| unsent(&error))
+    }
+}
+
+fn refusal(sender: &SendRequest<Bytes>) -> Option<h2::Error> {
+    // Ready always: only a handle that has a stream in the queue waits.
+    match sender.clone().poll_ready(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Err(error)) => Some(error),
+        _ => None,
+    }
+}
+
+/// What a connection's end means to a request that was not sent on it.
+pub(super) fn unsent(error: &h2::Error) -> Failure {
+    Failure { reached: Reached::No, ..failure::http2(error) }
 }
 
 /// What a connection's streams, its driver and its pings tell each other.
@@ -81,6 +103,8 @@ pub(in crate::upstream) struct Life {
     pub(in crate::upstream) active: Cell<usize>,
     /// How often the peer was heard: heads of answers and acknowledged pings.
     pub(in crate::upstream) heard: Cell<u64>,
+    /// Whether a request was sent on it.
+    pub(super) carried: Cell<bool>,
     /// How often something was written.
     pub(super) written: Cell<u64>,
     /// Whether the connection has ended.
@@ -126,7 +150,7 @@ pub(super) async fn open(
     let (stream, open) = connect::dial(dial, limits.connect_timeout).await?;
     let (sender, life, beginning) = handshake(stream, limits, pinged, open).await?;
     let first = if pinged.is_some() {
-        let begun = timeout_at(deadline, beginning.spoken()).await;
+        let begun = timeout_at(deadline, beginning.spoken(&sender)).await;
         let late = || Failure::before(Reason::ConnectTimeout).detail("the endpoint's sidecar says nothing");
         begun.map_err(|_| late())??;
         None
@@ -157,14 +181,17 @@ struct Beginning {
 impl Beginning {
     /// Waits until the peer has spoken. In TLS 1.3 our handshake is over before the peer has looked at our certificate (RFC
     /// 8446 section 2): its SETTINGS, which a server sends unasked (RFC 9113 section 3.4), are its first word that it takes
-    /// it. What ends before that has failed, whatever it is that says so, and has been sent no request.
-    async fn spoken(self) -> Result<(), Failure> {
+    /// it. What ends before that has failed, whatever it is that says so, and has been sent no request. What is no HTTP/2 at
+    /// all is no word, and neither is what the connection does not outlive.
+    async fn spoken(self, sender: &SendRequest<Bytes>) -> Result<(), Failure> {
         if self.first.await.is_ok() {
-            return Ok(());
+            return refusal(sender).map_or(Ok(()), |error| Err(unsent(&error)));
         }
         let ended = || Failure::before(Reason::TlsFailed);
-        Err(match self.end.take().map(|error| (failure::http2(&error), error)) {
-            Some((refused, _)) if refused.reason == Reason::TlsFailed => refused,
+        Err(match self.end.take().map(|error| (unsent(&error), error)) {
+            Some((known, _)) if matches!(known.reason, Reason::TlsFailed | Reason::UpstreamMalformed) => {
+                known
+            }
             Some((_, error)) => ended().detail(format_args!("the endpoint's sidecar broke off: {error}")),
             None => ended().detail("the endpoint's sidecar closed before it spoke"),
         })

@@ -125,6 +125,7 @@ impl StreamHeld {
     fn on(connection: &Connection, places: &Rc<Places>) -> Self {
         let life = Rc::clone(&connection.life);
         life.active.set(life.active.get() + 1);
+        life.carried.set(true);
         connection.last_used.set(Instant::now());
         Self { life, places: Rc::clone(places), upload: None }
     }

@@ -7,11 +7,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::connection::{Connection, open};
+use super::connection::{Connection, open, unsent};
 use crate::{
-    error::{Failure, Reached, Reason},
+    error::{Failure, Reason},
     upstream::{
-        failure,
         limits::UpstreamLimits,
         places::{Look, Place, Places},
         way::{WaitsFor, Way},
@@ -72,6 +71,16 @@ impl Http2Pool {
         self.connections.iter().any(|c| c.is_usable())
     }
 
+    /// Why there is nothing for a request that began then: a connection was made since, and has ended in vain. Another one for
+    /// the same request would as well, as fast and as often as it is made.
+    fn broken_since(&self, began: Instant) -> Option<Failure> {
+        if self.is_usable() || self.connecting {
+            return None;
+        }
+        let broken = self.connections.iter().find(|c| c.made >= began && c.ended_in_vain());
+        broken.map(|connection| connection.unsent())
+    }
+
     /// Whether there soon is more room: a connection is being made, or its peer is about to say how many streams it takes.
     fn is_opening(&self) -> bool {
         self.connecting || self.connections.iter().any(|c| c.is_usable() && !c.spoken.get())
@@ -105,36 +114,46 @@ pub(super) async fn ready(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Resul
         let connection = match pooled {
             Some(connection) => connection,
             // Boxed: most requests find a connection.
-            None => Box::pin(find(pool, way)).await?,
+            None => Box::pin(find(pool, way, began)).await?,
         };
         let Some(error) = connection.refusal() else { return Ok(connection) };
         connection.retired.set(true);
         let pool = pool.borrow();
         pool.places.call_next();
-        let mut failure = failure::http2(&error);
+        let failure = unsent(&error);
         // A next one would refuse our certificate as well.
         if connection.made >= began || failure.reason == Reason::TlsFailed {
-            failure.reached = Reached::No;
             return Err(failure);
         }
     }
 }
 
 /// A connection to send on, opened if need be; requests that come meanwhile wait for the same one.
-async fn find(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Result<Rc<Connection>, Failure> {
+async fn find(
+    pool: &Rc<RefCell<Http2Pool>>,
+    way: &Way<'_>,
+    began: Instant,
+) -> Result<Rc<Connection>, Failure> {
     let places = Rc::clone(&pool.borrow().places);
     // Longer than it takes to connect, which tells by itself why it failed.
     let patience = way.limits().connect_timeout.saturating_mul(2);
-    places.find(way, patience, || look(pool, way)).await
+    places.find(way, patience, || look(pool, way, began)).await?
 }
 
-/// What there is for a request now. When all connections are nearly full, another one is made beside them, if it may be,
-/// and the streams that are left are used up meanwhile.
-fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
+/// What there is for a request that `began` then. When all connections are nearly full, another one is made beside them, if
+/// it may be, and the streams that are left are used up meanwhile.
+fn look(
+    pool: &Rc<RefCell<Http2Pool>>,
+    way: &Way<'_>,
+    began: Instant,
+) -> Look<Result<Rc<Connection>, Failure>> {
     let mut found = pool.borrow_mut();
     let now = Instant::now();
     if let Some(connection) = found.roomy(now) {
-        return Look::Found(connection);
+        return Look::Found(Ok(connection));
+    }
+    if let Some(failure) = found.broken_since(began) {
+        return Look::Found(Err(failure));
     }
     found.connections.retain(|c| !c.retired.get() || c.life.active.get() > 0);
     let leaving = found.connections.iter().filter(|c| c.retired.get() && !c.life.closed.get()).count();
@@ -146,7 +165,7 @@ fn look(pool: &Rc<RefCell<Http2Pool>>, way: &Way<'_>) -> Look<Rc<Connection>> {
     }
     way.waits_for.set(if found.is_opening() { WaitsFor::Connection } else { WaitsFor::Others });
     match found.spare(now) {
-        Some(connection) => Look::Found(connection),
+        Some(connection) => Look::Found(Ok(connection)),
         None if opening => Look::Opening,
         None => Look::Full,
     }
@@ -186,18 +205,12 @@ async fn hear(
     first: oneshot::Receiver<()>,
     patience: Duration,
 ) {
-    let heard = timeout(patience, first).await;
+    let wordless = matches!(timeout(patience, first).await, Ok(Err(_)));
     connection.spoken.set(true);
     let pool = pool.borrow();
-    match heard {
-        // It is no more, and nothing else is there that those who wait could have.
-        Ok(Err(_)) if !pool.is_usable() && !pool.connecting => {
-            let failure =
-                Failure::before(Reason::UpstreamClosed).detail("the endpoint closed before it spoke");
-            pool.places.call_all(Some(&failure));
-        }
-        _ => pool.places.call_all(None),
-    }
+    // It is no more, and nothing else is there that those who wait could have.
+    let over = (wordless || connection.ended_in_vain()) && !pool.is_usable() && !pool.connecting;
+    pool.places.call_all(over.then(|| connection.unsent()).as_ref());
 }
 
 #[cfg(test)]

@@ -105,6 +105,54 @@ async fn a_peer_that_closes_before_it_speaks_has_got_one_request_alone() {
 }
 
 #[tokio::test]
+async fn a_peer_that_talks_nonsense_fails_all_who_wait_for_it_by_that_name() {
+    let after_settings = b"\0\0\0\x04\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff";
+    let each: [&[u8]; 3] = [&[0xff; 64], &[0; 64], after_settings];
+    for nonsense in each {
+        over_http2(patient(), async |world| {
+            let (world, listener, mut peer, asked) = unanswered(world).await;
+            peer.write_all(nonsense).await.unwrap();
+            let mut untouched = 0;
+            for asked in asked {
+                let failure = asked.await.unwrap().unwrap_err();
+                assert_eq!(failure.reason, Reason::UpstreamMalformed, "{failure}");
+                untouched += u32::from(failure.reached == Reached::No);
+            }
+            assert_eq!(untouched, 19);
+            assert!(futures_util::poll!(std::pin::pin!(listener.accept())).is_pending(), "dialled again");
+            assert_eq!((world.counted(|s| &s.connections), world.counted(|s| &s.pending)), (0, 0));
+        })
+        .await;
+    }
+}
+
+/// A peer on a thread of its own: it speaks before anything is asked, sometimes before the connection is looked at.
+#[tokio::test]
+async fn a_connection_that_ends_before_it_is_used_fails_its_request_and_is_not_replaced_for_it() {
+    over_http2(patient(), async |world| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let world = World { address: listener.local_addr().unwrap(), ..world };
+        let accepted = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counted = Arc::clone(&accepted);
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept() {
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                std::io::Write::write_all(&mut stream, &[0xff; 64]).ok();
+                open.push(stream);
+            }
+        });
+        for asked in 1..=200 {
+            let failure = world.get("/", None).await.unwrap_err();
+            assert_eq!(failure.reason, Reason::UpstreamMalformed, "{failure}");
+            let accepted = accepted.load(std::sync::atomic::Ordering::Relaxed);
+            assert!(accepted <= asked, "dialled {accepted} times for {asked} requests");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_peer_that_says_nothing_is_taken_for_one_that_takes_many_streams() {
     let connect_timeout = Duration::from_millis(200);
     over_http2(UpstreamLimits { connect_timeout, ..patient() }, async |world| {
