@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use trama_tests::mesh::{Application, MESH, Mesh, PATIENCE, Payload, Record, Speaks, until};
+use trama_tests::mesh::{Application, EXPLICIT, MESH, Mesh, PATIENCE, Payload, Record, Speaks, until};
 use trama_tests::tls;
 
 const ORDERS: &str = "spiffe://mesh.test/ns/shop/sa/orders";
@@ -188,5 +188,32 @@ async fn what_was_meant_for_it_goes_elsewhere_once_whatever_its_method() {
         }
         assert_eq!(seen.all().len(), 30, "{goes:?}");
         no_request(&heard, goes);
+    }
+}
+
+/// ALPN `trama-tcp/1`: the called sidecar's first word is the length of a name, and the name; 0 is that all is well.
+#[tokio::test]
+async fn an_opaque_stream_without_a_sidecars_word_ends_by_name_and_none_of_it_has_left() {
+    for (goes, reason) in [
+        (Goes::Says(b""), "connect_timeout"),
+        (Goes::Says(b"\x09conne"), "connect_timeout"),
+        (Goes::Says(&[0xff; 300]), "tls_failed"),
+        (Goes::Says(b"\x04\xc0\xc1\xfe\xff"), "tls_failed"),
+        (Goes::EndsAtOnce, "tls_failed"),
+        (Goes::IsReset, "tls_failed"),
+    ] {
+        let (mesh, _) = mesh(false, "TCP").await;
+        let heard = wordless(&mesh, goes).await;
+        let storefront = mesh.pod("storefront");
+        let mut stream = storefront.dial(storefront.at(EXPLICIT + 1)).await.unwrap();
+        stream.write_all(b"PING\r\n").await.unwrap();
+        let mut back = Vec::new();
+        // By a reset or without.
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut back)).await;
+        assert!(ended.is_ok() && back.is_empty(), "{goes:?}: {ended:?}, {back:?}");
+        let entry = storefront.logged_where("the stream", |e| e["protocol"] == "tcp").await;
+        assert_eq!(entry["reason"], reason, "{goes:?}: {entry}");
+        let heard = heard.lock().unwrap();
+        assert!(!heard.is_empty() && heard.iter().all(Vec::is_empty), "{goes:?}: {heard:?}");
     }
 }
