@@ -1,6 +1,10 @@
 //! A request whose trace is not kept costs at most 300 instructions for it, counted by callgrind in the build that the
 //! demo serves with. That it costs no allocation is counted in `telemetry_allocations.rs`.
 //!
+//! Counted is `Telemetry::trace`, which is all that is done for such a trace, of a request with a good context and of one with
+//! none. Not counted is one with a broken context, which is taken out of the header. Nor is `Telemetry::finish`: it counts and
+//! logs each request at its end, whether there are traces or not.
+//!
 //! The build takes minutes where there is none yet, and the suite `demo` then finds it made.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test program: helpers outside #[test] may panic")]
