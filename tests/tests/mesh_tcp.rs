@@ -95,6 +95,24 @@ async fn a_client_that_speaks_first_on_an_undeclared_port_is_carried() {
 }
 
 #[tokio::test]
+async fn what_was_begun_before_the_server_spoke_is_not_lost() {
+    for meshed in [true, false] {
+        let mesh = mesh(&Application::banner(), meshed, "AUTO").start().await;
+        let mut stream = BufReader::new(dial(mesh.pod("storefront")).await);
+        // It might still become a request.
+        stream.write_all(b"HELO ").await.unwrap();
+        let mut line = String::new();
+        let banner = tokio::time::timeout(PATIENCE, stream.read_line(&mut line)).await;
+        banner.unwrap_or_else(|_| panic!("meshed: {meshed}: silence")).unwrap();
+        assert_eq!(line, "220 database ready\r\n", "meshed: {meshed}");
+        stream.write_all(b"me\r\nQUIT\r\n").await.unwrap();
+        line.clear();
+        stream.read_to_string(&mut line).await.unwrap();
+        assert_eq!(line, "250 HELO me\r\n221 database bye\r\n", "meshed: {meshed}");
+    }
+}
+
+#[tokio::test]
 async fn silence_ends_a_stream_after_its_time() {
     let fields = "protocol: TCP, service: \"shop/database:80\"";
     let mesh = Mesh::builder()

@@ -224,7 +224,10 @@ async fn plain(connection: Rc<Connection>, stream: TcpStream) {
         AppProtocol::Auto => tokio::select! {
             biased;
             detected = detect(&mut stream, &mut read) => detected,
-            spoke = Box::pin(opaque::server_first(&connection)) => return Box::pin(opaque::carry_on(&connection, stream, spoke)).await,
+            spoke = Box::pin(opaque::server_first(&connection)) => {
+                let stream = Prefix::on(stream, read.freeze());
+                return Box::pin(opaque::carry_on(&connection, stream, spoke)).await;
+            }
             () = connection.worker.silence_ends() => return,
         },
         AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {

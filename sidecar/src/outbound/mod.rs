@@ -143,7 +143,10 @@ async fn serve(
         AppProtocol::Auto => tokio::select! {
             biased;
             detected = detect(&mut stream, &mut read) => detected,
-            spoke = Box::pin(ServerFirst::listen(&connection)) => return Box::pin(opaque::carry(&connection, stream, Some(spoke))).await,
+            spoke = Box::pin(ServerFirst::listen(&connection)) => {
+                let stream = Prefix::on(stream, read.freeze());
+                return Box::pin(opaque::carry(&connection, stream, Some(spoke))).await;
+            }
             () = connection.worker.silence_ends() => return,
         },
         AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
