@@ -46,6 +46,18 @@ async fn what_could_be_read_in_two_ways_is_refused_counted_and_never_forwarded()
 }
 
 #[tokio::test]
+async fn a_port_whose_protocol_is_found_out_is_no_way_round_it() {
+    let (application, seen) = Application::recording("orders");
+    let listener = "protocol: AUTO, service: \"shop/orders:80\"";
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves("shop/orders").plain().application(&application))
+        .pod("storefront", |p| p.config(LIMITS).listener("auto", listener));
+    let mesh = mesh.start().await;
+    let client = mesh.pod("storefront");
+    are_refused(client, &seen, async || client.dial(client.at(EXPLICIT + 1)).await.unwrap()).await;
+}
+
+#[tokio::test]
 async fn tls_is_no_way_round_it() {
     let (application, seen) = Application::recording("orders");
     let folder = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ pub mod deadline;
 pub mod detect;
 pub mod ending;
 pub mod fields;
+mod first_bytes;
 pub mod guard;
 pub mod h1;
 pub mod h2;

@@ -23,7 +23,7 @@ use crate::{
     exchange::Exchange,
     filter::Admitted,
     http::{
-        detect::{Told, conclude, detect, detect_within},
+        detect::{Told, conclude, detect_within},
         ending::Ending,
         fields,
         h2::Writes,
@@ -218,12 +218,12 @@ impl Connection {
 /// A plain connection whose target is known: HTTP or not?
 async fn plain(connection: Rc<Connection>, stream: TcpStream) {
     let mut stream = Gather::on(stream);
-    let mut read = BytesMut::new();
+    let (mut read, limits) = (BytesMut::new(), &connection.worker.settings.http);
     let detected = match connection.protocol {
         AppProtocol::Tcp => return Box::pin(opaque::carry(&connection, stream)).await,
         AppProtocol::Auto => tokio::select! {
             biased;
-            detected = detect(&mut stream, &mut read) => detected,
+            detected = detect_within(limits, &mut stream, &mut read) => detected,
             spoke = Box::pin(opaque::server_first(&connection)) => {
                 let stream = Prefix::on(stream, read.freeze());
                 return Box::pin(opaque::carry_on(&connection, stream, spoke)).await;
@@ -231,7 +231,7 @@ async fn plain(connection: Rc<Connection>, stream: TcpStream) {
             () = connection.worker.silence_ends() => return,
         },
         AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
-            detect_within(&connection.worker.settings.http, &mut stream, &mut read).await
+            detect_within(limits, &mut stream, &mut read).await
         }
     };
     let told = conclude(detected, read.len(), connection.protocol == AppProtocol::Auto);

@@ -28,7 +28,7 @@ use crate::{
     exchange::Exchange,
     filter::Admitted,
     http::{
-        detect::{Told, conclude, detect, detect_within},
+        detect::{Told, conclude, detect_within},
         ending::Ending,
         h2::Writes,
         io::{Gather, Prefix, Stream},
@@ -137,12 +137,12 @@ async fn serve(
         admitted: Admitted::default(),
         ending: Ending::default(),
     });
-    let mut read = BytesMut::new();
+    let (mut read, limits) = (BytesMut::new(), &connection.worker.settings.http);
     let detected = match protocol {
         AppProtocol::Tcp => return Box::pin(opaque::carry(&connection, stream, None)).await,
         AppProtocol::Auto => tokio::select! {
             biased;
-            detected = detect(&mut stream, &mut read) => detected,
+            detected = detect_within(limits, &mut stream, &mut read) => detected,
             spoke = Box::pin(ServerFirst::listen(&connection)) => {
                 let stream = Prefix::on(stream, read.freeze());
                 return Box::pin(opaque::carry(&connection, stream, Some(spoke))).await;
@@ -150,7 +150,7 @@ async fn serve(
             () = connection.worker.silence_ends() => return,
         },
         AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc => {
-            detect_within(&connection.worker.settings.http, &mut stream, &mut read).await
+            detect_within(limits, &mut stream, &mut read).await
         }
     };
     let told = conclude(detected, read.len(), protocol == AppProtocol::Auto);

@@ -1,4 +1,4 @@
-//! What the guard accepts, httparse and hyper read alike.
+//! What the guard accepts, httparse and hyper read alike; and what httparse reads, detection does not call opaque.
 //!
 //! `cargo xtask fuzz --runs 1000000`
 #![no_main]
@@ -12,6 +12,8 @@ mod error;
 mod http {
     #[path = "fields.rs"]
     pub(crate) mod fields;
+    #[path = "first_bytes.rs"]
+    pub(crate) mod first_bytes;
     #[path = "guard/mod.rs"]
     pub(crate) mod guard;
 }

@@ -13,7 +13,7 @@ pub(super) fn token_run(bytes: &[u8]) -> usize {
     run::<TOKEN>(bytes)
 }
 
-pub(super) fn is_token(byte: u8) -> bool {
+pub(in crate::http) fn is_token(byte: u8) -> bool {
     is::<TOKEN>(byte)
 }
 

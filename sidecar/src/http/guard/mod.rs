@@ -61,6 +61,7 @@ pub mod fuzz;
 mod tests;
 
 pub(in crate::http) use self::authority::is_host_value;
+pub(in crate::http) use self::bytes::is_token;
 pub use self::handle::{Handle, InFlight};
 pub use self::io::Guard;
 pub use self::limits::Limits;

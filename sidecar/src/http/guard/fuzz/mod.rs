@@ -1,5 +1,7 @@
 //! Judges the guard by the parser behind it: what the scanner accepts, httparse and hyper read as the same messages.
 //!
+//! So is detection, which decides what the guard gets to see.
+//!
 //! [`check`] is run by a property test over generated requests and by the fuzz target `tests/fuzz`, which includes this
 //! module by its path so that it needs to build nothing else of the sidecar.
 
@@ -7,6 +9,7 @@ mod reference;
 mod server;
 
 use super::{Limits, Scanner, Violation};
+use crate::http::first_bytes::{Detected, judge_all};
 
 pub use self::reference::Message;
 pub use self::server::{Outcome, serve};
@@ -17,6 +20,7 @@ const MAX_INPUT: usize = 8 * 1024;
 /// Panics if the guard and what is behind it disagree about these bytes of a connection.
 pub fn check(input: &[u8]) {
     let input = &input[..input.len().min(MAX_INPUT)];
+    check_detection(input);
     let verdict = Verdict::of(input, 1);
     for size in [2, 3, 7, 64, input.len().max(1)] {
         assert_eq!(verdict.violation, Verdict::of(input, size).violation, "read in pieces of {size}");
@@ -31,6 +35,18 @@ pub fn check(input: &[u8]) {
     let served = &messages[..closed.map_or(messages.len(), |last| last + 1)];
     check_hyper(&serve(input, input.len().max(1), &verdict), served, closed, &verdict, true);
     check_hyper(&serve(input, 1 + input.len() % 16, &verdict), served, closed, &verdict, false);
+}
+
+/// Opaque bytes pass the guard by: none of them may be a request, even to a parser that is told to be lenient.
+fn check_detection(input: &[u8]) {
+    let mut fields = [httparse::EMPTY_HEADER; 100];
+    let mut request = httparse::Request::new(&mut fields);
+    let mut lenient = httparse::ParserConfig::default();
+    lenient.allow_multiple_spaces_in_request_line_delimiters(true);
+    let read = lenient.parse_request(&mut request, input);
+    if read.is_ok() && request.version.is_some() {
+        assert_eq!(judge_all(input), Detected::Http1, "detection, of what httparse reads");
+    }
 }
 
 fn check_hyper(outcome: &Outcome, served: &[Message], closed: Option<usize>, verdict: &Verdict, whole: bool) {

@@ -22,6 +22,11 @@ fn line() -> impl Strategy<Value = &'static str> {
         "GET / HTTP/1.1\n",
         "GET  / HTTP/1.1\r\n",
         "\r\nHEAD / HTTP/1.1\r\n",
+        "\n\r\n\nHEAD / HTTP/1.1\r\n",
+        "GET   a:b   HTTP/1.1\r\n",
+        "A!#$%&'*+-.^_`|~0 \\s HTTP/1.0\n",
+        "GET \u{e9} HTTP/1.1\r\n",
+        "*1 key\r\n",
     ])
 }
 
