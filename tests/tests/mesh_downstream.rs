@@ -81,6 +81,29 @@ async fn a_head_that_does_not_come_in_time_is_told_so() {
     }
 }
 
+/// Where the protocol is found out, bytes that may still become a request have the same time.
+#[tokio::test]
+async fn what_never_becomes_a_request_is_not_waited_for_without_end() {
+    let (application, ..) = application();
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves("shop/orders").plain().application(&application))
+        .pod("storefront", |p| {
+            p.config(HEAD_TIMEOUT).listener("auto", "protocol: AUTO, service: \"shop/orders:80\"")
+        });
+    let mesh = mesh.start().await;
+    let pod = mesh.pod("storefront");
+    for port in [EXPLICIT, EXPLICIT + 1] {
+        for (begun, status) in
+            [("GET ", "408"), ("\n", "400"), ("GET \\s", "400"), ("PRI * HTTP/2.0\r\n\r\nSM", "400")]
+        {
+            let mut stream = pod.dial(pod.at(port)).await.unwrap();
+            stream.write_all(begun.as_bytes()).await.unwrap();
+            let answer = rest(&mut stream).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{port}, {begun:?}: {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_head_that_has_begun_cuts_no_request_that_is_served() {
     let (application, go_on, arrived) = application();
@@ -120,6 +143,35 @@ async fn a_stream_on_which_nothing_moves_ends_by_its_name() {
             let entry = pod.logged(path).await;
             assert_eq!(entry["reason"], "stream_idle", "{speaks:?}: {entry}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_stalls_ends_by_its_name_and_is_never_whole() {
+    for (framing, begun) in
+        [("content-length: 10", "half "), ("transfer-encoding: chunked", "5\r\nhalf \r\n")]
+    {
+        let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+        let application = Application::http(move |request| {
+            let ends = ends.clone();
+            async move {
+                ends.send(request.into_body().collect().await.is_ok()).unwrap();
+                Response::new(Payload::of("done"))
+            }
+        });
+        let mesh = mesh(&application, "timeouts: { streamIdle: 400ms }").await;
+        let pod = mesh.pod("storefront");
+        let mut stream = dial(pod).await;
+        let head = format!("POST /stalled HTTP/1.1\r\nhost: orders.shop\r\n{framing}\r\n\r\n{begun}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        let end = timeout(PATIENCE, stream.read_to_end(&mut heard)).await;
+        end.expect("the connection ends").ok();
+        assert!(!heard.starts_with(b"HTTP/1.1 200"), "{framing}: {}", String::from_utf8_lossy(&heard));
+        let whole = timeout(PATIENCE, ended.recv()).await.expect("the application hears of it");
+        assert_eq!(whole, Some(false), "{framing}: the application took it for whole");
+        let entry = pod.logged("/stalled").await;
+        assert_eq!(entry["reason"], "stream_idle", "{framing}: {entry}");
     }
 }
 
