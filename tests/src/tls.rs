@@ -6,7 +6,10 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
@@ -27,10 +30,24 @@ pub fn client(certificate: Option<&Issued>, alpn: &[&[u8]]) -> Arc<ClientConfig>
 /// The same with what is no PEM.
 #[must_use]
 pub fn client_with(certificate: Option<Certified>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    client_of(rustls::DEFAULT_VERSIONS, certificate, alpn)
+}
+
+/// A client that is too old for TLS 1.3.
+#[must_use]
+pub fn old_client(certificate: Option<&Issued>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    client_of(&[&rustls::version::TLS12], certificate.map(parsed), alpn)
+}
+
+fn client_of(
+    versions: &[&'static SupportedProtocolVersion],
+    certificate: Option<Certified>,
+    alpn: &[&[u8]],
+) -> Arc<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("the provider has TLS 1.3")
+        .with_protocol_versions(versions)
+        .expect("the provider has these versions")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(TakeAny(provider)));
     let mut config = match certificate {

@@ -10,8 +10,9 @@ use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::client::TlsStream;
 use trama_sidecar::config::bootstrap::Config;
 use trama_tests::authority::{Authority, Issued};
 use trama_tests::mesh::{
@@ -99,11 +100,15 @@ async fn a_hello_names_port_service_and_namespace_and_there_is_no_plain_attempt(
 /// Knocks at a mesh port and tries to be served; whether it was.
 async fn served(pod: &Pod, certificate: Option<&Issued>, alpn: &[u8], name: &str) -> bool {
     let stream = pod.dial(pod.mesh()).await.unwrap();
-    let Ok(mut stream) = tls::connect(stream, tls::client(certificate, &[alpn]), name).await else {
+    let Ok(stream) = tls::connect(stream, tls::client(certificate, &[alpn]), name).await else {
         return false;
     };
-    // TLS 1.3 refuses a client's certificate after the client thinks that all is well.
-    if alpn == HTTP2 {
+    answered(stream, alpn == HTTP2).await
+}
+
+/// Whether a request gets an answer. TLS 1.3 refuses a client's certificate after the client thinks that all is well.
+async fn answered(mut stream: TlsStream<TcpStream>, http2: bool) -> bool {
+    if http2 {
         let Ok((mut sender, connection)) = h2::client::handshake(stream).await else { return false };
         tokio::spawn(connection);
         let request = http::Request::get("http://orders.shop/served").body(()).unwrap();
@@ -163,6 +168,53 @@ async fn the_mesh_port_serves_only_workloads_of_its_own_domain() {
         (count == 10).then_some(())
     };
     until("ten refusals in the log", refused).await;
+}
+
+#[tokio::test]
+async fn the_mesh_port_speaks_tls_1_3_and_what_was_agreed_on_alone() {
+    let (application, seen) = Application::recording("orders");
+    let mesh = pair(&application).start().await;
+    let pod = mesh.pod("orders");
+    let good = mesh.authority().issue("spiffe://mesh.test/ns/shop/sa/anyone").unwrap();
+    let name = "8080.orders.shop";
+    let failed = [("peer", "downstream"), ("result", "failed")];
+    assert!(served(pod, Some(&good), HTTP2, name).await, "a good one is served");
+    let known = seen.all().len();
+    for alpn in [HTTP2, TCP] {
+        let before = pod.metric(HANDSHAKES, &failed).await;
+        let old = tls::old_client(Some(&good), &[alpn]);
+        let refused = tls::connect(pod.dial(pod.mesh()).await.unwrap(), old, name).await;
+        let said = refused.map(drop).expect_err("TLS 1.2 is refused").to_string();
+        assert!(said.to_lowercase().contains("version"), "{said}");
+        pod.metric_reaches(HANDSHAKES, &failed, before + 1.0).await;
+    }
+    // A hello without ALPN agrees on nothing, whatever is spoken after it.
+    for http2 in [true, false] {
+        let stream = pod.dial(pod.mesh()).await.unwrap();
+        if let Ok(stream) = tls::connect(stream, tls::client(Some(&good), &[]), name).await {
+            assert!(!answered(stream, http2).await, "HTTP/2: {http2}");
+        }
+    }
+    assert_eq!(seen.all().len(), known, "something got through");
+}
+
+#[tokio::test]
+async fn who_agrees_on_http_2_and_does_not_begin_it_is_not_waited_for() {
+    let application = Application::echo("orders");
+    let mesh = Mesh::builder().pod("orders", |p| {
+        p.serves(ORDERS).application(&application).config("timeouts: { requestHeader: 300ms }")
+    });
+    let mesh = mesh.start().await;
+    let pod = mesh.pod("orders");
+    let good = mesh.authority().issue("spiffe://mesh.test/ns/shop/sa/anyone").unwrap();
+    for begun in [&b""[..], b"PRI * HTTP/2.0\r\n"] {
+        let stream = pod.dial(pod.mesh()).await.unwrap();
+        let client = tls::client(Some(&good), &[HTTP2]);
+        let mut stream = tls::connect(stream, client, "8080.orders.shop").await.unwrap();
+        stream.write_all(begun).await.unwrap();
+        let end = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+        end.expect("the connection ends").ok();
+    }
 }
 
 #[tokio::test]
