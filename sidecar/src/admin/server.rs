@@ -115,3 +115,75 @@ async fn connection(stream: TcpStream, handler: Handler) {
         tracing::debug!(%error, "an admin connection failed");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const ASKED: &[u8] = b"GET /readyz HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    /// A server that answers everything, and connections to it.
+    async fn connections(how_many: usize) -> Vec<TcpStream> {
+        let socket = Bound::bind("127.0.0.1:0").unwrap();
+        let at = socket.local_addr().unwrap();
+        spawn(socket, at_once(|_| text(StatusCode::OK, "ok\n"))).unwrap();
+        let mut connections = Vec::new();
+        for _ in 0..how_many {
+            connections.push(TcpStream::connect(at).await.unwrap());
+        }
+        connections
+    }
+
+    async fn hears(stream: &mut TcpStream) -> String {
+        let mut buffer = [0; 1024];
+        let length = stream.read(&mut buffer).await.unwrap_or(0);
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silent_connections_hold_all_places_but_not_for_long() {
+        let began = Instant::now();
+        let mut connections = connections(CONNECTIONS + 1).await;
+        let last = connections.last_mut().unwrap();
+        last.write_all(ASKED).await.unwrap();
+        assert!(hears(last).await.starts_with("HTTP/1.1 200 OK\r\n"));
+        let waited = began.elapsed();
+        assert!(HEAD <= waited && waited < 2 * HEAD, "{waited:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_drips_its_head_is_cut() {
+        let began = Instant::now();
+        let dripping = &mut connections(1).await[0];
+        dripping.write_all(b"GET /").await.unwrap();
+        while dripping.write_all(b"a").await.is_ok() && began.elapsed() < LIFE {
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(began.elapsed() < 2 * HEAD, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_never_leaves_is_sent_away() {
+        let began = Instant::now();
+        let staying = &mut connections(1).await[0];
+        while staying.write_all(ASKED).await.is_ok() && !hears(staying).await.is_empty() {
+            assert!(began.elapsed() < 2 * LIFE, "it stays");
+            sleep(HEAD / 2).await;
+        }
+        let stayed = began.elapsed();
+        assert!(LIFE - HEAD <= stayed && stayed <= LIFE + HEAD, "{stayed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_is_too_large_is_refused() {
+        let mut connections = connections(1).await;
+        let head = format!("GET /readyz HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "v".repeat(2 * HEAD_BYTES));
+        connections[0].write_all(head.as_bytes()).await.ok();
+        assert!(hears(&mut connections[0]).await.starts_with("HTTP/1.1 431 "));
+    }
+}

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::config::snapshot::AppProtocol;
 
 /// The endpoint of `World`'s service failed so often in a row.
 fn failures(world: &World) -> u32 {
@@ -52,6 +53,27 @@ async fn a_connection_that_nobody_redirected_would_come_back_and_is_refused() {
             crate::outbound::captured(Rc::clone(&world.connection.worker), accepted, peer).await;
             assert_eq!(world.ended("loop_detected"), 1);
             drop(client);
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn servers_that_speak_first_are_remembered_up_to_a_number() {
+    const MOST: u16 = 4096;
+    LocalSet::new()
+        .run_until(async {
+            let world = World::new("HTTP", "[]").await;
+            let worker = &world.connection.worker;
+            let at = |number: u16| {
+                let [high, low] = number.to_be_bytes();
+                SocketAddr::from(([10, 9, high, low], 25))
+            };
+            for number in 0..=MOST {
+                worker.speaks_first(at(number), b"220 ready\r\n");
+            }
+            let known = |number| worker.as_known(at(number), AppProtocol::Auto);
+            assert_eq!((known(0), known(MOST - 1)), (AppProtocol::Tcp, AppProtocol::Tcp));
+            assert_eq!(known(MOST), AppProtocol::Auto, "found out anew each time");
         })
         .await;
 }
