@@ -436,6 +436,23 @@ async fn a_listeners_certificate_is_read_again() {
 }
 
 #[tokio::test]
+async fn a_client_that_says_no_protocol_is_served_http_1_1() {
+    let partner = Partner::new();
+    let mesh = Mesh::builder()
+        .pod("orders", |p| p.serves(ORDERS).application(&Application::echo("orders")))
+        .pod("storefront", |p| p.listener("tls", &partner.listener()));
+    let mesh = mesh.start().await;
+    let pod = mesh.pod("storefront");
+    let stream = pod.dial(pod.at(EXPLICIT + 1)).await.unwrap();
+    let stream = tls::connect(stream, tls::client(None, &[]), HOST).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), None);
+    let mut client = Client::begin(stream, Speaks::Http1, "orders.shop").await.unwrap();
+    let answer = client.post("/asked", "body").await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"body"[..]));
+    assert_eq!(pod.logged("/asked").await["protocol"], "http/1.1");
+}
+
+#[tokio::test]
 async fn a_listener_that_wants_client_certificates_serves_nobody_without_a_good_one() {
     let partner = Partner::new();
     let (application, seen) = Application::recording("orders");
