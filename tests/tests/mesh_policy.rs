@@ -97,18 +97,36 @@ async fn a_wrong_policy_is_refused_and_the_old_one_stays() {
     let mut mesh = two_services().start().await;
     let load = Load::on(mesh.pod("storefront"), Speaks::Http2).await;
     let refused = [("result", "refused")];
-    for (count, text) in
-        [(1.0, "kind: Service\nmetadata: { name: a }\nspec: { prots: [] }\n"), (2.0, "{ not yaml")]
-    {
+    let service =
+        "kind: Service\nmetadata: { name: orders, namespace: shop }\nspec: { ports: [{ port: 80 }] }\n";
+    let route = |name: &str, to: &str| {
+        format!(
+            "---\nkind: Route\nmetadata: {{ name: {name}, namespace: shop }}\nspec:\n  parentRefs: [{{ service: orders }}]\n  \
+             rules: [{{ matches: [{{ path: {{ value: /v1 }} }}], backendRefs: [{{ service: {to}, port: 80 }}] }}]\n"
+        )
+    };
+    let wrong = [
+        ("an unknown field", "kind: Service\nmetadata: { name: a }\nspec: { prots: [] }\n".to_owned()),
+        ("no YAML", "{ not yaml".to_owned()),
+        ("a wrong type", service.replace("port: 80", "port: eighty")),
+        ("a reference to nobody", service.to_owned() + &route("a", "nobody")),
+        ("equal routes", service.to_owned() + &route("a", "orders") + &route("b", "orders")),
+    ];
+    let (mut count, pod) = (0.0, mesh.pod("storefront"));
+    for (what, text) in &wrong {
         mesh.publish_text(text);
-        mesh.pod("storefront").metric_reaches("trama_policy_updates_total", &refused, count).await;
+        count += 1.0;
+        pod.metric_reaches("trama_policy_updates_total", &refused, count).await;
+        load.passes(20).await;
+        assert_eq!(pod.metric("trama_policy_revision", &[]).await, 1.0, "{what}");
+        assert_eq!(pod.metric("trama_policy_updates_total", &refused).await, count, "{what}");
     }
-    load.passes(20).await;
-    assert_eq!(mesh.pod("storefront").metric("trama_policy_revision", &[]).await, 1.0);
     load.ends_well().await;
-    // And the next good one is taken.
-    mesh.publish(|p| p.route(ORDERS, "backendRefs: [{ service: other, port: 80 }]"));
+    // Without what was wrong with each, they would have been a policy. And the next good ones are taken.
+    mesh.publish_text(&(service.to_owned() + &route("a", "orders")));
     mesh.pod("storefront").metric_reaches("trama_policy_revision", &[], 2.0).await;
+    mesh.publish(|p| p.route(ORDERS, "backendRefs: [{ service: other, port: 80 }]"));
+    mesh.pod("storefront").metric_reaches("trama_policy_revision", &[], 3.0).await;
     let mut client = mesh.pod("storefront").http(Speaks::Http2, "orders.shop").await;
     assert_eq!(client.get("/").await.header("x-served-by"), "other");
 }
