@@ -187,8 +187,13 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "demo",
         about: "`cargo xtask demo --once`: the control plane and a region die, and nobody notices",
-        needs: &[tools::IP, tools::NFT, tools::CURL],
-        steps: &[Step::Xtask(&["demo", "--once"]), Step::Xtask(&["demo", "--once", "--explicit"])],
+        needs: &[tools::IP, tools::NFT, tools::CURL, tools::SETPRIV],
+        steps: &[
+            Step::Xtask(&["demo", "--once"]),
+            Step::Xtask(&["demo", "--once", "--explicit"]),
+            PROGRAMS,
+            Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "demo_*"]),
+        ],
     },
 ];
 
