@@ -196,6 +196,26 @@ async fn spans_that_nobody_takes_are_lost_and_counted() {
     );
 }
 
+#[tokio::test]
+async fn spans_that_find_the_queue_full_are_lost_and_counted() {
+    const QUEUE: u64 = 4096;
+    const MORE: u64 = 1000;
+    // Who accepts and never answers.
+    let receiver = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let otlp_endpoint = Some(format!("http://{}", receiver.local_addr().unwrap()));
+    let config = TelemetryConfig { access_log: LogOutput::None, otlp_endpoint, ..Default::default() };
+    let hub = TelemetryHub::start(config).unwrap();
+    let worker = hub.worker();
+    for _ in 0..QUEUE + MORE {
+        let trace = worker.trace(Direction::Outbound, Security::Plain, &mut HeaderMap::new(), &SETTINGS);
+        worker.finish(record(trace), &SETTINGS);
+    }
+    let text = hub.scrape(Format::OpenMetrics);
+    let dropped = text.lines().find_map(|line| line.strip_prefix("trama_spans_dropped_total "));
+    // Nothing is awaited above, so nobody has taken one off the queue.
+    assert_eq!(dropped, Some(MORE.to_string().as_str()));
+}
+
 /// Two sidecars as processes of their own, one of which fails: the spans of one request.
 #[tokio::test]
 async fn a_request_through_running_sidecars_is_one_trace() {
