@@ -175,8 +175,8 @@ impl PolicyStream {
         while let Ok(label) = self.questions.try_recv() {
             self.follower.now().subscriber.want([label]);
         }
-        let identity = self.control_plane.identity.load();
-        self.node.identity = identity.as_ref().map(|own| own.id.to_string()).unwrap_or_default();
+        let identity = self.control_plane.identity.load().as_ref().map(|own| own.id.to_string());
+        self.node.identity = identity.unwrap_or_default();
         self.node.addresses = own.iter().map(held::octets).collect();
         for mut message in self.follower.now().subscriber.begin(self.node.clone()) {
             if let Some(Said::Hello(hello)) = &mut message.message {
