@@ -162,6 +162,24 @@ async fn dial(mesh: &Mesh, alpn: &[u8]) -> TlsStream<TcpStream> {
     tls::connect(stream, tls::client(Some(&issued), &[alpn]), "8080.orders.shop").await.unwrap()
 }
 
+/// Reads as far as the HEADERS of a request (RFC 9113 section 6.2). Who breaks off before has not got it, and the caller is
+/// told so where the sidecar sees the end before it writes.
+async fn until_a_request(stream: &mut TcpStream) -> io::Result<()> {
+    const HEADERS: u8 = 1;
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let [a, b, c, kind, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        stream.read_exact(&mut payload).await?;
+        if kind == HEADERS {
+            return Ok(());
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_called_sidecar() {
     let (application, seen) = Application::recording("orders");
@@ -192,7 +210,7 @@ async fn the_called_sidecar() {
     }
     // It may have got it: that is told by name, for the caller to judge.
     let breaks_off = Application::raw(|mut stream| async move {
-        stream.read_u8().await.ok();
+        let _ = until_a_request(&mut stream).await;
     });
     mesh.pod_mut("orders").start_application(&breaks_off);
     let (mut sender, connection) = h2::client::handshake(dial(&mesh, HTTP2).await).await.unwrap();
