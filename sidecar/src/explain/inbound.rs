@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http::request;
+use http::Method;
 use trama_proto::explain::v1::{
     Authorization, ConsideredPolicy, Outcome, considered_policy::Action, outcome,
 };
@@ -10,7 +10,7 @@ use trama_proto::explain::v1::{
 use super::Explaining;
 use crate::{
     authz::{self, Call, Condition, Considered, Decision, Refusal},
-    config::snapshot::{AuthzAction, SpiffeId},
+    config::snapshot::{AppProtocol, AuthzAction, SpiffeId},
     error::Failure,
     http::{fields, shape},
 };
@@ -28,17 +28,19 @@ pub(super) struct Inbound {
 }
 
 impl Explaining<'_> {
-    /// The way of a request that comes in, top to bottom.
+    /// The way of a request that comes in, top to bottom; what carries it ends where it is not HTTP.
     pub(super) fn comes_in(&mut self, inbound: &Inbound) -> Result<Outcome, Failure> {
+        if self.snapshot.destinations.of_address(inbound.application).spoken_here() == AppProtocol::Tcp {
+            return self.bytes_come_in(inbound);
+        }
+
         // Hygiene.
         let mut head = self.described.head.clone();
         shape::inner(&mut head)?;
 
         // Caller.
-        if inbound.caller.is_none() {
-            authz::plain_passes(self.snapshot, inbound.application.port())?;
-        }
-        self.authorize(inbound, &head)?;
+        self.may_be(inbound)?;
+        self.authorize(inbound, Some((&head.method, head.uri.path())))?;
         fields::strip_hop_by_hop(&mut head.headers);
         head.headers.remove(fields::CLIENT_VERSION);
 
@@ -48,11 +50,30 @@ impl Explaining<'_> {
         if let Some(answered) = self.pass(chain, &mut head, true)? {
             return Ok(answered);
         }
-        let detail = format!("to the application at {}", inbound.application);
-        Ok(Outcome { result: outcome::Result::Forwarded.into(), detail, ..Outcome::default() })
+        Ok(reaches(inbound))
     }
 
-    fn authorize(&mut self, inbound: &Inbound, head: &request::Parts) -> Result<(), Failure> {
+    /// What becomes of a connection whose bytes nobody looks at: no policy can know its method or path.
+    fn bytes_come_in(&mut self, inbound: &Inbound) -> Result<Outcome, Failure> {
+        self.may_be(inbound)?;
+        self.authorize(inbound, None)?;
+        let chain = self.snapshot.destinations.inbound(inbound.application, self.own);
+        self.told.service_filters = self.filters(chain);
+        if let Some(chain) = chain {
+            self.admit(chain)?;
+        }
+        Ok(reaches(inbound))
+    }
+
+    fn may_be(&self, inbound: &Inbound) -> Result<(), Failure> {
+        match inbound.caller {
+            Some(_) => Ok(()),
+            None => authz::plain_passes(self.snapshot, inbound.application.port()),
+        }
+    }
+
+    /// `http`: method and path, where they can be known.
+    fn authorize(&mut self, inbound: &Inbound, http: Option<(&Method, &str)>) -> Result<(), Failure> {
         let policies = self.snapshot.destinations.authorization(inbound.application, self.own);
         let Some(policies) = policies else {
             let why = "no AuthzPolicy is for this application: whoever the mesh lets come may call it";
@@ -60,7 +81,6 @@ impl Explaining<'_> {
             return Ok(());
         };
         let port = inbound.application.port();
-        let http = Some((&head.method, head.uri.path()));
         let call = Call { identity: inbound.caller.as_ref(), http, port };
         let Decision { denied, would_deny } = authz::decide(policies, &call);
         let considered = authz::considered(policies, &call);
@@ -83,6 +103,11 @@ impl Explaining<'_> {
             Some(Authorization { policies: told.collect(), why, would_deny: would_deny.unwrap_or_default() });
         denied.map_or(Ok(()), |refusal| Err(refusal.failure()))
     }
+}
+
+fn reaches(inbound: &Inbound) -> Outcome {
+    let detail = format!("to the application at {}", inbound.application);
+    Outcome { result: outcome::Result::Forwarded.into(), detail, ..Outcome::default() }
 }
 
 fn told(considered: &Considered<'_>, decides: bool) -> ConsideredPolicy {

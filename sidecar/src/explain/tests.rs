@@ -410,6 +410,28 @@ fn coming_in(snapshot: &Snapshot, method: &str, url: &str, account: &str) -> Exp
     asked(snapshot, &DescribedRequest { inbound, method: method.to_owned(), ..described(url) })
 }
 
+/// Of what is not HTTP nobody knows the path: a DENY for one holds for all of it, and an ALLOW for one for nothing.
+#[test]
+fn who_may_open_an_opaque_connection_is_told_without_a_path() {
+    let opaque = AUTHZ.replace("{ port: 80,", "{ appProtocol: TCP, port: 80,");
+    for (policy, ending) in [
+        (opaque.replace("ports: [9090]", "ports: [8080]"), (Ends::Refused, "authz_denied")),
+        (
+            opaque.replace("paths: [/admin*]", "identities: ['spiffe://mesh.local/ns/none/*']"),
+            (Ends::Forwarded, ""),
+        ),
+        (
+            opaque
+                .replace("paths: [/admin*]", "identities: ['spiffe://mesh.local/ns/none/*']")
+                .replace("[{ identities", "[{ paths: [/*], identities"),
+            (Ends::Refused, "authz_denied"),
+        ),
+    ] {
+        let explanation = coming_in(&compiled(&policy, Extent::Whole), "GET", "/v1", "shop/sa/a");
+        assert_eq!(ends(&explanation), ending, "{explanation}");
+    }
+}
+
 #[test]
 fn a_request_that_comes_in_is_told_which_policy_decides_and_why() {
     let snapshot = compiled(AUTHZ, Extent::Whole);

@@ -185,10 +185,7 @@ impl Connection {
             return Err(Failure::before(Reason::PortRefused).detail(format_args!("port {port}")));
         }
         let application = settings.application.map_or(meant, |address| SocketAddr::new(address, port));
-        let protocol = match worker.snapshot().destinations.of_address(application) {
-            Destination::Direct(direct) => direct.endpoint.protocol,
-            _ => AppProtocol::Auto,
-        };
+        let protocol = worker.snapshot().destinations.of_address(application).spoken_here();
         let protocol = worker.as_known(application, protocol);
         Ok(Self {
             worker: Rc::clone(worker),

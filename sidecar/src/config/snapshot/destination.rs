@@ -81,6 +81,14 @@ impl Destination {
             Self::Pending(_) | Self::External => None,
         }
     }
+
+    /// What the application at such an address speaks, where it is our own.
+    pub fn spoken_here(&self) -> AppProtocol {
+        match self {
+            Self::Direct(direct) => direct.endpoint.protocol,
+            Self::Service(_) | Self::Pending(_) | Self::External => AppProtocol::Auto,
+        }
+    }
 }
 
 /// The indexes behind [`Destination`].
