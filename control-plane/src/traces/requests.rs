@@ -3,7 +3,7 @@
 //! The calling side writes a CLIENT span for each attempt, all with the same parent, and numbers them from 1; the called side
 //! writes a SERVER span whose parent is the attempt's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use trama_proto::admin::v1::{
     Attribute, ExplainedTrace, PassedOver, Trace, TraceSpan, TracedAttempt, TracedRequest, TracedService,
@@ -16,10 +16,17 @@ pub(crate) fn explained(Trace { id, spans }: Trace) -> ExplainedTrace {
     let mut alone = Vec::new();
     let clients: Vec<_> = spans.iter().filter(|span| span.kind() == Kind::Client).collect();
     for server in spans.iter().filter(|span| span.kind() == Kind::Server) {
-        if clients.iter().any(|client| client.id == server.parent) {
-            servers.insert(&server.parent, server);
-        } else {
+        let Some(caller) = clients.iter().find(|client| client.id == server.parent) else {
             alone.push(received(server));
+            continue;
+        };
+        match servers.entry(&server.parent) {
+            Entry::Vacant(free) => drop(free.insert(server)),
+            // Anybody can say so; the caller has seen the certificate of one.
+            Entry::Occupied(mut taken) => {
+                let called = text(caller, "trama.peer.identity") == server.identity;
+                alone.push(received(if called { taken.insert(server) } else { server }));
+            }
         }
     }
     let mut requests: Vec<Gathering<'_>> = Vec::new();
@@ -60,7 +67,7 @@ impl<'s> Gathering<'s> {
 
     fn goes_on_with(&self, span: &TraceSpan, number: u32) -> bool {
         let same = |key| text(self.first, key) == text(span, key);
-        number == self.last + 1
+        self.last.checked_add(1) == Some(number)
             && number > 1
             && (&self.first.parent, &self.first.identity) == (&span.parent, &span.identity)
             && ["trama.service", "http.request.method", "url.path"].into_iter().all(same)
@@ -264,5 +271,23 @@ mod tests {
         let requests = told(vec![odd]);
         assert_eq!(requests[0].attempts[0].number, 0);
         assert_eq!(requests[0].attempts[0].passed_over[0].region, "rio");
+
+        let last = i64::from(u32::MAX);
+        assert_eq!(told(vec![client("m", last, 1, "/a"), client("n", last, 2, "/a")]).len(), 2);
+    }
+
+    #[test]
+    fn who_was_called_is_believed_before_others_who_say_that_they_were() {
+        let mut sent = client("c", 1, 10, "/a");
+        sent.attributes.push(attribute("trama.peer.identity", Value::Text("orders".to_owned())));
+        let server = |identity: &str| TraceSpan {
+            identity: identity.to_owned(),
+            ..span(identity, "c", 12, Kind::Server, "/a")
+        };
+        for [first, then] in [["basket", "orders"], ["orders", "basket"]] {
+            let requests = told(vec![sent.clone(), server(first), server(then)]);
+            assert_eq!(requests[0].attempts[0].served.as_ref().unwrap().identity, "orders");
+            assert_eq!(requests[1].served.as_ref().unwrap().identity, "basket");
+        }
     }
 }
