@@ -70,16 +70,20 @@ impl Common {
         Ok(differences)
     }
 
-    /// What it was told last of one resource, if everybody is told of it.
-    pub(super) fn told(&self, id: &ResourceId, world: &World) -> Option<Digest> {
-        if !Relation::is_everybodys(id.kind) {
-            return None;
+    /// What it was told last of a resource, if everybody is told of it. What has changed since is gathered once, for all that
+    /// are asked for.
+    pub(super) fn told<'w>(&'w self, world: &'w World) -> impl Fn(&ResourceId) -> Option<Digest> + 'w {
+        let changed = self.at.and_then(|at| world.changed_since(at));
+        move |id| {
+            if !Relation::is_everybodys(id.kind) {
+                return None;
+            }
+            if let Some(apart) = self.apart.get(id) {
+                return *apart;
+            }
+            let before = changed.as_ref()?.get(id).copied();
+            before.unwrap_or_else(|| world.get(id).map(|held| held.told.hash))
         }
-        if let Some(apart) = self.apart.get(id) {
-            return *apart;
-        }
-        let before = world.changed_since(self.at?)?.remove(id);
-        before.unwrap_or_else(|| world.get(id).map(|held| held.told.hash))
     }
 
     /// It was told all that there is at a revision.

@@ -7,4 +7,4 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use self::session::{MOST_HELD, MOST_SERVICES, Refusal, Session, SessionError};
+pub use self::session::{LONGEST_NAME, MOST_HELD, MOST_SERVICES, Refusal, Session, SessionError};

@@ -37,6 +37,12 @@ pub enum SessionError {
         /// How many.
         found: usize,
     },
+    /// A name that no service has.
+    #[error("the name of a service that is subscribed to has {found} bytes, more than {LONGEST_NAME}")]
+    LongName {
+        /// How many.
+        found: usize,
+    },
     /// More resources than there can be.
     #[error("the Hello names {found} resources, more than {MOST_HELD}")]
     TooMuchHeld {
@@ -47,6 +53,10 @@ pub enum SessionError {
 
 /// The most services that one sidecar subscribes to.
 pub const MOST_SERVICES: usize = 10_000;
+/// The longest name or namespace, in bytes: a DNS name has no more (RFC 1035 section 2.3.4).
+pub const LONGEST_NAME: usize = 253;
+/// How much is kept of what a sidecar says is wrong, in bytes. It is remembered for as long as its stream lives.
+const LONGEST_PROBLEM: usize = 1024;
 /// The most resources that a Hello may name, held or refused.
 pub const MOST_HELD: usize = 100_000;
 
@@ -143,8 +153,14 @@ impl Session {
     pub fn subscribe(&mut self, services: impl IntoIterator<Item = Service>) -> Result<(), SessionError> {
         self.subscribed = true;
         self.heard += 1;
-        self.services.extend(services);
         self.compared = None;
+        for service in services {
+            let found = service.namespace.len().max(service.name.len());
+            if found > LONGEST_NAME {
+                return Err(SessionError::LongName { found });
+            }
+            self.services.insert(service);
+        }
         match self.services.len() {
             found if found > MOST_SERVICES => Err(SessionError::TooMany { found }),
             _ => Ok(()),
@@ -209,7 +225,7 @@ impl Session {
 
     /// A push is in use, and what has recovered is too.
     pub fn ack(&mut self, Ack { nonce, recovered, not_understood }: Ack) -> Result<(), SessionError> {
-        self.answered(Nack { nonce, refusals: Vec::new(), recovered, not_understood }, |_, _| None)
+        self.answered(Nack { nonce, refusals: Vec::new(), recovered, not_understood }, None)
     }
 
     /// A push is in use, but for what is refused.
@@ -217,13 +233,13 @@ impl Session {
         if nack.refusals.is_empty() {
             return Err(SessionError::EmptyNack);
         }
-        self.answered(nack, |common, id| common.told(id, world))
+        self.answered(nack, Some(world))
     }
 
     fn answered(
         &mut self,
         Nack { nonce, refusals, recovered, not_understood }: Nack,
-        told_to_all: impl Fn(&Common, &ResourceId) -> Option<Digest>,
+        world: Option<&World>,
     ) -> Result<(), SessionError> {
         let OnItsWay { revision, heard, sent, gone, .. } = self.pushed(nonce)?;
         self.replied = heard;
@@ -245,14 +261,17 @@ impl Session {
         for id in &gone {
             self.told.remove(id);
         }
+        let told_to_all = world.map(|world| self.common.told(world));
+        let ended: BTreeSet<_> = gone.iter().collect();
         for discovery::Refusal { name, version: number, path, problem, .. } in refusals {
             let Some(id) = name.as_ref().and_then(id) else { continue };
-            let held = || self.told.get(&id).copied().or_else(|| told_to_all(&self.common, &id));
+            let held = || self.told.get(&id).copied().or_else(|| told_to_all.as_ref()?(&id));
             let held = || held().map(|hash| Version { number, hash });
             let version = sent.get(&id).copied().or_else(held);
             // Of what it was never told it has nothing to say.
-            if version.is_some() || gone.contains(&id) {
-                self.refused.insert(id, Refusal { version, path, problem });
+            if version.is_some() || ended.contains(&id) {
+                self.refused
+                    .insert(id, Refusal { version, path: shortened(path), problem: shortened(problem) });
             }
         }
         if fewer || !self.refused.is_empty() {
@@ -353,11 +372,25 @@ fn refusal(told: &discovery::Refusal) -> Option<(ResourceId, Refusal)> {
         [] => None,
         hash => Some(Version { number: told.version, hash: hash.try_into().ok()? }),
     };
-    let refusal = Refusal { version, path: told.path.clone(), problem: told.problem.clone() };
+    let [path, problem] = [&told.path, &told.problem].map(|text| shortened(text.clone()));
+    let refusal = Refusal { version, path, problem };
     Some((id(told.name.as_ref()?)?, refusal))
 }
 
+/// As much as is kept.
+fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST_PROBLEM {
+        text.truncate(text.floor_char_boundary(LONGEST_PROBLEM));
+        text.push('…');
+    }
+    text
+}
+
+/// `None`: there can be none with this name.
 fn id(name: &ResourceName) -> Option<ResourceId> {
+    if name.namespace.len().max(name.name.len()) > LONGEST_NAME {
+        return None;
+    }
     ResourceId::new(&name.kind, &name.namespace, &name.name)
 }
 

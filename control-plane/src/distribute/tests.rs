@@ -417,6 +417,8 @@ fn answers_to_nothing_are_refused() {
     assert_eq!(session.nack(nack(push.nonce), &world), Err(SessionError::EmptyNack));
     let many = (0..=MOST_SERVICES).map(|number| Service::new("shop", number.to_string()));
     assert!(matches!(session.subscribe(many), Err(SessionError::TooMany { .. })));
+    let long = [Service::new("shop", "x".repeat(LONGEST_NAME + 1))];
+    assert_eq!(session.subscribe(long), Err(SessionError::LongName { found: LONGEST_NAME + 1 }));
     let held = vec![HeldResource::default(); MOST_HELD + 1];
     assert!(matches!(
         Session::new(&Hello { held, ..Hello::default() }, &Node::default(), &world),
@@ -534,5 +536,32 @@ fn assert_settled(
     let keeps = session.refused().keys().any(|id| id.kind == "Route");
     for id in sidecar.has.keys() {
         assert!(needed.contains(id) || (keeps && world.get(id).is_some()), "seed {seed}: {id}");
+    }
+}
+
+/// It is remembered for as long as the stream lives, and shown to whoever asks for the status of all.
+#[test]
+fn no_more_is_kept_of_a_refusal_than_a_person_reads() {
+    let world = world();
+    let mut session = Session::new(&Hello::default(), &Node::default(), &world).unwrap();
+    session.subscribe([orders()]).unwrap();
+    let push = session.next(&world).unwrap();
+    let name =
+        |name: &str| ResourceName { kind: "Service".into(), namespace: "shop".into(), name: name.into() };
+    let refusal = |named: ResourceName| Refused {
+        name: Some(named),
+        path: "p".repeat(5000),
+        problem: "é".repeat(5000),
+        ..Refused::default()
+    };
+    let refusals = vec![refusal(name("orders")), refusal(name(&"x".repeat(LONGEST_NAME + 1)))];
+    session.nack(Nack { refusals: refusals.clone(), ..nack(push.nonce) }, &world).unwrap();
+    let again =
+        Session::new(&Hello { refused: refusals, ..Hello::default() }, &Node::default(), &world).unwrap();
+    for session in [session, again] {
+        let kept: Vec<_> =
+            session.refused().iter().map(|(id, refusal)| (id.name.as_str(), refusal)).collect();
+        let [("orders", Refusal { path, problem, .. })] = kept[..] else { panic!("{kept:?}") };
+        assert_eq!((path.len(), problem.len()), (1024 + '…'.len_utf8(), 1024 + '…'.len_utf8()));
     }
 }

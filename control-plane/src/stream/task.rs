@@ -29,6 +29,9 @@ use crate::{
     telemetry::StreamEnd,
 };
 
+/// How long the last word of a stream may take to get out.
+const FAREWELL: time::Duration = time::Duration::from_secs(5);
+
 /// Why a stream ends: for the count, and for the sidecar.
 pub(super) struct Ended {
     pub(super) why: StreamEnd,
@@ -78,7 +81,7 @@ impl Task {
                 self.shared.metrics.stream_ended(why);
                 let (identity, code) = (&self.identity, status.code());
                 tracing::warn!(%identity, reason = ?why, ?code, "a policy stream was ended: {}", status.message());
-                self.outgoing.send(Err(status)).await.ok();
+                farewell(&self.outgoing, status).await;
             }
         }
     }
@@ -276,6 +279,11 @@ fn check(node: &Node, identity: &SpiffeId) -> Result<(), String> {
     }
 }
 
+/// Says why a stream ends. Who does not read is not waited for: the end of the stream must do, for his place is another's.
+async fn farewell<T>(outgoing: &mpsc::Sender<Result<T, Status>>, status: Status) {
+    time::timeout(FAREWELL, outgoing.send(Err(status))).await.ok();
+}
+
 fn service(name: ServiceName) -> Service {
     Service::new(name.namespace, name.name)
 }
@@ -311,7 +319,7 @@ fn broken(status: Status) -> Result<Gone, Ended> {
 
 fn refused(error: SessionError) -> Ended {
     match error {
-        SessionError::TooMany { .. } | SessionError::TooMuchHeld { .. } => {
+        SessionError::TooMany { .. } | SessionError::LongName { .. } | SessionError::TooMuchHeld { .. } => {
             Ended { why: StreamEnd::Limit, status: Status::resource_exhausted(error.to_string()) }
         }
         SessionError::Nonce { .. } | SessionError::EmptyNack => protocol(&error.to_string()),
@@ -344,5 +352,21 @@ mod tests {
         assert!(check(&node(identity.as_str(), "bank"), &identity).unwrap_err().contains("`bank`"));
         let other = SpiffeId::parse("spiffe://mesh.test/machine/7").unwrap();
         check(&node(other.as_str(), "anything"), &other).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_gets_no_last_word_and_holds_up_nobody() {
+        let (outgoing, _unread) = mpsc::channel(1);
+        outgoing.send(Ok(())).await.unwrap();
+        let began = Instant::now();
+        farewell(&outgoing, Status::deadline_exceeded("too slow")).await;
+        assert_eq!(began.elapsed(), FAREWELL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_gets_the_last_word() {
+        let (outgoing, mut incoming) = mpsc::channel::<Result<(), _>>(1);
+        farewell(&outgoing, Status::deadline_exceeded("too slow")).await;
+        assert_eq!(incoming.recv().await.unwrap().unwrap_err().message(), "too slow");
     }
 }
