@@ -110,6 +110,12 @@ async fn an_answer_goes_to_who_asked_it_whatever_else_is_going_on() {
         let told = explain(&control, request).await.unwrap();
         assert_eq!((told.explanation.unwrap().request.as_str(), told.by_policy.as_str()), ("as told", ""));
         let drain = ProxyDrainRequest { sidecar: name.into(), ..ProxyDrainRequest::default() };
+        let unsaid = control.admin().await.proxy_drain(drain.clone()).await.unwrap_err();
+        assert_eq!(
+            (unsaid.code(), unsaid.message()),
+            (Code::InvalidArgument, "what: say INBOUND or ALL, got `0`")
+        );
+        let drain = ProxyDrainRequest { what: What::All.into(), ..drain };
         let told = control.admin().await.proxy_drain(drain).await.unwrap().into_inner();
         assert_eq!(told.draining.unwrap().what(), What::All);
     };

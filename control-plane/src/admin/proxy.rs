@@ -104,9 +104,11 @@ impl Shared {
         ProxyDrainRequest { sidecar, what }: ProxyDrainRequest,
     ) -> Result<ProxyDrainResponse, Status> {
         let what = match What::try_from(what) {
-            Ok(What::Unspecified) => What::All,
+            // Everything is the end of the process: nobody gets that by leaving something out.
+            Ok(What::Unspecified) | Err(_) => {
+                return Err(error::field("what", &what.to_string(), "say INBOUND or ALL"));
+            }
             Ok(what) => what,
-            Err(_) => return Err(error::field("what", &what.to_string(), "say INBOUND or ALL")),
         };
         let proxy = self.proxy(&sidecar)?;
         tracing::info!(sidecar, ?what, "an admin has a sidecar drain");
