@@ -56,14 +56,15 @@ fn tell(trusted: &watch::Sender<Arc<Trusted>>, now: Trusted) {
     });
 }
 
-/// Renews the copy beside the store.
+/// Renews the copy beside the store: at once, for else one that is often started anew would never have any, and then
+/// `every` so long.
 pub(super) async fn copy(store: Arc<Embedded>, every: Duration) {
     loop {
-        time::sleep(every).await;
         match store.copy().await {
             Ok(stamp) => tracing::debug!(revision = stamp.revision, "the store's copy is renewed"),
             Err(error) => tracing::error!(%error, "the store's copy cannot be renewed"),
         }
+        time::sleep(every).await;
     }
 }
 
