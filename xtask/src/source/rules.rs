@@ -18,7 +18,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // The two stories walk through all stages, but not through each other.
     ("inbound", &["STAGES", "BASE", "worker", "exchange"]),
     ("outbound", &["STAGES", "BASE", "worker", "exchange"]),
-    // Decides by the outbound story's functions, and is asked by app and admin alone.
+    // Decides by the outbound story's functions, and is asked by the composition roots alone.
     ("explain", &["STAGES", "BASE", "outbound"]),
     // What both stories have in hand: a worker's world, and one request from its begin to its sure end.
     ("worker", &["STAGES", "BASE"]),
