@@ -100,6 +100,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         self.send(DATA, if ends { END_STREAM } else { 0 }, stream, bytes).await
     }
 
+    /// Grants windows of so many bytes: to the connection, and to each stream that begins from now on.
+    pub async fn widen(&mut self, bytes: u32) -> io::Result<()> {
+        let mut setting = INITIAL_WINDOW.to_be_bytes().to_vec();
+        setting.extend_from_slice(&bytes.to_be_bytes());
+        self.send(SETTINGS, 0, 0, &setting).await?;
+        self.send(WINDOW_UPDATE, 0, 0, &bytes.to_be_bytes()).await
+    }
+
     /// Gives a stream up.
     pub async fn reset(&mut self, stream: u32) -> io::Result<()> {
         self.send(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()).await

@@ -13,4 +13,5 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod smuggling;
+pub mod stalled;
 pub mod tls;

@@ -8,6 +8,7 @@ use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use trama_tests::mesh::{APPLICATION, Application, Mesh, MeshBuilder, PATIENCE, Payload, Speaks, Where};
 use trama_tests::peers::{Curl, GoClient};
+use trama_tests::stalled;
 
 const ORDERS: &str = "shop/orders";
 
@@ -40,6 +41,15 @@ async fn real_clients_and_applications_talk_through_the_mesh() {
         assert_eq!(entry["direction"], "inbound", "{entry}");
         assert_eq!(entry["peer_identity"], mesh.pod("storefront").identity(), "{entry}");
     }
+}
+
+#[tokio::test]
+async fn a_captured_gibibyte_each_way_needs_no_memory() {
+    let connect = async |mesh: &Mesh| {
+        let storefront = mesh.pod("storefront");
+        storefront.http_to(mesh.service(ORDERS), Speaks::Http1, "orders.shop").await
+    };
+    stalled::a_gibibyte_each_way(Where::Namespaces, connect).await;
 }
 
 #[tokio::test]
