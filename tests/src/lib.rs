@@ -12,6 +12,7 @@ pub mod peers;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod published;
 pub mod smuggling;
 pub mod stalled;
 pub mod tls;

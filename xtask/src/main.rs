@@ -37,7 +37,7 @@ enum Command {
     Test(test::Args),
     /// Run the quick suites that need no build of the tests: format, lints, deny, unused-deps
     Check,
-    /// Write the published schemas, the book's tables of fields and the chart's of values anew from the code
+    /// Write the published schemas, the book's tables and the chart's of values anew from the code
     Reference,
     /// Show how large files and functions are, tests left out, and the sidecar's program where it is built
     Sizes,

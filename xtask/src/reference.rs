@@ -1,5 +1,5 @@
-//! `cargo xtask reference`: the published schemas, the book's tables of fields and the chart's of values, written anew from
-//! the code.
+//! `cargo xtask reference`: the published schemas, the book's tables of fields and metrics and the chart's of values,
+//! written anew from the code.
 //!
 //! Tests say when they are out of date; with `UPDATE_GOLDEN` set the same tests write them.
 

@@ -61,7 +61,7 @@ impl Identities {
                 Ok(Response::new(IdentityResponse { identity, certificate, expires, bundle }))
             }
             Err(error) => {
-                self.metrics.refused(&error);
+                self.metrics.refused_as(error.name());
                 // What it names is proved by nothing, but it is whom somebody wants to be.
                 let (asked, reason) = (names_asked(request), error.name());
                 tracing::warn!(%peer, how, ?asked, reason, "an identity is refused: {error}");

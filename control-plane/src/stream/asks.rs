@@ -72,7 +72,7 @@ impl Unanswered {
 
 /// Why an answer is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ignored {
+pub(super) enum Ignored {
     /// It was never asked.
     Unasked,
     /// Nobody waits for it any more.
@@ -81,6 +81,18 @@ pub(crate) enum Ignored {
     Foreign,
     /// It is larger than it may be.
     TooLarge,
+}
+
+impl Ignored {
+    /// For the count.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Unasked => "unasked",
+            Self::Late => "late",
+            Self::Foreign => "foreign",
+            Self::TooLarge => "too_large",
+        }
+    }
 }
 
 /// The end of a sidecar's stream at which it is asked.

@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 use trama_proto::discovery::v1::ControlMessage;
 
 pub(crate) use self::{
-    asks::{Asks, Ignored, Unanswered, kind},
+    asks::{Asks, Unanswered, kind},
     seats::{Seat, Seats},
     server::PolicyServer,
 };

@@ -231,7 +231,7 @@ impl Task {
             Some(Message::Told(told)) => {
                 if let Err(why) = self.questions.told(*told) {
                     tracing::warn!(identity = %self.identity, reason = ?why, "a sidecar's answer is ignored");
-                    self.shared.metrics.answer_ignored(why);
+                    self.shared.metrics.answer_ignored(why.name());
                 }
                 Ok(())
             }

@@ -22,7 +22,7 @@ const MOST_BYTES: usize = 64 * 1024;
 
 /// Why a span is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Refusal {
+pub(super) enum Refusal {
     /// It says that somebody else wrote it.
     Foreign,
     /// It is no span, or has no trace's or span's id.
@@ -37,7 +37,7 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// Its name, for counts and for the sender.
-    pub(crate) fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Foreign => "foreign",
             Self::Malformed => "malformed",

@@ -35,7 +35,6 @@ use tokio::sync::{Notify, watch};
 use tonic::{Request, Status};
 
 pub(crate) use self::{
-    admit::Refusal,
     forward::{Forwarder, ReceiverError},
     query::{Filter, Page},
     requests::explained,
@@ -44,7 +43,7 @@ pub(crate) use self::{
     window::Reach,
 };
 use self::{
-    admit::{Admitted, Refused},
+    admit::{Admitted, Refusal, Refused},
     core::{Core, Taken},
     places::{Place, Places},
     queue::QueueLimits,
@@ -123,17 +122,17 @@ impl Traces {
     /// Forgets what is too old, and shows how much there is.
     pub(crate) fn tidy(&self) {
         let lost = self.core().tidy(self.now());
-        self.metrics.window_lost(lost.into());
+        self.metrics.window_lost(lost.by_bound());
         self.gauge();
     }
 
     fn count(&self, taken: &Taken, refused: &Refused) {
         self.metrics.spans_taken(taken.spans);
         for (why, spans) in refused {
-            self.metrics.spans_refused(*why, *spans);
+            self.metrics.spans_refused(why.name(), *spans);
         }
-        self.metrics.spans_lost(Loss::QueueFull, taken.unsent);
-        self.metrics.window_lost(taken.lost.into());
+        self.metrics.spans_lost(Loss::QueueFull.name(), taken.unsent);
+        self.metrics.window_lost(taken.lost.by_bound());
         self.gauge();
     }
 
@@ -156,7 +155,7 @@ impl Traces {
 
 /// Why a span that was taken is not sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loss {
+enum Loss {
     /// There was no room for it to wait.
     QueueFull,
     /// The receiver does not want it.
@@ -169,22 +168,13 @@ pub(crate) enum Loss {
 
 impl Loss {
     /// Its name, for the count.
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
             Self::Refused => "refused",
             Self::GivenUp => "given_up",
             Self::Ended => "ended",
         }
-    }
-}
-
-/// How many traces, and at last spans, the window lost, by the bound.
-pub(crate) struct WindowLost(pub(crate) [(&'static str, u64); 4]);
-
-impl From<window::Lost> for WindowLost {
-    fn from(window::Lost { count, bytes, age, spans }: window::Lost) -> Self {
-        Self([("count", count), ("bytes", bytes), ("age", age), ("spans", spans)])
     }
 }
 

@@ -43,6 +43,14 @@ pub(super) struct Lost {
     pub(super) spans: u64,
 }
 
+impl Lost {
+    /// For the count.
+    pub(super) fn by_bound(self) -> [(&'static str, u64); 4] {
+        let Self { count, bytes, age, spans } = self;
+        [("count", count), ("bytes", bytes), ("age", age), ("spans", spans)]
+    }
+}
+
 /// How far back the window goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {

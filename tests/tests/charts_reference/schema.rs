@@ -8,11 +8,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 use trama_control_plane::config;
 use trama_tests::charts::folder;
+use trama_tests::published::published;
 
-use crate::{
-    published,
-    values::{Entry, entries},
-};
+use crate::values::{Entry, entries};
 
 /// What the chart decides of the configuration, for manifests rely on it.
 const OWN: [&str; 7] = [

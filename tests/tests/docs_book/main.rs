@@ -10,6 +10,7 @@ mod errors;
 mod explained;
 mod fields;
 mod links;
+mod metrics;
 mod pages;
 mod policies;
 mod reference;

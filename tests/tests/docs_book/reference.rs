@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write};
 
 use trama_sidecar::config::bootstrap;
+use trama_tests::published;
 
 use crate::{
     fields::{Tables, reference},
@@ -43,12 +44,7 @@ is left out.
 
 /// Holds a page of the reference against what it is to be, or writes it anew.
 pub(crate) fn published(name: &str, present: &str) {
-    let page = pages::book().join("reference").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&page, present).unwrap();
-    }
-    let text = std::fs::read_to_string(&page).unwrap_or_default();
-    assert!(text == present, "{} is out of date: run `cargo xtask reference`", page.display());
+    published::published(&pages::book().join("reference").join(name), present);
 }
 
 fn policy() -> String {

@@ -105,7 +105,7 @@ impl Forwarder {
                     let left = self.traces.core().queue.as_ref().map_or(0, Queue::len) as u64;
                     tracing::warn!(%receiver, %status, spans = spans + left, "spans are lost at the end");
                     self.traces.core().queue = None;
-                    return self.traces.metrics.spans_lost(Loss::Ended, spans + left);
+                    return self.traces.metrics.spans_lost(Loss::Ended.name(), spans + left);
                 }
                 Verdict::Again(wait) => {
                     tracing::warn!(%receiver, %status, ?wait, "spans were not taken; they are sent again");
@@ -117,11 +117,11 @@ impl Forwarder {
                 }
                 Verdict::Refused => {
                     tracing::warn!(%receiver, %status, spans, "spans are refused");
-                    return self.traces.metrics.spans_lost(Loss::Refused, spans);
+                    return self.traces.metrics.spans_lost(Loss::Refused.name(), spans);
                 }
                 Verdict::GivenUp => {
                     tracing::warn!(%receiver, %status, spans, "spans are given up");
-                    return self.traces.metrics.spans_lost(Loss::GivenUp, spans);
+                    return self.traces.metrics.spans_lost(Loss::GivenUp.name(), spans);
                 }
             }
         }
@@ -148,7 +148,7 @@ impl Forwarder {
             tracing::warn!(%receiver, refused, "the trace receiver says: {said}");
         }
         self.traces.metrics.spans_forwarded(spans - refused);
-        self.traces.metrics.spans_lost(Loss::Refused, refused);
+        self.traces.metrics.spans_lost(Loss::Refused.name(), refused);
     }
 }
 
