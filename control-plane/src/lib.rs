@@ -3,16 +3,18 @@
 //! It is stateless over a [`store`]: what must outlive the process is there, and everything else is built from it.
 //!
 //! What a person changes comes in by `admin`, is judged by [`policy`] and written to the [`store`]. The [`mirror`] sees it
-//! there and changes the [`model`]'s world, which wakes every `stream`; [`distribute`] says to whom it is news. `serve`
-//! says who is at the other end of a connection, by the certificates that [`identity`] gives. `traces` takes the spans of
-//! sidecars. What a person asks of a sidecar goes over its `stream`; `explain` answers where there is none. [`app`] puts it
-//! together.
+//! there and changes the [`model`]'s world, which wakes every `stream`; [`distribute`] says to whom it is news. `peer`
+//! says who is at the other end of a connection that `serve` took, by the certificates that [`identity`] gives. `traces` takes
+//! the spans of sidecars. What a person asks of a sidecar goes over its `stream`; `explain` answers where there is none. [`app`]
+//! puts it together.
+//!
+//! Who may import whom is a list, held by the tests in `xtask/src/source/control_plane.rs`.
 
 // What the program was told.
 pub mod config;
 // The program: sockets, tasks, their end.
 pub mod app;
-// Sockets, TLS, who is at the other end.
+// Sockets and TLS.
 mod serve;
 // The three services: operators, sidecars' policy; identities are in `identity`.
 mod admin;
@@ -21,6 +23,8 @@ mod stream;
 mod traces;
 // What is counted.
 pub mod telemetry;
+// Who is at the other end of a connection.
+mod peer;
 
 // Whether a policy is good; pure
 pub mod policy;
@@ -28,6 +32,8 @@ pub mod policy;
 mod explain;
 // How much a peer may bring; pure
 mod flood;
+// The wall clock.
+mod clock;
 // The world, kept as the store has it.
 pub mod mirror;
 // Certificates for workloads, and the tokens by which they join.

@@ -25,8 +25,8 @@ use trama_proto::{
 };
 
 use crate::{
-    app::clock, identity::Authority, mirror::Mirror, serve::Peer, store::Store, stream::Seats,
-    telemetry::Metrics, traces::Traces,
+    clock, identity::Authority, mirror::Mirror, peer::Peer, store::Store, stream::Seats, telemetry::Metrics,
+    traces::Traces,
 };
 
 /// The longest that a join token may hold, in seconds.

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time};
 
-use super::clock;
 use crate::{
+    clock,
     identity::{Authority, Trusted},
     mirror::Mirror,
     serve::Credentials,

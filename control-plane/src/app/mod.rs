@@ -1,6 +1,5 @@
 //! The program: what opens the store, serves, and keeps house.
 
-pub(crate) mod clock;
 mod keep;
 mod services;
 
@@ -17,6 +16,7 @@ use tokio::{
 
 use crate::{
     admin::{self, Admin},
+    clock,
     config::Config,
     identity::{self, Authority, Identities, IdentityError, SealingKey, Trusted},
     mirror::Mirror,

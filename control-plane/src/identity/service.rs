@@ -9,7 +9,7 @@ use trama_proto::identity::v1::{
 use trama_sidecar::telemetry::Seconds;
 
 use super::{Authority, IdentityError, Issued, JoinToken, certificate::names_asked};
-use crate::{app::clock, serve::Peer, telemetry::Metrics};
+use crate::{clock, peer::Peer, telemetry::Metrics};
 
 /// The service.
 #[derive(Clone)]

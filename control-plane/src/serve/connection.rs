@@ -12,7 +12,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use super::Peer;
+use crate::peer::Peer;
 
 /// A connection. Its place is free again when it is dropped.
 pub(crate) struct Connection<S> {

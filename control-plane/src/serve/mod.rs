@@ -1,16 +1,15 @@
-//! The sockets, and who is at their other end.
+//! The sockets.
 
 mod connection;
 mod credentials;
 mod http;
-mod peer;
 mod tcp;
 mod unix;
 
 pub(crate) use self::{
-    connection::Connection, credentials::Credentials, http::serve as serve_http, peer::Peer,
-};
-pub(crate) use self::{
+    connection::Connection,
+    credentials::Credentials,
+    http::serve as serve_http,
     tcp::accept as accept_tls,
     unix::{SocketError, accept as accept_unix, open as open_unix},
 };

@@ -10,8 +10,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{Connection, Peer};
-use crate::telemetry::Metrics;
+use super::Connection;
+use crate::{peer::Peer, telemetry::Metrics};
 
 /// Until it is tried again when there are no file descriptors left.
 const AGAIN: Duration = Duration::from_millis(100);

@@ -16,7 +16,8 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
-use super::{Connection, Peer};
+use super::Connection;
+use crate::peer::Peer;
 
 const BACKLOG: i32 = 64;
 /// Connections at one time.

@@ -25,11 +25,11 @@ use self::{
     task::{Ended, Task},
 };
 use crate::{
-    app::clock,
+    clock,
     config::{Limits, Timeouts},
     identity::Trusted,
     mirror::Mirror,
-    serve::Peer,
+    peer::Peer,
     telemetry::{Metrics, StreamEnd},
 };
 

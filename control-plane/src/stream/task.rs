@@ -22,7 +22,7 @@ use super::{
     server::Said,
 };
 use crate::{
-    app::clock,
+    clock,
     distribute::{Session, SessionError},
     flood::Flood,
     model::Service,

@@ -34,14 +34,6 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use tokio::sync::{Notify, watch};
 use tonic::{Request, Status};
 
-pub(crate) use self::{
-    forward::{Forwarder, ReceiverError},
-    query::{Filter, Page},
-    requests::explained,
-    service::TraceServer,
-    span::TraceId,
-    window::Reach,
-};
 use self::{
     admit::{Admitted, Refusal, Refused},
     core::{Core, Taken},
@@ -50,7 +42,15 @@ use self::{
     window::WindowLimits,
     wire::ExportRequest,
 };
-use crate::{app::clock, config, serve::Peer, telemetry::Metrics};
+pub(crate) use self::{
+    forward::{Forwarder, ReceiverError},
+    query::{Filter, Page},
+    requests::explained,
+    service::TraceServer,
+    span::TraceId,
+    window::Reach,
+};
+use crate::{clock, config, peer::Peer, telemetry::Metrics};
 
 /// What takes, keeps and hands on spans.
 pub(crate) struct Traces {

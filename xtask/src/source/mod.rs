@@ -2,6 +2,10 @@
 //! are tests here, so `cargo xtask test dependencies` judges them.
 
 #[cfg(test)]
+mod control_plane;
+#[cfg(test)]
+mod diagram;
+#[cfg(test)]
 mod locks;
 #[cfg(test)]
 mod modules;

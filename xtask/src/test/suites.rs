@@ -101,7 +101,7 @@ pub(crate) const SUITES: &[Suite] = &[
     },
     Suite {
         name: "dependencies",
-        about: "the sidecar's modules depend on each other in one direction; files stay small",
+        about: "the modules of sidecar and control plane depend on each other in one direction; files stay small",
         needs: &[],
         steps: &[Step::Tests(&["test", "--workspace", "--no-fail-fast", "--bin", "xtask", "source::"])],
     },

@@ -30,7 +30,7 @@ pub(crate) struct Proof {
 
 impl Peer {
     /// What a finished handshake says.
-    pub(super) fn of(address: SocketAddr, connection: &rustls::ServerConnection) -> Self {
+    pub(crate) fn of(address: SocketAddr, connection: &rustls::ServerConnection) -> Self {
         let certificate = connection.peer_certificates().and_then(<[_]>::first);
         Self::Network { address, proof: certificate.and_then(Proof::of) }
     }
