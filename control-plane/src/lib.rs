@@ -4,9 +4,9 @@
 //!
 //! What a person changes comes in by `admin`, is judged by [`policy`] and written to the [`store`]. The [`mirror`] sees it
 //! there and changes the [`model`]'s world, which wakes every `stream`; [`distribute`] says to whom it is news. `peer`
-//! says who is at the other end of a connection that `serve` took, by the certificates that [`identity`] gives. `traces` takes
-//! the spans of sidecars. What a person asks of a sidecar goes over its `stream`; `explain` answers where there is none. [`app`]
-//! puts it together.
+//! says who is at the other end of a connection that `serve` took, by the certificates that [`identity`] gives; [`reason`] names
+//! why a call is refused. `traces` takes the spans of sidecars. What a person asks of a sidecar goes over its `stream`;
+//! `explain` answers where there is none. [`app`] puts it together.
 //!
 //! Who may import whom is a list, held by the tests in `xtask/src/source/control_plane.rs`.
 
@@ -23,6 +23,8 @@ mod stream;
 mod traces;
 // What is counted.
 pub mod telemetry;
+// Why a call is refused.
+pub mod reason;
 // Who is at the other end of a connection.
 mod peer;
 

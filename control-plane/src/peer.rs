@@ -7,6 +7,8 @@ use tonic::{Request, Status};
 use trama_proto::spiffe::SpiffeId;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::reason::Reason;
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Peer {
@@ -44,7 +46,7 @@ impl Peer {
 
     /// Who sent a request.
     pub(crate) fn of_request<T>(request: &Request<T>) -> Result<&Self, Status> {
-        request.extensions().get().ok_or_else(|| Status::internal("a connection without a peer"))
+        request.extensions().get().ok_or_else(|| Reason::Internal.status("a connection without a peer"))
     }
 
     /// The identity that it proves at `now`, in seconds since 1970.
@@ -54,11 +56,10 @@ impl Peer {
             Self::Socket => None,
         };
         let missing = "a client certificate of this mesh is needed; join by a token to get one";
-        let Proof { id, expires } = proof.ok_or_else(|| Status::unauthenticated(missing))?;
+        let Proof { id, expires } = proof.ok_or_else(|| Reason::NoCertificate.status(missing))?;
         if now >= *expires {
-            return Err(Status::unauthenticated(
-                "the client certificate has expired; connect with the next one",
-            ));
+            let problem = "the client certificate has expired; connect with the next one";
+            return Err(Reason::CertificateExpired.status_of(problem, &[("identity", id.as_str())]));
         }
         Ok(id)
     }

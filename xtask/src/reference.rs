@@ -1,4 +1,4 @@
-//! `cargo xtask reference`: the published schemas, the book's tables of fields and metrics and the chart's of values,
+//! `cargo xtask reference`: the published schemas, the book's tables of fields, metrics and reasons and the chart's of values,
 //! written anew from the code.
 //!
 //! Tests say when they are out of date; with `UPDATE_GOLDEN` set the same tests write them.

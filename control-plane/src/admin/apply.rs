@@ -19,6 +19,7 @@ use crate::{
     mirror,
     model::{World, hash},
     policy::{self, Edit},
+    reason::Reason,
     store::{Change, Expect, MOST_CHANGES, StoreError},
 };
 
@@ -100,10 +101,8 @@ impl Shared {
             // Another control plane was faster.
             StoreError::Conflict { ref key, expected, found } => {
                 let id = names.iter().find(|id| mirror::key(id) == *key);
-                id.map_or_else(
-                    || Status::aborted(problem.to_string()),
-                    |id| error::changed(id, expected, found),
-                )
+                let other = || Reason::VersionChanged.status(problem.to_string());
+                id.map_or_else(other, |id| error::changed(id, expected, found))
             }
             other => error::of_store(other),
         })?;
@@ -118,7 +117,7 @@ impl Shared {
 /// The judgement of a large policy takes a while: nobody waits for it but who asks.
 async fn judged(in_force: Vec<Arc<Document>>, edits: Vec<Edit>) -> Result<Vec<PolicyProblem>, Status> {
     let judged = task::spawn_blocking(move || policy::judge(&in_force, &edits)).await;
-    judged.map_err(|ended| Status::internal(format!("the judgement broke off: {ended}")))
+    judged.map_err(|ended| Reason::Internal.status(format!("the judgement broke off: {ended}")))
 }
 
 fn plan(world: &World, edit: Edit, expected: Option<u64>) -> Result<Planned, Status> {

@@ -1,21 +1,18 @@
 //! Errors of the Admin API, with google.rpc details.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic::Status;
+use tonic_types::{ErrorDetails, FieldViolation};
 use trama_proto::{
     Problem, Problems,
     admin::v1::PolicyProblem,
-    discovery::v1::{Failure, ResourceName, failure::Reason},
+    discovery::v1::{Failure, ResourceName, failure},
     document::ResourceId,
     duration,
 };
 
-use crate::{identity::IdentityError, store::StoreError, stream::Unanswered, traces::Reach};
-
-/// Whose reasons these are.
-const DOMAIN: &str = "trama.dev";
+use crate::{identity::IdentityError, reason::Reason, store::StoreError, stream::Unanswered, traces::Reach};
 
 /// A policy that is not good: a violation for each problem.
 pub(super) fn refused(problems: &[PolicyProblem]) -> Status {
@@ -27,9 +24,7 @@ pub(super) fn refused(problems: &[PolicyProblem]) -> Status {
             format!("the policy is refused, nothing is changed: {first} (and {} more problems)", many - 1)
         }
     };
-    let mut details = ErrorDetails::with_bad_request(violations);
-    details.set_error_info("POLICY_REFUSED", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    Reason::PolicyRefused.status_with(message, ErrorDetails::with_bad_request(violations), &[])
 }
 
 fn violation(problem: &PolicyProblem) -> FieldViolation {
@@ -54,22 +49,21 @@ fn what(PolicyProblem { value, problem, remedy, .. }: &PolicyProblem) -> String 
 pub(super) fn field(field: &str, value: &str, problem: &str) -> Status {
     let description = format!("{problem}, got `{value}`");
     let message = format!("{field}: {description}");
-    let mut details = ErrorDetails::with_bad_request_violation(field, description);
-    details.set_error_info("BAD_REQUEST", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    let details = ErrorDetails::with_bad_request_violation(field, description);
+    Reason::BadRequest.status_with(message, details, &[])
 }
 
 /// There is no such resource.
 pub(super) fn not_found(name: &ResourceName) -> Status {
     let message = format!("there is no {}", told(name));
-    of_resource(Code::NotFound, "NOT_FOUND", name, message)
+    of_resource(Reason::NotFound, name, message)
 }
 
 /// The same, with what was probably meant.
 pub(super) fn not_found_but(name: &ResourceName, near: Option<&str>) -> Status {
     let Some(near) = near else { return not_found(name) };
     let message = format!("there is no {}; did you mean `{near}`?", told(name));
-    of_resource(Code::NotFound, "NOT_FOUND", name, message)
+    of_resource(Reason::NotFound, name, message)
 }
 
 /// No such sidecar has a stream.
@@ -77,35 +71,35 @@ pub(super) fn no_sidecar(name: &str, near: Option<&str>) -> Status {
     let remedy =
         near.map_or_else(|| "Status tells which are".to_owned(), |near| format!("did you mean `{near}`?"));
     let message = format!("no sidecar {name} is connected; {remedy}");
-    of_sidecar(Code::NotFound, "NOT_FOUND", name, message)
+    of_sidecar(Reason::NotFound, name, message)
 }
 
 /// A sidecar does not answer.
 pub(super) fn unanswered(name: &str, why: &Unanswered) -> Status {
-    let (code, reason) = match why {
-        Unanswered::Unable => (Code::FailedPrecondition, "SIDECAR_UNABLE"),
-        Unanswered::Busy => (Code::ResourceExhausted, "SIDECAR_BUSY"),
-        Unanswered::Late => (Code::DeadlineExceeded, "SIDECAR_SILENT"),
-        Unanswered::Gone => (Code::Unavailable, "SIDECAR_GONE"),
-        Unanswered::TooLarge { .. } => (Code::ResourceExhausted, "SIDECAR_ANSWER_TOO_LARGE"),
-        Unanswered::Foreign => (Code::Internal, "SIDECAR_ANSWER_FOREIGN"),
+    use failure::Reason as Said;
+    let reason = match why {
+        Unanswered::Unable => Reason::SidecarUnable,
+        Unanswered::Busy => Reason::SidecarBusy,
+        Unanswered::Late => Reason::SidecarSilent,
+        Unanswered::Gone => Reason::SidecarGone,
+        Unanswered::TooLarge { .. } => Reason::SidecarAnswerTooLarge,
+        Unanswered::Foreign => Reason::SidecarAnswerForeign,
         Unanswered::Refused(failure) => match failure.reason() {
-            Reason::Refused => return refused_by(name, failure),
-            Reason::TooLarge => (Code::ResourceExhausted, "SIDECAR_ANSWER_TOO_LARGE"),
-            Reason::Busy => (Code::ResourceExhausted, "SIDECAR_BUSY"),
-            Reason::Unknown | Reason::Unspecified => (Code::FailedPrecondition, "SIDECAR_UNABLE"),
+            Said::Refused => return refused_by(name, failure),
+            Said::TooLarge => Reason::SidecarAnswerTooLarge,
+            Said::Busy => Reason::SidecarBusy,
+            Said::Unknown | Said::Unspecified => Reason::SidecarUnable,
         },
     };
-    of_sidecar(code, reason, name, format!("{name}: {why}"))
+    of_sidecar(reason, name, format!("{name}: {why}"))
 }
 
 /// A sidecar has something against the question.
 fn refused_by(name: &str, Failure { field, problem, .. }: &Failure) -> Status {
     let field = format!("request.{field}");
     let message = format!("{name}: {field}: {problem}");
-    let mut details = ErrorDetails::with_bad_request_violation(field.trim_end_matches('.'), problem);
-    details.set_error_info("BAD_REQUEST", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    let details = ErrorDetails::with_bad_request_violation(field.trim_end_matches('.'), problem);
+    Reason::BadRequest.status_with(message, details, &[])
 }
 
 /// What is described is no request: a violation for each problem.
@@ -116,15 +110,12 @@ pub(super) fn described(problems: &Problems) -> Status {
     let violations: Vec<_> = problems.0.iter().map(violation).collect();
     let told = |FieldViolation { field, description, .. }: &FieldViolation| format!("{field}: {description}");
     let message = violations.iter().map(told).collect::<Vec<_>>().join("\n");
-    let mut details = ErrorDetails::with_bad_request(violations);
-    details.set_error_info("BAD_REQUEST", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    Reason::BadRequest.status_with(message, ErrorDetails::with_bad_request(violations), &[])
 }
 
-fn of_sidecar(code: Code, reason: &str, name: &str, message: String) -> Status {
-    let mut details = ErrorDetails::with_resource_info("Sidecar", name, "", &message);
-    details.set_error_info(reason, DOMAIN, HashMap::new());
-    Status::with_error_details(code, message, details)
+fn of_sidecar(reason: Reason, name: &str, message: String) -> Status {
+    let details = ErrorDetails::with_resource_info("Sidecar", name, "", &message);
+    reason.status_with(message, details, &[])
 }
 
 /// There is no such trace, at least not any more. `sampled`: the share of requests that policy has traced, in percent.
@@ -142,9 +133,8 @@ pub(super) fn no_trace(id: &str, sampled: f64, reach: Reach) -> Status {
          (`tracing.samplingPercent` of the Telemetry)",
         duration::format(age)
     );
-    let mut details = ErrorDetails::with_resource_info("Trace", id, "", &message);
-    details.set_error_info("NOT_FOUND", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::NotFound, message, details)
+    let details = ErrorDetails::with_resource_info("Trace", id, "", &message);
+    Reason::NotFound.status_with(message, details, &[])
 }
 
 /// It is not at the version that was expected.
@@ -155,19 +145,17 @@ pub(super) fn changed(id: &ResourceId, expected: u64, found: u64) -> Status {
         is(found),
         is(expected)
     );
-    of_resource(Code::Aborted, "VERSION_CHANGED", &name(id), message)
+    of_resource(Reason::VersionChanged, &name(id), message)
 }
 
 /// A watch that begins where nobody remembers.
 pub(super) fn out_of_range(message: impl Into<String>) -> Status {
-    let details = ErrorDetails::with_error_info("REVISION_OUT_OF_RANGE", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::OutOfRange, message, details)
+    Reason::RevisionOutOfRange.status(message)
 }
 
 /// Too much of something.
 pub(super) fn too_much(message: impl Into<String>) -> Status {
-    let details = ErrorDetails::with_error_info("TOO_MUCH", DOMAIN, HashMap::new());
-    Status::with_error_details(Code::ResourceExhausted, message, details)
+    Reason::TooMuch.status(message)
 }
 
 pub(super) fn of_store(error: StoreError) -> Status {
@@ -177,10 +165,10 @@ pub(super) fn of_store(error: StoreError) -> Status {
             too_much(message)
         }
         StoreError::Compacted { .. } => out_of_range(message),
-        StoreError::Conflict { .. } => Status::aborted(message),
-        StoreError::BadKey { .. } | StoreError::TwiceInOne { .. } => Status::invalid_argument(message),
-        StoreError::Damaged(_) => Status::data_loss(message),
-        StoreError::Unavailable(_) => Status::unavailable(message),
+        StoreError::Conflict { .. } => Reason::VersionChanged.status(message),
+        StoreError::BadKey { .. } | StoreError::TwiceInOne { .. } => Reason::BadRequest.status(message),
+        StoreError::Damaged(_) => Reason::StoreDamaged.status(message),
+        StoreError::Unavailable(_) => Reason::StoreUnavailable.status(message),
     }
 }
 
@@ -188,7 +176,7 @@ pub(super) fn of_identity(error: IdentityError) -> Status {
     match error {
         IdentityError::Store(error) => of_store(error),
         IdentityError::BadIdentity { id, rule } => field("identity", &id, &rule),
-        other => Status::internal(other.to_string()),
+        other => Reason::Internal.status(other.to_string()),
     }
 }
 
@@ -196,10 +184,9 @@ pub(super) fn name(id: &ResourceId) -> ResourceName {
     ResourceName { kind: id.kind.to_owned(), namespace: id.namespace.clone(), name: id.name.clone() }
 }
 
-fn of_resource(code: Code, reason: &str, name: &ResourceName, message: String) -> Status {
-    let mut details = ErrorDetails::with_resource_info(&name.kind, told(name), "", &message);
-    details.set_error_info(reason, DOMAIN, HashMap::new());
-    Status::with_error_details(code, message, details)
+fn of_resource(reason: Reason, name: &ResourceName, message: String) -> Status {
+    let details = ErrorDetails::with_resource_info(&name.kind, told(name), "", &message);
+    reason.status_with(message, details, &[])
 }
 
 fn told(ResourceName { kind, namespace, name }: &ResourceName) -> String {

@@ -23,6 +23,7 @@ use super::{Shared, error, proxy::Proxy};
 use crate::{
     explain::{self, Runs, Sender},
     model::Service,
+    reason::Reason,
     stream::Unanswered,
     traces,
 };
@@ -147,9 +148,10 @@ async fn told_by_policy(
     let told = task::spawn_blocking(move || {
         explain::by_policy(&documents, revision, &local, &asked.described, draw)
     });
-    let told = told.await.map_err(|ended| Status::internal(format!("the explanation broke off: {ended}")))?;
+    let told =
+        told.await.map_err(|ended| Reason::Internal.status(format!("the explanation broke off: {ended}")))?;
     told.map_err(|problems| {
-        Status::failed_precondition(format!("the policy in force is not good, mend it: {problems}"))
+        Reason::PolicyBroken.status(format!("the policy in force is not good, mend it: {problems}"))
     })
 }
 

@@ -25,8 +25,8 @@ use trama_proto::{
 };
 
 use crate::{
-    clock, identity::Authority, mirror::Mirror, peer::Peer, store::Store, stream::Seats, telemetry::Metrics,
-    traces::Traces,
+    clock, identity::Authority, mirror::Mirror, peer::Peer, reason::Reason, store::Store, stream::Seats,
+    telemetry::Metrics, traces::Traces,
 };
 
 /// The longest that a join token may hold, in seconds.
@@ -73,7 +73,7 @@ impl Admin {
         }
         tracing::warn!(%peer, "the Admin API is refused to one who is no admin");
         let problem = format!("{id} is no admin; add it to `admin.identities`, or use the Unix socket");
-        Err(Status::permission_denied(problem))
+        Err(Reason::NotAdmin.status_of(problem, &[("identity", id.as_str())]))
     }
 
     fn answer<T>(&self, method: &'static str, answer: Result<T, Status>) -> Result<Response<T>, Status> {
@@ -221,6 +221,8 @@ fn code(code: Code) -> &'static str {
         Code::NotFound => "not_found",
         Code::Aborted => "aborted",
         Code::OutOfRange => "out_of_range",
+        Code::DataLoss => "data_loss",
+        Code::Internal => "internal",
         Code::PermissionDenied => "permission_denied",
         Code::Unauthenticated => "unauthenticated",
         Code::ResourceExhausted => "resource_exhausted",

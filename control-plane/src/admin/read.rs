@@ -18,6 +18,7 @@ use super::{Shared, error};
 use crate::{
     mirror,
     model::Held,
+    reason::Reason,
     store::{self, Batch},
     stream::Seat,
 };
@@ -31,7 +32,7 @@ impl Shared {
         if self.mirror.is_synced() {
             return Ok(());
         }
-        Err(Status::unavailable("the control plane does not know the policy yet; try again"))
+        Err(Reason::NotReady.status("the control plane does not know the policy yet; try again"))
     }
 
     pub(super) fn get(&self, request: &GetRequest) -> Result<StoredResource, Status> {
@@ -94,7 +95,7 @@ impl Shared {
             let batch = tokio::select! {
                 batch = watch.next() => batch,
                 _ = ending.wait_for(|ending| *ending) => {
-                    return Some((Err(Status::unavailable("the control plane ends; come back")), None));
+                    return Some((Err(Reason::Ending.status("the control plane ends; come back")), None));
                 }
             };
             match batch {

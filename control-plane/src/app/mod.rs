@@ -1,6 +1,7 @@
 //! The program: what opens the store, serves, and keeps house.
 
 mod keep;
+mod named;
 mod services;
 
 use std::{

@@ -10,11 +10,13 @@ use tokio::{
 };
 use tonic::{server::NamedService, service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tower_layer::layer_fn;
 use trama_proto::{
     admin::v1::admin_service_server::AdminServiceServer,
     identity::v1::identity_service_server::IdentityServiceServer,
 };
 
+use super::named::Named;
 use crate::{
     admin::Admin,
     identity::Identities,
@@ -89,6 +91,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut server = Server::builder()
+        .layer(layer_fn(Named::new))
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(DEAD))
         .max_concurrent_streams(Some(CALLS))

@@ -9,7 +9,7 @@ use trama_proto::identity::v1::{
 use trama_sidecar::telemetry::Seconds;
 
 use super::{Authority, IdentityError, Issued, JoinToken, certificate::names_asked};
-use crate::{clock, peer::Peer, telemetry::Metrics};
+use crate::{clock, peer::Peer, reason::Reason, telemetry::Metrics};
 
 /// The service.
 #[derive(Clone)]
@@ -75,14 +75,16 @@ impl Identities {
 fn status(error: &IdentityError) -> Status {
     use IdentityError as E;
     match error {
-        E::MalformedToken | E::UnknownToken | E::ExpiredToken | E::UsedToken => Status::unauthenticated(
+        E::MalformedToken | E::UnknownToken | E::ExpiredToken | E::UsedToken => Reason::TokenRefused.status(
             "this join token is not known, has ended or was used; make a new one with `tramactl join-token`",
         ),
-        E::BadIdentity { .. } | E::ForeignRequest { .. } => Status::permission_denied(error.to_string()),
-        E::BadRequest(_) => Status::invalid_argument(error.to_string()),
-        E::Store(_) => Status::unavailable("the store cannot be used at the moment; try again"),
+        E::BadIdentity { .. } => Reason::IdentityRefused.status(error.to_string()),
+        E::ForeignRequest { asked, allowed } => Reason::IdentityRefused
+            .status_of(error.to_string(), &[("asked", asked.as_str()), ("allowed", allowed.as_str())]),
+        E::BadRequest(_) => Reason::BadRequest.status(error.to_string()),
+        E::Store(_) => Reason::StoreUnavailable.status("the store cannot be used at the moment; try again"),
         E::OtherDomain { .. } | E::Sealed(_) | E::SealingKey { .. } | E::Signing(_) => {
-            Status::internal("the authority cannot sign; its log says why")
+            Reason::Internal.status("the authority cannot sign; its log says why")
         }
     }
 }

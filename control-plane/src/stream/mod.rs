@@ -30,6 +30,7 @@ use crate::{
     identity::Trusted,
     mirror::Mirror,
     peer::Peer,
+    reason::Reason,
     telemetry::{Metrics, StreamEnd},
 };
 
@@ -66,13 +67,14 @@ impl Policy {
         let identity =
             identity.map_err(|status| refused(Ended { why: StreamEnd::Unauthenticated, status }))?;
         if !shared.mirror.is_synced() {
-            let status = Status::unavailable("the control plane does not know the policy yet; come back");
+            let status = Reason::NotReady.status("the control plane does not know the policy yet; come back");
             return Err(refused(Ended { why: StreamEnd::NotReady, status }));
         }
         let place = shared.seats.place().ok_or_else(|| {
             let most = shared.limits.streams;
             let problem = format!("there are {most} policy streams already (`limits.streams`)");
-            refused(Ended { why: StreamEnd::Limit, status: Status::resource_exhausted(problem) })
+            let status = Reason::TooMuch.status_of(problem, &[("limit", "limits.streams")]);
+            refused(Ended { why: StreamEnd::Limit, status })
         })?;
 
         let (sender, receiver) = mpsc::channel(1);

@@ -19,6 +19,7 @@ use tonic::{Request, Status, body::Body, codegen::Service, metadata::MetadataMap
 use trama_proto::discovery::v1::{ControlMessage, SidecarMessage, policy_service_server::SERVICE_NAME};
 
 use super::{Policy, Pushes};
+use crate::reason::Reason;
 
 const STREAM: &str = "/trama.discovery.v1.PolicyService/Stream";
 /// A flag and a length stand before each message (gRPC over HTTP2, "Length-Prefixed-Message").
@@ -55,7 +56,7 @@ impl Service<http::Request<Body>> for PolicyServer {
         let Self { policy, message_bytes } = self.clone();
         Box::pin(async move {
             if request.uri().path() != STREAM {
-                return Ok(Status::unimplemented("there is `Stream` only").into_http());
+                return Ok(Reason::UnknownMethod.status("there is `Stream` only").into_http());
             }
             let (parts, body) = request.into_parts();
             let said = Said::new(body, message_bytes);
@@ -102,7 +103,7 @@ impl Said {
                 Some(Err(status)) => return Err(status),
                 None if self.read.is_empty() => return Ok(None),
                 None => {
-                    return Err(Status::internal("the stream ends within a message; it cannot be decoded"));
+                    return Err(Reason::BadMessage.status("the stream ends within a message"));
                 }
             }
         }
@@ -113,12 +114,12 @@ impl Said {
         let [flag, a, b, c, d, ..] = self.read[..] else { return Ok(None) };
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
         if flag != 0 {
-            return Err(Status::unimplemented("a compressed message; send it as it is"));
+            return Err(Reason::Compressed.status("a compressed message; send it as it is"));
         }
         if length > self.most {
             let most = self.most;
             let problem = format!("a message of {length} bytes, more than {most} (`limits.messageBytes`)");
-            return Err(Status::out_of_range(problem));
+            return Err(Reason::MessageTooLarge.status_of(problem, &[("limit", "limits.messageBytes")]));
         }
         if self.read.len() < PREFIX + length {
             return Ok(None);
@@ -128,7 +129,7 @@ impl Said {
         if self.read.is_empty() {
             self.read = BytesMut::new();
         }
-        message.map(Some).map_err(|error| Status::internal(error.to_string()))
+        message.map(Some).map_err(|error| Reason::BadMessage.status(error.to_string()))
     }
 }
 
@@ -158,13 +159,12 @@ impl http_body::Body for Told {
 
 fn framed(message: &ControlMessage) -> Result<Bytes, Status> {
     let length = message.encoded_len();
-    let told = u32::try_from(length).map_err(|_| {
-        Status::resource_exhausted(format!("a push of {length} bytes is more than gRPC can say"))
-    })?;
+    let told = u32::try_from(length)
+        .map_err(|_| Reason::TooMuch.status(format!("a push of {length} bytes is more than gRPC can say")))?;
     let mut frame = BytesMut::with_capacity(PREFIX + length);
     frame.put_u8(0);
     frame.put_u32(told);
-    message.encode(&mut frame).map_err(|error| Status::internal(error.to_string()))?;
+    message.encode(&mut frame).map_err(|error| Reason::Internal.status(error.to_string()))?;
     Ok(frame.freeze())
 }
 
@@ -221,8 +221,8 @@ mod tests {
         for (bytes, code, words) in [
             (&[1, 0, 0, 0, 0][..], tonic::Code::Unimplemented, "compressed"),
             (&[0, 0, 0, 16, 0], tonic::Code::OutOfRange, "4096 bytes, more than 100"),
-            (&[0, 0, 0, 0, 9, 1], tonic::Code::Internal, "decode"),
-            (&[0, 0, 0, 0, 1, 0xff], tonic::Code::Internal, "decode"),
+            (&[0, 0, 0, 0, 9, 1], tonic::Code::InvalidArgument, "within a message"),
+            (&[0, 0, 0, 0, 1, 0xff], tonic::Code::InvalidArgument, "decode"),
         ] {
             let refused = said(bytes, 2, 100).message().await.unwrap_err();
             assert_eq!(refused.code(), code, "{refused}");

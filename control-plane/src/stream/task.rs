@@ -26,6 +26,7 @@ use crate::{
     distribute::{Session, SessionError},
     flood::Flood,
     model::Service,
+    reason::{self, Reason},
     telemetry::StreamEnd,
 };
 
@@ -88,7 +89,8 @@ impl Task {
 
     async fn serve(&mut self) -> Result<Gone, Ended> {
         let hello = time::timeout(self.shared.timeouts.hello, self.hello()).await.unwrap_or_else(|_| {
-            let status = Status::deadline_exceeded("no Hello in time (`timeouts.hello`)");
+            let status = Reason::HelloLate
+                .status_of("no Hello in time (`timeouts.hello`)", &[("limit", "timeouts.hello")]);
             Err(Ended { why: StreamEnd::NoHello, status })
         });
         let Some((node, mut hello)) = hello? else { return Ok(Gone) };
@@ -121,7 +123,7 @@ impl Task {
         let node = hello.node.take().unwrap_or_default();
         check(&node, &self.identity).map_err(|problem| Ended {
             why: StreamEnd::ForeignHello,
-            status: Status::permission_denied(problem),
+            status: Reason::ForeignHello.status_of(problem, &[("identity", self.identity.as_str())]),
         })?;
         Ok(Some((node, hello)))
     }
@@ -162,7 +164,7 @@ impl Task {
                 }
                 () = at(slowest) => return Err(self.slow()),
                 _ = ending.wait_for(|ending| *ending) => {
-                    let status = Status::unavailable("the control plane ends; come back");
+                    let status = Reason::Ending.status("the control plane ends; come back");
                     return Err(Ended { why: StreamEnd::NotReady, status });
                 }
             }
@@ -178,7 +180,7 @@ impl Task {
         if is_lost {
             let problem =
                 "too much has changed since the last push was taken; come back and say what is held";
-            return Err(Ended { why: StreamEnd::Slow, status: Status::unavailable(problem) });
+            return Err(Ended { why: StreamEnd::Slow, status: Reason::TooFarBehind.status(problem) });
         }
         let Some(push) = push else { return Ok(None) };
         self.pushed = Some(Instant::now());
@@ -199,7 +201,8 @@ impl Task {
         if !self.flood.take(self.began.elapsed()) {
             let most = self.shared.limits.messages_per_second;
             let problem = format!("more than {most} messages a second (`limits.messagesPerSecond`)");
-            return Err(Ended { why: StreamEnd::Flood, status: Status::resource_exhausted(problem) });
+            let status = Reason::Flood.status_of(problem, &[("limit", "limits.messagesPerSecond")]);
+            return Err(Ended { why: StreamEnd::Flood, status });
         }
         match message.message {
             Some(Message::Subscribe(wanted)) => {
@@ -259,8 +262,8 @@ impl Task {
     }
 
     fn slow(&self) -> Ended {
-        let status =
-            Status::deadline_exceeded("a push was not acknowledged in time (`timeouts.acknowledge`)");
+        let problem = "a push was not acknowledged in time (`timeouts.acknowledge`)";
+        let status = Reason::SlowConsumer.status_of(problem, &[("limit", "timeouts.acknowledge")]);
         Ended { why: StreamEnd::Slow, status }
     }
 }
@@ -306,11 +309,12 @@ async fn at(deadline: Option<Instant>) {
 
 /// A message that is too large is the sidecar's fault; anything else is a broken connection.
 fn broken(status: Status) -> Result<Gone, Ended> {
+    let status = reason::named(status);
     match status.code() {
         tonic::Code::OutOfRange | tonic::Code::ResourceExhausted => {
             Err(Ended { why: StreamEnd::Limit, status })
         }
-        tonic::Code::Internal if status.message().contains("decode") => {
+        tonic::Code::InvalidArgument | tonic::Code::Unimplemented => {
             Err(Ended { why: StreamEnd::Protocol, status })
         }
         _ => Ok(Gone),
@@ -320,18 +324,18 @@ fn broken(status: Status) -> Result<Gone, Ended> {
 fn refused(error: SessionError) -> Ended {
     match error {
         SessionError::TooMany { .. } | SessionError::LongName { .. } | SessionError::TooMuchHeld { .. } => {
-            Ended { why: StreamEnd::Limit, status: Status::resource_exhausted(error.to_string()) }
+            Ended { why: StreamEnd::Limit, status: Reason::TooMuch.status(error.to_string()) }
         }
         SessionError::Nonce { .. } | SessionError::EmptyNack => protocol(&error.to_string()),
     }
 }
 
 fn protocol(problem: &str) -> Ended {
-    Ended { why: StreamEnd::Protocol, status: Status::invalid_argument(problem) }
+    Ended { why: StreamEnd::Protocol, status: Reason::BadMessage.status(problem) }
 }
 
 fn no_hello() -> Ended {
-    Ended { why: StreamEnd::NoHello, status: Status::invalid_argument("the first message must be a Hello") }
+    Ended { why: StreamEnd::NoHello, status: Reason::NoHello.status("the first message must be a Hello") }
 }
 
 #[cfg(test)]
@@ -359,14 +363,14 @@ mod tests {
         let (outgoing, _unread) = mpsc::channel(1);
         outgoing.send(Ok(())).await.unwrap();
         let began = Instant::now();
-        farewell(&outgoing, Status::deadline_exceeded("too slow")).await;
+        farewell(&outgoing, Reason::SlowConsumer.status("too slow")).await;
         assert_eq!(began.elapsed(), FAREWELL);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_reads_gets_the_last_word() {
         let (outgoing, mut incoming) = mpsc::channel::<Result<(), _>>(1);
-        farewell(&outgoing, Status::deadline_exceeded("too slow")).await;
+        farewell(&outgoing, Reason::SlowConsumer.status("too slow")).await;
         assert_eq!(incoming.recv().await.unwrap().unwrap_err().message(), "too slow");
     }
 }

@@ -50,7 +50,7 @@ pub(crate) use self::{
     span::TraceId,
     window::Reach,
 };
-use crate::{clock, config, peer::Peer, telemetry::Metrics};
+use crate::{clock, config, peer::Peer, reason::Reason, telemetry::Metrics};
 
 /// What takes, keeps and hands on spans.
 pub(crate) struct Traces {
@@ -89,14 +89,14 @@ impl Traces {
     /// Lets a workload in, before its message is read. No other sender than a peer with a certificate is known.
     fn let_in(&self, peer: Option<&Peer>) -> Result<Place, Status> {
         let Some(Peer::Network { address, .. }) = peer else {
-            return Err(Status::unauthenticated("a connection over TLS is needed"));
+            return Err(Reason::NoCertificate.status("a connection over TLS is needed"));
         };
         peer.map_or(Ok(()), |peer| peer.identity(clock::seconds()).map(drop))?;
         if *self.ending.borrow() {
-            return Err(Status::unavailable("the control plane ends; come back"));
+            return Err(Reason::Ending.status("the control plane ends; come back"));
         }
         self.places.take(*address).ok_or_else(|| {
-            Status::resource_exhausted("too many requests under way on this connection; send one by one")
+            Reason::TooMuch.status("too many requests under way on this connection; send one by one")
         })
     }
 
@@ -105,7 +105,7 @@ impl Traces {
         let sender = peer.identity(clock::seconds())?;
         let Admitted { spans, mut refused } =
             admit::admit(request.into_inner(), sender, self.spans_per_request).map_err(|error| {
-                Status::invalid_argument(format!("no ExportTraceServiceRequest of OTLP: {error}"))
+                Reason::BadMessage.status(format!("no ExportTraceServiceRequest of OTLP: {error}"))
             })?;
         let taken = self.core().take(sender, spans, self.now());
         if taken.flooded > 0 {

@@ -11,7 +11,7 @@ use std::{
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use tonic::{
-    Code, Request, Response, Status,
+    Request, Response, Status,
     body::Body,
     codegen::Service,
     server::{Grpc, NamedService, UnaryService},
@@ -19,6 +19,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::{Traces, wire::ExportRequest};
+use crate::reason::Reason;
 
 const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
@@ -55,7 +56,7 @@ impl Service<http::Request<Body>> for TraceServer {
         let Self { traces, message_bytes } = self.clone();
         Box::pin(async move {
             if request.uri().path() != EXPORT {
-                return Ok(Status::new(Code::Unimplemented, "there is `Export` only").into_http());
+                return Ok(Reason::UnknownMethod.status("there is `Export` only").into_http());
             }
             // Before anything of the message is read; the place is kept to the end.
             let _place = match traces.let_in(request.extensions().get()) {

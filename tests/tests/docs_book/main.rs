@@ -13,5 +13,6 @@ mod links;
 mod metrics;
 mod pages;
 mod policies;
+mod reasons;
 mod reference;
 mod refused;

@@ -22,14 +22,15 @@ const MAY_NAME: &[Line] = &[
     ("store", &[]),
     ("policy", &[]),
     ("config", &[]),
-    // What each service stands on: who calls, what is counted, the time.
-    ("peer", &[]),
+    // What each service stands on: who calls, why not, what is counted, the time.
+    ("peer", &["reason"]),
+    ("reason", &[]),
     ("telemetry", &[]),
     ("flood", &[]),
     ("clock", &[]),
 ];
 
-const CALLS: &[&str] = &["peer", "telemetry", "clock"];
+const CALLS: &[&str] = &["peer", "reason", "telemetry", "clock"];
 
 const CONTROL_PLANE: Diagram = Diagram {
     folder: "control-plane/src",

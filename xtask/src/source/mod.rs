@@ -14,6 +14,8 @@ mod paths;
 #[cfg(test)]
 mod rules;
 mod sizes;
+#[cfg(test)]
+mod statuses;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
