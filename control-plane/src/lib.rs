@@ -25,7 +25,8 @@ mod traces;
 pub mod telemetry;
 // Why a call is refused.
 pub mod reason;
-// Who is at the other end of a connection.
+// Who is at the other end of a connection, and how a stream ends that is not read.
+mod farewell;
 mod peer;
 
 // Whether a policy is good; pure

@@ -7,19 +7,24 @@ use tonic::{Request, Status};
 use trama_proto::spiffe::SpiffeId;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::reason::Reason;
+use crate::{farewell::Cut, reason::Reason};
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub(crate) enum Peer {
     /// Whoever may open the Unix socket.
-    Socket,
+    Socket {
+        /// Ends the connection.
+        cut: Cut,
+    },
     /// Somebody on the network.
     Network {
         /// Where.
         address: SocketAddr,
         /// What its client certificate proves, if it has one.
         proof: Option<Proof>,
+        /// Ends the connection.
+        cut: Cut,
     },
 }
 
@@ -34,14 +39,20 @@ impl Peer {
     /// What a finished handshake says.
     pub(crate) fn of(address: SocketAddr, connection: &rustls::ServerConnection) -> Self {
         let certificate = connection.peer_certificates().and_then(<[_]>::first);
-        Self::Network { address, proof: certificate.and_then(Proof::of) }
+        Self::Network { address, proof: certificate.and_then(Proof::of), cut: Cut::default() }
+    }
+
+    /// Whoever has opened the Unix socket.
+    pub(crate) fn of_socket() -> Self {
+        Self::Socket { cut: Cut::default() }
     }
 
     /// Somebody whose certificate ends at `expires`.
     #[cfg(test)]
     pub(crate) fn proved(id: &str, expires: u64) -> Self {
         let id = SpiffeId::parse(id).unwrap();
-        Self::Network { address: ([127, 0, 0, 1], 1).into(), proof: Some(Proof { id, expires }) }
+        let (address, proof) = (([127, 0, 0, 1], 1).into(), Some(Proof { id, expires }));
+        Self::Network { address, proof, cut: Cut::default() }
     }
 
     /// Who sent a request.
@@ -53,7 +64,7 @@ impl Peer {
     pub(crate) fn identity(&self, now: u64) -> Result<&SpiffeId, Status> {
         let proof = match self {
             Self::Network { proof, .. } => proof.as_ref(),
-            Self::Socket => None,
+            Self::Socket { .. } => None,
         };
         let missing = "a client certificate of this mesh is needed; join by a token to get one";
         let Proof { id, expires } = proof.ok_or_else(|| Reason::NoCertificate.status(missing))?;
@@ -63,14 +74,21 @@ impl Peer {
         }
         Ok(id)
     }
+
+    /// What ends the connection.
+    pub(crate) fn cut(&self) -> &Cut {
+        match self {
+            Self::Socket { cut } | Self::Network { cut, .. } => cut,
+        }
+    }
 }
 
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Socket => f.write_str("the Unix socket"),
-            Self::Network { address, proof: None } => write!(f, "{address}"),
-            Self::Network { address, proof: Some(proof) } => write!(f, "{} at {address}", proof.id),
+            Self::Socket { .. } => f.write_str("the Unix socket"),
+            Self::Network { address, proof: None, .. } => write!(f, "{address}"),
+            Self::Network { address, proof: Some(proof), .. } => write!(f, "{} at {address}", proof.id),
         }
     }
 }
@@ -95,6 +113,6 @@ mod tests {
         let peer = Peer::proved(id, 100);
         assert_eq!(peer.identity(99).unwrap().as_str(), id);
         assert_eq!(peer.identity(100).unwrap_err().code(), tonic::Code::Unauthenticated);
-        assert_eq!(Peer::Socket.identity(1).unwrap_err().code(), tonic::Code::Unauthenticated);
+        assert_eq!(Peer::of_socket().identity(1).unwrap_err().code(), tonic::Code::Unauthenticated);
     }
 }

@@ -78,7 +78,7 @@ reasons! {
     Flood = "FLOOD", ResourceExhausted,
         "More messages a second than a stream may bring (`limits.messagesPerSecond`)";
     SlowConsumer = "SLOW_CONSUMER", DeadlineExceeded,
-        "A push was not acknowledged in time (`timeouts.acknowledge`)";
+        "A push was not acknowledged, or a watch's event not read, in time (`timeouts.acknowledge`)";
     HelloLate = "HELLO_LATE", DeadlineExceeded,
         "A policy stream brings no Hello in time (`timeouts.hello`)";
     TooFarBehind = "TOO_FAR_BEHIND", Unavailable,

@@ -6,11 +6,11 @@ mod explain;
 mod proxy;
 mod read;
 mod traces;
+mod watch;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::Stream;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, watch::Receiver};
 use tonic::{Code, Request, Response, Status};
 use trama_proto::{
     admin::v1::{
@@ -18,7 +18,7 @@ use trama_proto::{
         DeleteResponse, ExplainRequest, ExplainResponse, ExplainTraceRequest, ExplainedTrace, GetRequest,
         GetTraceRequest, ListRequest, ListResponse, ListTracesRequest, ListTracesResponse,
         ProxyConfigRequest, ProxyConfigResponse, ProxyDrainRequest, ProxyDrainResponse, StatusRequest,
-        StatusResponse, StoredResource, Trace, ValidateRequest, ValidateResponse, WatchEvent, WatchRequest,
+        StatusResponse, StoredResource, Trace, ValidateRequest, ValidateResponse, WatchRequest,
         admin_service_server::AdminService,
     },
     spiffe::SpiffeId,
@@ -43,7 +43,9 @@ pub(crate) struct Shared {
     /// Who may use it over TLS.
     pub(crate) admins: Vec<SpiffeId>,
     pub(crate) token_lifetime: Duration,
-    pub(crate) ending: watch::Receiver<bool>,
+    /// For how long an event of a watch may wait to be read.
+    pub(crate) patience: Duration,
+    pub(crate) ending: Receiver<bool>,
     /// Held from a change's judgement until the mirror shows it: what is judged is what is there.
     pub(crate) changing: Mutex<()>,
 }
@@ -64,7 +66,7 @@ impl Admin {
 
     fn allowed<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let peer = Peer::of_request(request)?;
-        if matches!(peer, Peer::Socket) {
+        if matches!(peer, Peer::Socket { .. }) {
             return Ok(());
         }
         let id = peer.identity(clock::seconds())?;
@@ -118,11 +120,12 @@ impl AdminService for Admin {
         self.answer("validate", answer)
     }
 
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
+    type WatchStream = watch::Watching;
 
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let cut = Peer::of_request(&request)?.cut().clone();
         let request = self.let_in("watch", request)?;
-        let answer = self.0.watch(request).await;
+        let answer = self.0.watch(request, cut).await;
         self.answer("watch", answer)
     }
 

@@ -1,13 +1,10 @@
-//! What there is, what changes, and what became of it.
+//! What there is, and what became of it.
 
-use std::{pin::Pin, sync::Arc};
-
-use futures_util::{Stream, stream};
 use tonic::Status;
 use trama_proto::{
     admin::v1::{
-        Change, GetRequest, ListRequest, ListResponse, SidecarStatus, Stamp, StatusRequest, StatusResponse,
-        StoredResource, WatchEvent, WatchRequest, change,
+        GetRequest, ListRequest, ListResponse, SidecarStatus, Stamp, StatusRequest, StatusResponse,
+        StoredResource,
     },
     discovery::v1::{HeldResource, Refusal, ResourceName, ServiceName},
     document::ResourceId,
@@ -15,13 +12,7 @@ use trama_proto::{
 };
 
 use super::{Shared, error};
-use crate::{
-    mirror,
-    model::Held,
-    reason::Reason,
-    store::{self, Batch},
-    stream::Seat,
-};
+use crate::{mirror, model::Held, reason::Reason, store, stream::Seat};
 
 const PAGE: u32 = 100;
 const LARGEST_PAGE: u32 = 1000;
@@ -65,46 +56,6 @@ impl Shared {
         }))
     }
 
-    pub(super) async fn watch(&self, request: WatchRequest) -> Result<Watching, Status> {
-        self.ready()?;
-        let filter = Filter::new(&request.kind, &request.namespace)?;
-        let now = self.mirror.look(|world| world.stamp());
-        let after = match request.after {
-            None => now.revision,
-            Some(after) if after.epoch != now.epoch => {
-                let problem =
-                    format!("the epoch is {}, not {}; list, and watch from there", now.epoch, after.epoch);
-                return Err(error::out_of_range(problem));
-            }
-            Some(after) => {
-                // The store's last one: a watch may have told of it before it is known here.
-                let last = self.store.stamp().await.map_err(error::of_store)?.revision;
-                if after.revision > last {
-                    let problem =
-                        format!("the last change is {last}; write at most that, or leave `after` out");
-                    return Err(error::field("after.revision", &after.revision.to_string(), &problem));
-                }
-                after.revision
-            }
-        };
-        let watch = mirror::watch(&*self.store, after);
-        let ending = self.ending.clone();
-        let state = (watch, ending, Arc::new(filter), now.epoch);
-        Ok(Box::pin(stream::unfold(Some(state), |state| async {
-            let (mut watch, mut ending, filter, epoch) = state?;
-            let batch = tokio::select! {
-                batch = watch.next() => batch,
-                _ = ending.wait_for(|ending| *ending) => {
-                    return Some((Err(Reason::Ending.status("the control plane ends; come back")), None));
-                }
-            };
-            match batch {
-                Ok(batch) => Some((Ok(event(epoch, batch, &filter)), Some((watch, ending, filter, epoch)))),
-                Err(problem) => Some((Err(error::of_store(problem)), None)),
-            }
-        })))
-    }
-
     pub(super) fn status(&self, request: &StatusRequest) -> Result<StatusResponse, Status> {
         self.ready()?;
         let wanted = |seat: &Seat| request.namespace.is_empty() || seat.node.namespace == request.namespace;
@@ -117,16 +68,14 @@ impl Shared {
     }
 }
 
-pub(super) type Watching = Pin<Box<dyn Stream<Item = Result<WatchEvent, Status>> + Send>>;
-
 /// Of which kind and namespace.
-struct Filter {
+pub(super) struct Filter {
     kind: String,
     namespace: String,
 }
 
 impl Filter {
-    fn new(kind: &str, namespace: &str) -> Result<Self, Status> {
+    pub(super) fn new(kind: &str, namespace: &str) -> Result<Self, Status> {
         if !kind.is_empty() && ResourceId::new(kind, "", "").is_none() {
             return Err(error::field(
                 "kind",
@@ -137,26 +86,10 @@ impl Filter {
         Ok(Self { kind: kind.to_owned(), namespace: namespace.to_owned() })
     }
 
-    fn takes(&self, id: &ResourceId) -> bool {
+    pub(super) fn takes(&self, id: &ResourceId) -> bool {
         let Self { kind, namespace } = self;
         (kind.is_empty() || id.kind == kind) && (namespace.is_empty() || id.namespace == *namespace)
     }
-}
-
-fn event(epoch: u64, Batch { revision, changes }: Batch, filter: &Filter) -> WatchEvent {
-    let wanted = changes.into_iter().filter_map(|(key, value)| {
-        let id = mirror::resource_of(&key).filter(|id| filter.takes(id))?;
-        let change = match value {
-            Some(value) => {
-                let (_, resource) = mirror::read(&key, value)?;
-                let resource = Some(v1::Resource { kind: Some(resource) });
-                change::Change::Written(StoredResource { resource, version: revision })
-            }
-            None => change::Change::Deleted(error::name(&id)),
-        };
-        Some(Change { change: Some(change) })
-    });
-    WatchEvent { stamp: Some(Stamp { epoch, revision }), changes: wanted.collect() }
 }
 
 fn stored(held: &Held) -> StoredResource {

@@ -128,6 +128,7 @@ impl App {
                 traces: Arc::clone(&traces),
                 admins: config.admin.identities.clone(),
                 token_lifetime: config.certificates.join_token_lifetime,
+                patience: config.timeouts.acknowledge,
                 ending: is_ending.clone(),
                 changing: Mutex::default(),
             })),

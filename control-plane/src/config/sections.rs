@@ -175,7 +175,8 @@ pub struct Timeouts {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub hello: Duration,
-    /// From a push to its Ack or Nack. A stream that is slower is ended; its sidecar comes back.
+    /// From a push to its Ack or Nack, and for an event of the Admin API's Watch to be read. A stream that is slower is ended;
+    /// its sidecar comes back.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub acknowledge: Duration,

@@ -1,4 +1,4 @@
-//! A connection as the gRPC server takes it: bytes, and who is at the other end.
+//! A connection as the gRPC server takes it: bytes, and who is at the other end. It ends when it is cut.
 
 use std::{
     io,
@@ -25,6 +25,14 @@ impl<S> Connection<S> {
     pub(super) fn new(stream: S, peer: Peer, place: OwnedSemaphorePermit) -> Self {
         Self { stream, peer, _place: place }
     }
+
+    /// An error once it is cut. Looked at wherever the server may be waiting: while it cannot write, it does not read.
+    fn is_whole(&self, context: &Context<'_>) -> io::Result<()> {
+        match self.peer.cut().poll_made(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
 }
 
 impl<S> Connected for Connection<S> {
@@ -41,6 +49,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.is_whole(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -51,6 +60,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.is_whole(context)?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -59,6 +69,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.is_whole(context)?;
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
@@ -67,10 +78,47 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_whole(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        sync::Semaphore,
+    };
+
+    use super::*;
+    use crate::farewell::Cut;
+
+    #[tokio::test]
+    async fn a_cut_ends_what_waits_to_read_and_what_waits_to_write() {
+        let places = Arc::new(Semaphore::new(2));
+        let (peers, _others): (Vec<_>, Vec<_>) = [0, 1]
+            .map(|_| {
+                let (ours, theirs) = duplex(1);
+                let place = Arc::clone(&places).try_acquire_owned().unwrap();
+                (Connection::new(ours, Peer::of_socket(), place), theirs)
+            })
+            .into_iter()
+            .unzip();
+        let cuts: Vec<_> = peers.iter().map(|connection| connection.peer.cut().clone()).collect();
+        let [mut reading, mut writing] = peers.try_into().unwrap_or_else(|_| unreachable!("there are two"));
+        let reading = tokio::spawn(async move { reading.read_u8().await.unwrap_err().kind() });
+        let writing = tokio::spawn(async move { writing.write_all(b"two").await.unwrap_err().kind() });
+        tokio::task::yield_now().await;
+        cuts.iter().for_each(Cut::make);
+        for ended in [reading, writing] {
+            assert_eq!(ended.await.unwrap(), io::ErrorKind::ConnectionAborted);
+        }
+        assert_eq!(places.available_permits(), 2);
     }
 }

@@ -78,7 +78,10 @@ pub(crate) fn accept(listener: UnixListener) -> mpsc::Receiver<io::Result<Connec
                 () = sender.closed() => return,
             };
             match accepted {
-                Ok((stream, _)) => drop(sender.send(Ok(Connection::new(stream, Peer::Socket, place))).await),
+                Ok((stream, _)) => {
+                    let connection = Connection::new(stream, Peer::of_socket(), place);
+                    sender.send(Ok(connection)).await.ok();
+                }
                 Err(error) => {
                     tracing::warn!(%error, "no admin connection can be accepted");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -78,7 +78,8 @@ impl Policy {
         })?;
 
         let (sender, receiver) = mpsc::channel(1);
-        let task = Task::new(Arc::clone(&shared), identity, request.into_inner(), sender);
+        let cut = peer.cut().clone();
+        let task = Task::new(Arc::clone(&shared), identity, request.into_inner(), sender, cut);
         tokio::spawn(async move {
             task.run().await;
             drop(place);

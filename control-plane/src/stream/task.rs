@@ -24,14 +24,12 @@ use super::{
 use crate::{
     clock,
     distribute::{Session, SessionError},
+    farewell::{Cut, farewell},
     flood::Flood,
     model::Service,
     reason::{self, Reason},
     telemetry::StreamEnd,
 };
-
-/// How long the last word of a stream may take to get out.
-const FAREWELL: time::Duration = time::Duration::from_secs(5);
 
 /// Why a stream ends: for the count, and for the sidecar.
 pub(super) struct Ended {
@@ -45,6 +43,8 @@ pub(super) struct Task {
     identity: SpiffeId,
     incoming: Said,
     outgoing: mpsc::Sender<Result<ControlMessage, Status>>,
+    /// Ends the connection, if the last word is not read.
+    cut: Cut,
     began: Instant,
     flood: Flood,
     /// When the push on its way was sent.
@@ -64,12 +64,13 @@ impl Task {
         identity: SpiffeId,
         incoming: Said,
         outgoing: mpsc::Sender<Result<ControlMessage, Status>>,
+        cut: Cut,
     ) -> Self {
         let flood = Flood::new(shared.limits.messages_per_second);
         let (asks, asked) = Asks::new();
         let questions = OnTheirWay::new(shared.limits.message_bytes as usize);
         let (began, pushed) = (Instant::now(), None);
-        Self { shared, identity, incoming, outgoing, began, flood, pushed, asks, asked, questions }
+        Self { shared, identity, incoming, outgoing, cut, began, flood, pushed, asks, asked, questions }
     }
 
     pub(super) async fn run(mut self) {
@@ -82,7 +83,7 @@ impl Task {
                 self.shared.metrics.stream_ended(why);
                 let (identity, code) = (&self.identity, status.code());
                 tracing::warn!(%identity, reason = ?why, ?code, "a policy stream was ended: {}", status.message());
-                farewell(&self.outgoing, status).await;
+                farewell(&self.outgoing, status, &self.cut).await;
             }
         }
     }
@@ -282,11 +283,6 @@ fn check(node: &Node, identity: &SpiffeId) -> Result<(), String> {
     }
 }
 
-/// Says why a stream ends. Who does not read is not waited for: the end of the stream must do, for his place is another's.
-async fn farewell<T>(outgoing: &mpsc::Sender<Result<T, Status>>, status: Status) {
-    time::timeout(FAREWELL, outgoing.send(Err(status))).await.ok();
-}
-
 fn service(name: ServiceName) -> Service {
     Service::new(name.namespace, name.name)
 }
@@ -356,21 +352,5 @@ mod tests {
         assert!(check(&node(identity.as_str(), "bank"), &identity).unwrap_err().contains("`bank`"));
         let other = SpiffeId::parse("spiffe://mesh.test/machine/7").unwrap();
         check(&node(other.as_str(), "anything"), &other).unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_read_gets_no_last_word_and_holds_up_nobody() {
-        let (outgoing, _unread) = mpsc::channel(1);
-        outgoing.send(Ok(())).await.unwrap();
-        let began = Instant::now();
-        farewell(&outgoing, Reason::SlowConsumer.status("too slow")).await;
-        assert_eq!(began.elapsed(), FAREWELL);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_reads_gets_the_last_word() {
-        let (outgoing, mut incoming) = mpsc::channel::<Result<(), _>>(1);
-        farewell(&outgoing, Reason::SlowConsumer.status("too slow")).await;
-        assert_eq!(incoming.recv().await.unwrap().unwrap_err().message(), "too slow");
     }
 }

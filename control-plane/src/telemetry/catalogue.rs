@@ -34,6 +34,8 @@ catalogue! {
         "Certificates refused, by reason";
     REQUESTS = "trama_control_admin_requests_total", "counter", "", ["method", "code"],
         "Requests of the Admin API";
+    WATCHES_ENDED = "trama_control_watches_ended_total", "counter", "", ["reason"],
+        "Watches of the Admin API that were ended, by reason";
     REVISION = "trama_control_policy_revision", "gauge", "", [], "The revision of the policy in force";
     EXPIRY = "trama_control_certificate_expiry", "gauge", "", [],
         "When the control plane's own certificate ends, seconds since 1970";

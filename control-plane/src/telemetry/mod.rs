@@ -88,6 +88,7 @@ pub struct Metrics {
     identities: Counted<1>,
     refused: Counted<1>,
     requests: Counted<2>,
+    watches: Counted<1>,
     revision: Gauge,
     expiry: Gauge,
     handshakes: Counter,
@@ -125,6 +126,7 @@ impl Default for Metrics {
             identities: counted(&mut all, &catalogue::IDENTITIES),
             refused: counted(&mut all, &catalogue::IDENTITY_REFUSALS),
             requests: counted(&mut all, &catalogue::REQUESTS),
+            watches: counted(&mut all, &catalogue::WATCHES_ENDED),
             revision: registered(&mut all, &catalogue::REVISION, Gauge::default()),
             expiry: registered(&mut all, &catalogue::EXPIRY, Gauge::default()),
             handshakes: registered(&mut all, &catalogue::HANDSHAKES, Counter::default()),
@@ -204,6 +206,10 @@ impl Metrics {
 
     pub(crate) fn admin(&self, method: &'static str, code: &'static str) {
         self.requests.inc([method, code]);
+    }
+
+    pub(crate) fn watch_ended(&self, reason: &'static str) {
+        self.watches.inc([reason]);
     }
 
     pub(crate) fn revision(&self, revision: u64) {
@@ -286,6 +292,7 @@ mod tests {
         metrics.issued("join");
         metrics.refused_as("used_token");
         metrics.admin("apply", "ok");
+        metrics.watch_ended("slow");
         metrics.spans_refused("flood", 1);
         metrics.spans_lost("queue_full", 1);
         metrics.window_lost([("age", 1), ("bytes", 0)]);

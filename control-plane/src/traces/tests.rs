@@ -194,7 +194,8 @@ fn nobody_is_let_in_without_a_certificate_or_at_the_end() {
     let known = Peer::proved(sender("orders").as_str(), u64::MAX);
     let expired = Peer::proved(sender("orders").as_str(), 1);
     assert_eq!(let_in(Some(&known)), Ok(()));
-    for peer in [None, Some(&Peer::Socket), Some(&expired)] {
+    let socket = Peer::of_socket();
+    for peer in [None, Some(&socket), Some(&expired)] {
         assert_eq!(let_in(peer), Err(Code::Unauthenticated), "{peer:?}");
     }
     harness.ending.send_replace(true);

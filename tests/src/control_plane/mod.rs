@@ -12,6 +12,7 @@
 mod application;
 mod channel;
 mod command;
+mod deaf;
 mod pod;
 mod sidecar;
 mod skewed;
@@ -43,6 +44,7 @@ use crate::programs;
 
 pub use self::application::application;
 pub use self::command::Ran;
+pub use self::deaf::{Deaf, Deafness};
 pub use self::pod::Pod;
 pub use self::sidecar::{Opened, Stream, held, names};
 pub use self::skewed::Skewed;

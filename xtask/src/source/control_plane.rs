@@ -22,15 +22,16 @@ const MAY_NAME: &[Line] = &[
     ("store", &[]),
     ("policy", &[]),
     ("config", &[]),
-    // What each service stands on: who calls, why not, what is counted, the time.
-    ("peer", &["reason"]),
+    // What each service stands on: who calls, why not, how it ends, what is counted, the time.
+    ("peer", &["farewell", "reason"]),
+    ("farewell", &[]),
     ("reason", &[]),
     ("telemetry", &[]),
     ("flood", &[]),
     ("clock", &[]),
 ];
 
-const CALLS: &[&str] = &["peer", "reason", "telemetry", "clock"];
+const CALLS: &[&str] = &["peer", "farewell", "reason", "telemetry", "clock"];
 
 const CONTROL_PLANE: Diagram = Diagram {
     folder: "control-plane/src",
