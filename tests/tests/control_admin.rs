@@ -4,6 +4,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use trama_proto::admin::v1::admin_service_client::AdminServiceClient;
@@ -262,25 +263,36 @@ async fn tools_find_out_what_there_is_and_whether_it_works() {
         let told = HealthClient::new(channel.clone()).check(request).await.unwrap().into_inner();
         assert_eq!(told.status(), ServingStatus::Serving, "{service}");
     }
-    let asked = ServerReflectionRequest {
-        message_request: Some(MessageRequest::ListServices(String::new())),
-        ..ServerReflectionRequest::default()
+    // What there is to ask for is told to who may ask: to anybody else not even that.
+    let asked = || {
+        let message_request = Some(MessageRequest::ListServices(String::new()));
+        futures_util::stream::iter([ServerReflectionRequest { message_request, ..Default::default() }])
     };
-    let asked = futures_util::stream::iter([asked]);
-    let mut told =
-        ServerReflectionClient::new(channel).server_reflection_info(asked).await.unwrap().into_inner();
-    let Some(MessageResponse::ListServicesResponse(list)) =
-        told.message().await.unwrap().unwrap().message_response
-    else {
-        panic!("no list");
+    let refused = async |channel: Channel| {
+        let refused = ServerReflectionClient::new(channel).server_reflection_info(asked()).await;
+        reason(&refused.map(drop).unwrap_err())
     };
-    let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
-    for name in [
-        "trama.admin.v1.AdminService",
-        "trama.discovery.v1.PolicyService",
-        "trama.identity.v1.IdentityService",
-    ] {
-        assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
+    assert_eq!(refused(channel).await, "NO_CERTIFICATE");
+    let storefront = control.joined("shop", "storefront").await;
+    assert_eq!(refused(control.channel(Some(&storefront)).await.unwrap()).await, "NOT_ADMIN");
+    let counted = "trama_control_admin_requests_total{method=\"reflection\",code=\"permission_denied\"}";
+    assert_eq!(control.metric(counted).await, 1.0);
+
+    let admin = control.joined("ops", "admin").await;
+    for channel in [control.channel(Some(&admin)).await.unwrap(), control.socket_channel().await] {
+        let told = ServerReflectionClient::new(channel).server_reflection_info(asked()).await;
+        let told = told.unwrap().into_inner().message().await.unwrap().unwrap();
+        let Some(MessageResponse::ListServicesResponse(list)) = told.message_response else {
+            panic!("no list: {told:?}");
+        };
+        let names: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
+        for name in [
+            "trama.admin.v1.AdminService",
+            "trama.discovery.v1.PolicyService",
+            "trama.identity.v1.IdentityService",
+        ] {
+            assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
+        }
     }
 }
 

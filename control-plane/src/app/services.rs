@@ -8,7 +8,11 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
-use tonic::{server::NamedService, service::Routes, transport::Server};
+use tonic::{
+    server::NamedService,
+    service::{Routes, interceptor::InterceptedService},
+    transport::Server,
+};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower_layer::layer_fn;
 use trama_proto::{
@@ -62,12 +66,16 @@ impl Parts {
         let reporter = HealthReporter::new();
         tokio::spawn(report(reporter.clone(), Arc::clone(mirror)));
         let common = || {
+            let looking = admin.clone();
             let admin = AdminServiceServer::new(admin.clone()).max_decoding_message_size(message_bytes);
             let health = tonic_health::server::HealthService::from_health_reporter(reporter.clone());
             let mut routes = Routes::new(admin);
             routes = routes.add_service(tonic_health::pb::health_server::HealthServer::new(health));
             match reflection() {
-                Ok(reflection) => routes.add_service(reflection),
+                // What there is to ask for is told to those who may ask.
+                Ok(reflection) => routes.add_service(InterceptedService::new(reflection, move |request| {
+                    looking.let_look(request)
+                })),
                 Err(error) => {
                     tracing::error!(%error, "there is no reflection");
                     routes

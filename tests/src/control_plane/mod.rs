@@ -203,7 +203,12 @@ impl ControlPlane {
 
     /// The Admin API by the Unix socket.
     pub async fn admin(&self) -> AdminServiceClient<Channel> {
-        AdminServiceClient::new(channel::unix(&self.socket()).await.unwrap())
+        AdminServiceClient::new(self.socket_channel().await)
+    }
+
+    /// A connection over the Unix socket.
+    pub async fn socket_channel(&self) -> Channel {
+        channel::unix(&self.socket()).await.unwrap()
     }
 
     /// The Admin API's socket.
