@@ -42,19 +42,43 @@ pub struct ControlPlane {
 
 /// Why the control plane is not reached.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unreachable {
+pub enum Unreachable {
+    /// Its authorities cannot be read.
     #[error("controlPlane.bundle: {0}")]
     Authorities(#[from] IdentityError),
+    /// There is no client that could speak with it.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// Its address names no host.
     #[error("controlPlane.address: {address:?}: {problem}")]
-    Address { address: String, problem: String },
+    Address {
+        /// Where.
+        address: String,
+        /// Why not.
+        problem: String,
+    },
+    /// There is no connection, or TLS refuses it.
     #[error("{address}: {error}")]
-    Connect { address: String, error: io::Error },
+    Connect {
+        /// Where.
+        address: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// It takes too long.
     #[error("{address}: not within {PATIENCE:?}")]
-    Late { address: String },
+    Late {
+        /// Where.
+        address: String,
+    },
+    /// It does not speak HTTP/2.
     #[error("{address}: {error}")]
-    Http { address: String, error: tonic::transport::Error },
+    Http {
+        /// Where.
+        address: String,
+        /// Why not.
+        error: tonic::transport::Error,
+    },
 }
 
 impl Unreachable {
@@ -70,7 +94,7 @@ impl Unreachable {
 
 impl ControlPlane {
     /// Connects anew, once there is an identity that holds. Gives our own address on that way too: the pod's, if it has but one.
-    pub(super) async fn connect(&self) -> Result<(Channel, Option<IpAddr>), Unreachable> {
+    pub async fn connect(&self) -> Result<(Channel, Option<IpAddr>), Unreachable> {
         let own = self.identity.holding(clock::seconds).await;
         self.reach(self.client(&own)?).await
     }
@@ -83,7 +107,7 @@ impl ControlPlane {
     }
 
     /// Connects without an identity, to have this one.
-    pub(super) async fn connect_to_join(&self, wanted: &SpiffeId) -> Result<Channel, Unreachable> {
+    pub async fn connect_to_join(&self, wanted: &SpiffeId) -> Result<Channel, Unreachable> {
         let authorities = tls::pinned(&self.pinned)?;
         let config = tls::to_control_plane(&authorities, &self.expected_by(wanted), None)?;
         Ok(self.reach(config).await?.0)

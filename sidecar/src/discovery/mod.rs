@@ -20,7 +20,7 @@ use trama_proto::Problems;
 
 pub use self::{
     backoff::full_jitter,
-    control_plane::ControlPlane,
+    control_plane::{ControlPlane, Unreachable},
     dial::{Once, dial, server_name},
     file::{Accepted, PolicyFile},
     files::WatchedFiles,

@@ -48,7 +48,7 @@ pub use self::deaf::{Deaf, Deafness};
 pub use self::pod::Pod;
 pub use self::sidecar::{Opened, Stream, held, names};
 pub use self::skewed::Skewed;
-pub use self::workload::{Workload, request};
+pub use self::workload::{Workload, pem_of, request};
 
 /// The trust domain of tests.
 pub const TRUST_DOMAIN: &str = "mesh.test";

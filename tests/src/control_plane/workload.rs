@@ -69,7 +69,8 @@ impl Workload {
 }
 
 /// Certificates in PEM.
-pub(super) fn pem_of(certificates: &[Vec<u8>]) -> String {
+#[must_use]
+pub fn pem_of(certificates: &[Vec<u8>]) -> String {
     certificates.iter().map(|der| pem::encode(&Pem::new("CERTIFICATE", der.clone()))).collect()
 }
 

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -57,6 +58,7 @@ struct Args {
 
 struct Fleet {
     address: String,
+    folder: TempDir,
     admin: AdminServiceClient<Channel>,
     invited: Vec<Invited>,
     joined: Vec<Workload>,
@@ -118,7 +120,19 @@ impl Fleet {
         };
         let (tell, told) = mpsc::unbounded_channel();
         let (invited, joined, acknowledged) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { address, admin, invited, joined, revision: 0, changes: 0, acknowledged, tell, told })
+        let folder = tempfile::tempdir()?;
+        Ok(Self {
+            address,
+            folder,
+            admin,
+            invited,
+            joined,
+            revision: 0,
+            changes: 0,
+            acknowledged,
+            tell,
+            told,
+        })
     }
 
     async fn obey(&mut self, order: &str) -> Result<String> {
@@ -127,12 +141,12 @@ impl Fleet {
             ("invite", count) => self.invite(count.parse()?).await?,
             ("join", "") => {
                 for invited in std::mem::take(&mut self.invited) {
-                    self.joined.push(invited.join(&self.address).await?);
+                    self.joined.push(invited.join().await?);
                 }
             }
             ("renew", "") => {
-                for workload in &mut self.joined {
-                    workload.renew(&self.address).await?;
+                for workload in &self.joined {
+                    workload.renew().await?;
                 }
             }
             ("open", "") => self.open().await?,
@@ -147,14 +161,15 @@ impl Fleet {
             let id = SpiffeId::parse(&policy::identity(self.joined.len() + number))?;
             let request = CreateJoinTokenRequest { identity: id.to_string(), lifetime: 0 };
             let made = self.admin.create_join_token(request).await?.into_inner();
-            self.invited.push(Invited::new(id, made)?);
+            let pinned = self.folder.path().join("roots.pem");
+            self.invited.push(Invited::new(id, made, &self.address, &pinned)?);
         }
         Ok(())
     }
 
     async fn open(&mut self) -> Result<()> {
         for (number, workload) in self.joined.iter().enumerate().skip(self.acknowledged.len()) {
-            let channel = workload.connect(&self.address).await?;
+            let channel = workload.connect().await?;
             let follow = sidecar::follow(channel, number, workload.id().to_string(), self.tell.clone());
             tokio::spawn(follow);
             self.acknowledged.push(0);
