@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness makes its test fail by panicking")]
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::control_plane::ControlPlane;
 use crate::mesh::{Application, EXPLICIT, Mesh, Pod, Speaks, Where, until};
+use crate::programs;
 
 /// The service of [`pair`].
 pub const ORDERS: &str = "shop/orders";
@@ -15,10 +17,17 @@ pub const REQUESTS: &str = "trama_identity_requests_total";
 
 /// `orders`, which serves, and `storefront`, which calls. Nothing is tried twice.
 pub async fn pair(control: &ControlPlane) -> Mesh {
+    pair_by(control, &programs::built("trama-sidecar").unwrap()).await
+}
+
+/// The same with another program for `storefront`.
+pub async fn pair_by(control: &ControlPlane, storefront: &Path) -> Mesh {
     Mesh::builder()
         .at(Where::Processes)
         .pod("orders", |p| p.serves(ORDERS).application(&Application::echo("orders")))
-        .pod("storefront", |p| p.listener("raw", "protocol: TCP, service: \"shop/orders:80\""))
+        .pod("storefront", |p| {
+            p.program(storefront).listener("raw", "protocol: TCP, service: \"shop/orders:80\"")
+        })
         .policy(|p| p.route(ORDERS, "retry: { attempts: 0 }"))
         .start_in(control)
         .await

@@ -2,6 +2,7 @@
 
 pub mod authority;
 pub mod charts;
+pub mod clock;
 pub mod control;
 pub mod control_plane;
 pub mod frames;

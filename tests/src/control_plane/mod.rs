@@ -37,6 +37,7 @@ use trama_proto::identity::v1::identity_service_client::IdentityServiceClient;
 use trama_proto::identity::v1::{IdentityResponse, JoinRequest};
 use trama_proto::policy::v1::Resource;
 
+use crate::clock::Clocked;
 use crate::mesh::{PATIENCE, until};
 use crate::ports::free_port;
 use crate::process::Process;
@@ -52,6 +53,8 @@ pub use self::workload::{Workload, pem_of, request};
 
 /// The trust domain of tests.
 pub const TRUST_DOMAIN: &str = "mesh.test";
+/// Its program.
+const PROGRAM: &str = "trama-control-plane";
 
 /// A running control plane. Its folder goes with the value.
 pub struct ControlPlane {
@@ -61,6 +64,8 @@ pub struct ControlPlane {
     folder: TempDir,
     /// The most bytes of a file that its process may write; 0: as many as there is room for.
     room: u64,
+    /// What its process is started from.
+    program: PathBuf,
 }
 
 enum Running {
@@ -92,6 +97,7 @@ impl ControlPlane {
             text,
             folder,
             room: 0,
+            program: PathBuf::new(),
         };
         control.begin().await;
         control
@@ -104,27 +110,32 @@ impl ControlPlane {
 
     /// The same with more configuration.
     pub async fn spawn_with(more: &str) -> Self {
-        Self::process(more, 0).await
+        Self::process(programs::built(PROGRAM).unwrap(), more, 0).await
     }
 
     /// The same on a disk that is full once a file has so many bytes.
     pub async fn spawn_with_room(room: u64) -> Self {
-        Self::process("", room).await
+        Self::process(programs::built(PROGRAM).unwrap(), "", room).await
     }
 
-    async fn process(more: &str, room: u64) -> Self {
+    /// The same by a clock that may be off.
+    pub async fn spawn_by(clock: &Clocked, more: &str) -> Self {
+        Self::process(clock.program().to_owned(), more, 0).await
+    }
+
+    async fn process(program: PathBuf, more: &str, room: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ports = Ports { sidecars: free_port(), metrics: free_port(), health: free_port() };
         let text = format!("{}{more}", configuration(&folder, ports));
         fs::write(folder.path().join("control.yaml"), &text).unwrap();
-        let mut control = Self { running: Running::Stopped, ports, text, folder, room };
+        let mut control = Self { running: Running::Stopped, ports, text, folder, room, program };
         control.respawn().await;
         control
     }
 
     /// Starts it as a process, in the same folder.
     pub async fn respawn(&mut self) {
-        let program = programs::built("trama-control-plane").unwrap();
+        let program = &self.program;
         let mut command = match self.room {
             0 => Command::new(program),
             room => {
@@ -247,7 +258,7 @@ impl ControlPlane {
     /// What a workload joins with: `token` and `control-plane.pem` in this folder. What is there is replaced.
     pub async fn invite(&self, identity: &str, folder: &Path) {
         let made = self.token(identity, 0).await;
-        put(&folder.join("control-plane.pem"), &workload::pem_of(&made.bundle));
+        put(&folder.join("control-plane.pem"), &pem_of(&made.bundle));
         put(&folder.join("token"), &made.token);
     }
 

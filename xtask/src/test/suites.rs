@@ -169,7 +169,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "control",
         about: "the control plane over real sockets: policy stream, Admin API, identities",
-        needs: &[],
+        needs: &[tools::FAKETIME],
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "control_*"])],
     },
     Suite {

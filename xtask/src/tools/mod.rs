@@ -34,6 +34,7 @@ pub(crate) enum Source {
 pub(crate) const CARGO_DENY: Tool = Tool::from_crate("cargo-deny", "0.20.2");
 pub(crate) const CARGO_MACHETE: Tool = Tool::from_crate("cargo-machete", "0.9.2");
 pub(crate) const CURL: Tool = Tool::from_debian("curl", "curl");
+pub(crate) const FAKETIME: Tool = Tool::from_debian("faketime", "faketime");
 pub(crate) const GXX: Tool = Tool::from_debian("g++", "g++");
 /// 3.19 is the last that Go 1.24 builds, which Debian has.
 pub(crate) const HELM: Tool = Tool {
