@@ -57,12 +57,18 @@ pub async fn call(pod: &Pod, path: &str) -> (u16, String) {
 
 /// Waits until the endpoints of `orders` are on a sidecar's disk: the first request has asked for them.
 pub async fn kept_whole(pod: &Pod) {
+    kept(pod, "127.").await;
+}
+
+/// Waits until policy with these words is on a sidecar's disk.
+pub async fn kept(pod: &Pod, words: &str) {
     let state = pod.folder().join("state");
-    let whole = || async {
+    let kept = || async {
         let slots = ["policy.0", "policy.1"].iter().filter_map(|name| fs::read(state.join(name)).ok());
-        slots.into_iter().any(|slot| slot.windows(4).any(|bytes| bytes == b"127.")).then_some(())
+        let has = |slot: Vec<u8>| slot.windows(words.len()).any(|bytes| bytes == words.as_bytes());
+        slots.into_iter().any(has).then_some(())
     };
-    until("the endpoints are kept", whole).await;
+    until("it is kept", kept).await;
 }
 
 /// Requests to `orders` over connections old and new, until `done`. None may fail. Gives how many there were.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use trama_tests::control_plane::ControlPlane;
-use trama_tests::joined::{ORDERS, REQUESTS, call, kept_whole, load_until};
+use trama_tests::joined::{ORDERS, REQUESTS, call, kept, load_until};
 use trama_tests::mesh::{Application, Mesh, Pod, Where, until};
 
 const FLEET: [&str; 3] = ["orders", "prices", "storefront"];
@@ -80,7 +80,8 @@ async fn a_killed_control_plane_and_a_killed_sidecar_lose_no_request_and_nothing
     }
     let (revision, _) = apply(&control, 1).await;
     assert!(control.metric(SENT).await > 0.0);
-    kept_whole(mesh.pod("prices")).await;
+    // Else it comes back with what was before.
+    kept(mesh.pod("prices"), "x-rule").await;
     let storefront = mesh.take("storefront");
 
     let events = async {
