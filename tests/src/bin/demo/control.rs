@@ -1,18 +1,18 @@
 //! The control plane: a process in a pod of its own, and `tramactl`, by which people and the story speak with it.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::process::Child;
 
 use crate::failure::{Failure, Result};
 use crate::process::{self, Ran};
+use crate::waiting::within;
 use crate::world::{Pod, User};
 use crate::{fetch, files};
 
 /// How long it may take to start: far more than it does.
 const START: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(20);
 const HEALTH: u16 = 15012;
 
 pub(crate) struct ControlPlane {
@@ -38,19 +38,16 @@ impl ControlPlane {
         let mut command = self.pod.command(User::ControlPlane, &self.program);
         command.arg("--config").arg(files::control_plane(&self.folder).join("control-plane.yaml"));
         let mut running = process::spawn("the control plane", command, &self.log())?;
-        let deadline = Instant::now() + START;
-        while Instant::now() < deadline {
+        let ready = within(START, async || {
             if let Ok(Some(status)) = running.try_wait() {
                 return Err(self.post_mortem(&format!("ended: {status}")));
             }
-            let ready = fetch::within(&self.own, &self.pod, HEALTH, "/readyz").await;
-            if ready.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
-                self.running = Some(running);
-                return Ok(());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Err(self.post_mortem(&format!("was not ready within {} s", START.as_secs())))
+            Ok(fetch::is_well(&self.own, &self.pod, HEALTH, "/readyz").await.then_some(()))
+        });
+        let late = || self.post_mortem(&format!("was not ready within {} s", START.as_secs()));
+        ready.await?.ok_or_else(late)?;
+        self.running = Some(running);
+        Ok(())
     }
 
     /// Kills it without warning.

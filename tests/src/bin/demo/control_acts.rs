@@ -10,12 +10,12 @@ use crate::mesh::Mesh;
 use crate::process;
 use crate::scenario::{OTHER, PREFERRED};
 use crate::stage::Stage;
+use crate::waiting::within;
 
 /// How long a change may take until the last sidecar has acknowledged it.
 const IN_FORCE: Duration = Duration::from_secs(1);
 /// How long sidecars may take to come back: their pauses grow to ten seconds.
 const COME_BACK: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(100);
 /// The exit code of `tramactl` where nobody answers.
 const UNREACHABLE: i32 = 7;
 
@@ -99,18 +99,12 @@ pub(crate) async fn all_acknowledge(
     claim: &str,
     sidecars: usize,
 ) -> Result<()> {
-    let deadline = Instant::now() + COME_BACK;
-    let waiting = async {
-        while Instant::now() < deadline {
-            let status = mesh.control.ask("status -o json").await?;
-            if serde_json::from_str::<Value>(&status.out).is_ok_and(|status| are_in_sync(&status, sidecars)) {
-                return Ok(true);
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(false)
-    };
-    let acknowledged = stage.meanwhile(mesh, waiting).await?;
+    let waiting = within(COME_BACK, async || {
+        let status = mesh.control.ask("status -o json").await?;
+        let status = serde_json::from_str::<Value>(&status.out);
+        Ok(status.is_ok_and(|status| are_in_sync(&status, sidecars)).then_some(()))
+    });
+    let acknowledged = stage.meanwhile(mesh, waiting).await?.is_some();
     let status = stage.meanwhile(mesh, mesh.control.ask("status")).await?;
     stage.command(&mesh.control.line("status"), &status.out);
     stage.check(claim, acknowledged, status.first_line())
@@ -124,17 +118,10 @@ fn are_in_sync(status: &Value, sidecars: usize) -> bool {
 /// A request that was tried in the dead region is one trace, told by its caller's sidecar and by the one that served it.
 async fn a_trace_spans_both_sidecars(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
     let find = format!("trace list --reason connect_failed --region {PREFERRED}");
-    let deadline = Instant::now() + COME_BACK;
-    let waiting = async {
-        while Instant::now() < deadline {
-            let listed = mesh.control.ask(&format!("{find} -o json")).await?;
-            if let Some(id) = serde_json::from_str::<Value>(&listed.out).ok().and_then(|it| whole(&it)) {
-                return Ok(Some(id));
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(None)
-    };
+    let waiting = within(COME_BACK, async || {
+        let listed = mesh.control.ask(&format!("{find} -o json")).await?;
+        Ok(serde_json::from_str::<Value>(&listed.out).ok().and_then(|it| whole(&it)))
+    });
     let found = stage.meanwhile(mesh, waiting).await?;
     let find = format!("{find} --limit 3");
     let listed = stage.meanwhile(mesh, mesh.control.ask(&find)).await?;

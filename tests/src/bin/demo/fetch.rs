@@ -22,6 +22,12 @@ pub(crate) async fn within(own: &Path, pod: &Pod, port: u16, path: &str) -> Resu
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(Failure(text(&output.stderr))) }
 }
 
+/// Whether such a page is there, and well.
+pub(crate) async fn is_well(own: &Path, pod: &Pod, port: u16, path: &str) -> bool {
+    let answer = within(own, pod, port, path).await;
+    answer.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[arg(long)]

@@ -18,6 +18,7 @@ mod process;
 mod scenario;
 mod stage;
 mod view;
+mod waiting;
 mod world;
 
 use std::path::PathBuf;

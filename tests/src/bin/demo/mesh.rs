@@ -16,6 +16,7 @@ use crate::control::ControlPlane;
 use crate::failure::{Failure, Result};
 use crate::process::{self, send};
 use crate::scenario::{GETS_PER_SECOND, OTHER, POSTS_PER_SECOND, PREFERRED};
+use crate::waiting::within;
 use crate::world::{Place, Pod, User, World};
 use crate::{application, fetch, files};
 
@@ -32,7 +33,6 @@ pub(crate) const HOST: &str = "orders.shop";
 const START: Duration = Duration::from_secs(20);
 /// How long it may take until nobody calls a region whose application is dead.
 const FAREWELL: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) struct Mesh {
     folder: TempDir,
@@ -137,22 +137,19 @@ impl Mesh {
 
     /// Waits until the client's sidecar has left a region and that region's sidecar has ended what it still had.
     async fn left(&self, pod: &Pod, ejections_before: f64) -> Result<()> {
-        let deadline = Instant::now() + FAREWELL;
         let mut ended_before = None;
-        while Instant::now() < deadline {
+        let left = within(FAREWELL, async || {
             let ejected = self.ejections(pod.region).await? > ejections_before;
             let ended = self.count_at(pod, "trama_requests_total", &[]).await?;
-            if ended_before == Some(ended) {
-                return Ok(());
-            }
+            let has_left = ended_before == Some(ended);
             ended_before = ejected.then_some(ended);
-            tokio::time::sleep(POLL).await;
-        }
-        Err(Failure(format!(
-            "{} is still called, {} s after its application died",
-            pod.name,
-            FAREWELL.as_secs()
-        )))
+            Ok(has_left.then_some(()))
+        });
+        let stays = || {
+            let seconds = FAREWELL.as_secs();
+            Failure(format!("{} is still called, {seconds} s after its application died", pod.name))
+        };
+        left.await?.ok_or_else(stays)
     }
 
     async fn ejections(&self, region: &str) -> Result<f64> {
@@ -277,24 +274,18 @@ impl Mesh {
     }
 
     async fn ready(&mut self, pod: &Pod) -> Result<()> {
-        let deadline = Instant::now() + START;
-        while Instant::now() < deadline {
+        let ready = within(START, async || {
             for process in self.running.get_mut(pod.name).into_iter().flatten() {
                 if let Ok(Some(status)) = process.try_wait() {
                     return Err(self.post_mortem(pod, &format!("ended: {status}")));
                 }
             }
-            let healthy = async |port, path| {
-                let fetched = self.fetch(pod, port, path).await;
-                fetched.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-            };
-            let serves = pod.account != "orders" || healthy(APPLICATION, application::HEALTH).await;
-            if serves && healthy(HEALTH, "/readyz").await {
-                return Ok(());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Err(self.post_mortem(pod, &format!("was not ready within {} s", START.as_secs())))
+            let is_well = async |port, path| fetch::is_well(&self.own, pod, port, path).await;
+            let serves = pod.account != "orders" || is_well(APPLICATION, application::HEALTH).await;
+            Ok((serves && is_well(HEALTH, "/readyz").await).then_some(()))
+        });
+        let ready = ready.await?;
+        ready.ok_or_else(|| self.post_mortem(pod, &format!("was not ready within {} s", START.as_secs())))
     }
 
     fn post_mortem(&self, pod: &Pod, what: &str) -> Failure {
