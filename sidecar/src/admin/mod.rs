@@ -75,8 +75,8 @@ pub struct Sockets {
 
 /// Serves all three, on the runtime that this is called on, until it ends.
 pub fn serve(sockets: Sockets, state: Arc<dyn State>, telemetry: TelemetryHub) -> io::Result<()> {
-    let hub = telemetry.clone();
-    server::spawn(sockets.metrics, at_once(move |request| metrics::answer(request, &hub)))?;
+    let (counted, hub) = (Arc::clone(&state), telemetry.clone());
+    server::spawn(sockets.metrics, at_once(move |request| metrics::answer(request, &*counted, &hub)))?;
     let (probed, hub) = (Arc::clone(&state), telemetry.clone());
     server::spawn(sockets.health, at_once(move |request| health::answer(request, &*probed, &hub)))?;
     let answering = move |request| operate::answer(request, Arc::clone(&state), telemetry.clone());

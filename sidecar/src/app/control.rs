@@ -86,7 +86,7 @@ impl Control {
         });
         let answering: Arc<dyn admin::State> = state.clone();
         let opened = policy::follow(config, source, (shared, told.answers, &answering), &telemetry);
-        ejections::tell(told.ejected, &telemetry);
+        ejections::tell(told.ejected);
 
         let sockets = sockets(config)?;
         let addresses = addresses(&sockets);

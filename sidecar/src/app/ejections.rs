@@ -1,4 +1,4 @@
-//! The log's lines about endpoints that are left out and that are back, and the gauge of those that are out.
+//! The log's lines about endpoints that are left out and that are back.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,11 @@ use tokio::{
 };
 use trama_proto::duration;
 
-use crate::{
-    telemetry::{EjectedNow, TelemetryHub},
-    worker::Ejection,
-};
+use crate::worker::Ejection;
 
 /// Tells what workers say, on the runtime that this is called on.
-pub(super) fn tell(ejections: mpsc::Receiver<Ejection>, telemetry: &TelemetryHub) {
-    let hub = telemetry.clone();
-    tokio::spawn(follow(ejections, move |out: &Out| hub.process().ejected(out.gauge()), told));
+pub(super) fn tell(ejections: mpsc::Receiver<Ejection>) {
+    tokio::spawn(follow(ejections, told));
 }
 
 /// What there is to tell.
@@ -61,22 +57,10 @@ impl Out {
         self.endpoints.insert((Instant::now() + ejection.length, self.next), ejection);
         self.next += 1;
     }
-
-    fn gauge(&self) -> EjectedNow {
-        let mut counts = EjectedNow::new();
-        for ejection in self.endpoints.values() {
-            *counts.entry((ejection.service.clone(), ejection.region.clone())).or_default() += 1;
-        }
-        counts
-    }
 }
 
-/// `count` is shown those that are out after each change, `tell` the change.
-async fn follow(
-    mut ejections: mpsc::Receiver<Ejection>,
-    mut count: impl FnMut(&Out),
-    mut tell: impl FnMut(Change<'_>),
-) {
+/// `tell` is shown each change.
+async fn follow(mut ejections: mpsc::Receiver<Ejection>, mut tell: impl FnMut(Change<'_>)) {
     let mut out = Out::default();
     loop {
         let next = out.endpoints.first_key_value().map(|((until, _), _)| *until);
@@ -93,7 +77,6 @@ async fn follow(
                 }
             }
         }
-        count(&out);
     }
 }
 
@@ -138,7 +121,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_out_is_told_and_back_when_its_time_is_over_unless_no_policy_names_it() {
-        let (lines, counts) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+        let lines = RefCell::new(Vec::new());
         let (ejections, told) = Ejections::new();
         let began = Instant::now();
         let tell = |change: Change<'_>| {
@@ -148,7 +131,6 @@ mod tests {
             };
             lines.borrow_mut().push((began.elapsed().as_secs(), word, it.endpoint.to_string()));
         };
-        let count = |out: &Out| counts.borrow_mut().push(out.gauge().values().sum::<u64>());
         let mut registry = Registry::default();
         let (first, second, gone) =
             (health(&mut registry, 1), health(&mut registry, 2), health(&mut registry, 3));
@@ -162,7 +144,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(30)).await;
             drop(ejections);
         };
-        tokio::join!(follow(told, count, tell), telling);
+        tokio::join!(follow(told, tell), telling);
         let line = |at, word, last| (at, word, format!("10.0.0.{last}:8080"));
         assert_eq!(
             lines.into_inner(),
@@ -176,6 +158,5 @@ mod tests {
                 line(26, "back", 2),
             ]
         );
-        assert_eq!(counts.into_inner(), [1, 2, 3, 2, 3, 2, 1, 0]);
     }
 }

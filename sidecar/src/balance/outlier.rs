@@ -74,10 +74,15 @@ pub fn failed(cluster: &Cluster, endpoint: &Endpoint, now: Duration) -> Option<D
     Some(length)
 }
 
+/// Whether an endpoint is left out at this time.
+pub fn is_ejected(health: &EndpointHealth, now: Duration) -> bool {
+    health.ejected_until.load(Relaxed) > micros(now)
+}
+
 /// How an endpoint stands.
 pub(super) fn standing(policy: &OutlierPolicy, health: &EndpointHealth, now: Duration) -> Standing {
     let failures = health.consecutive_failures.load(Relaxed);
-    if health.ejected_until.load(Relaxed) > micros(now) {
+    if is_ejected(health, now) {
         Standing::Ejected
     } else if policy.consecutive_failures != 0 && failures >= policy.consecutive_failures {
         Standing::OnProbation

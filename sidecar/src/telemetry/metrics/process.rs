@@ -160,7 +160,7 @@ impl ProcessMetrics {
         &self.identity
     }
 
-    /// Who is ejected from now on.
+    /// Who is ejected, for the scrape that asks now.
     pub fn ejected(&self, now: EjectedNow) {
         self.ejected.store(Arc::new(now));
     }
