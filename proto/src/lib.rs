@@ -13,6 +13,7 @@
 //! - [`duration`]: lengths of time as people write them.
 //! - [`spiffe`]: identities of workloads.
 
+pub mod discovery;
 pub mod document;
 pub mod duration;
 pub mod explanation;
@@ -39,7 +40,7 @@ mod schema;
 mod structure;
 mod suggest;
 
-pub use generated::{admin, discovery, explain, identity, policy};
+pub use generated::{admin, explain, identity, policy};
 pub use node::yaml;
 pub use problem::{Position, Problem, Problems};
 pub use schema::schema;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use trama_proto::{
-    discovery::v1::{self as discovery, Ack, Hello, Nack, Node, Push, ResourceName, VersionedResource},
+    discovery::{
+        problem_text,
+        v1::{self as discovery, Ack, Hello, Nack, Node, Push, ResourceName, VersionedResource},
+    },
     document::ResourceId,
     policy::v1,
 };
@@ -55,8 +58,6 @@ pub enum SessionError {
 pub const MOST_SERVICES: usize = 10_000;
 /// The longest name or namespace, in bytes: a DNS name has no more (RFC 1035 section 2.3.4).
 pub const LONGEST_NAME: usize = 253;
-/// How much is kept of what a sidecar says is wrong, in bytes. It is remembered for as long as its stream lives.
-const LONGEST_PROBLEM: usize = 1024;
 /// The most resources that a Hello may name, held or refused.
 pub const MOST_HELD: usize = 100_000;
 
@@ -270,8 +271,8 @@ impl Session {
             let version = sent.get(&id).copied().or_else(held);
             // Of what it was never told it has nothing to say.
             if version.is_some() || ended.contains(&id) {
-                self.refused
-                    .insert(id, Refusal { version, path: shortened(path), problem: shortened(problem) });
+                let [path, problem] = [path, problem].map(|text| problem_text(text, ""));
+                self.refused.insert(id, Refusal { version, path, problem });
             }
         }
         if fewer || !self.refused.is_empty() {
@@ -372,18 +373,9 @@ fn refusal(told: &discovery::Refusal) -> Option<(ResourceId, Refusal)> {
         [] => None,
         hash => Some(Version { number: told.version, hash: hash.try_into().ok()? }),
     };
-    let [path, problem] = [&told.path, &told.problem].map(|text| shortened(text.clone()));
+    let [path, problem] = [&told.path, &told.problem].map(|text| problem_text(text.clone(), ""));
     let refusal = Refusal { version, path, problem };
     Some((id(told.name.as_ref()?)?, refusal))
-}
-
-/// As much as is kept.
-fn shortened(mut text: String) -> String {
-    if text.len() > LONGEST_PROBLEM {
-        text.truncate(text.floor_char_boundary(LONGEST_PROBLEM));
-        text.push('…');
-    }
-    text
 }
 
 /// `None`: there can be none with this name.

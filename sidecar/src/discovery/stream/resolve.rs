@@ -3,7 +3,11 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use trama_proto::{Problem, Problems, discovery::v1::Refusal, document::ResourceId};
+use trama_proto::{
+    Problem, Problems,
+    discovery::{problem_text, v1::Refusal},
+    document::ResourceId,
+};
 
 use super::held::{Resources, Version, Wish, Wishes, resource_name};
 use crate::config::snapshot::Snapshot;
@@ -13,8 +17,6 @@ use crate::config::snapshot::Snapshot;
 const MOST_COMPILED: usize = 64;
 /// Of so few that were refused together each is tried again by itself.
 const FEW: usize = 8;
-/// The most bytes of a problem's text: a remedy may list every service there is.
-const LONGEST_PROBLEM: usize = 1000;
 
 /// What is wrong with resources, by resource.
 pub(super) type Refusals = BTreeMap<ResourceId, Refusal>;
@@ -272,18 +274,12 @@ fn refusal(id: &ResourceId, reason: &Reason<'_>) -> Refusal {
         write!(text, ", got {}", problem.value).ok();
     }
     write!(text, "; {}", problem.remedy).ok();
-    if text.len() > LONGEST_PROBLEM {
-        text.truncate(text.floor_char_boundary(LONGEST_PROBLEM));
-        text.push('…');
-    }
-    if *more > 0 {
-        write!(text, " (and {more} more)").ok();
-    }
+    let behind = if *more > 0 { format!(" (and {more} more)") } else { String::new() };
     Refusal {
         name: Some(resource_name(id)),
         version: version.map_or(0, |version| version.number),
         path: (*path).to_owned(),
-        problem: text,
+        problem: problem_text(text, &behind),
         hash: version.map_or_else(Vec::new, |version| version.hash.to_vec()),
     }
 }
