@@ -13,7 +13,11 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::OnceCell, sync::Arc};
+use std::{
+    cell::OnceCell,
+    fmt::{self, Display, Formatter},
+    sync::Arc,
+};
 
 use http::Method;
 
@@ -49,8 +53,17 @@ pub struct Decision<'p> {
 pub struct Refusal<'p> {
     /// The DENY policy that matches, or the first of the ALLOW policies, none of which does.
     pub policy: &'p Arc<str>,
-    /// Which of both, as the metrics say it.
-    pub kind: &'static str,
+    /// Which of both.
+    pub kind: Kind,
+}
+
+/// What kind of refusal it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A DENY policy matches.
+    Denied,
+    /// None of the ALLOW policies does.
+    NotAllowed,
 }
 
 impl Refusal<'_> {
@@ -58,6 +71,22 @@ impl Refusal<'_> {
     pub fn failure(&self) -> Failure {
         let Self { policy, kind } = self;
         Failure::before(Reason::AuthzDenied).detail(format_args!("{kind} by AuthzPolicy {policy}"))
+    }
+}
+
+impl Kind {
+    /// As the metrics say it, and the answer.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::NotAllowed => "not_allowed",
+        }
+    }
+}
+
+impl Display for Kind {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -89,12 +118,12 @@ fn refusal<'p>(
     let of = |action| policies.0.iter().filter(move |policy| policy.action == action);
     let mut denying = of(AuthzAction::Deny).filter(|policy| counts(policy));
     if let Some(policy) = denying.find(|policy| call.matches(policy)) {
-        return Some(Refusal { policy: &policy.name, kind: "denied" });
+        return Some(Refusal { policy: &policy.name, kind: Kind::Denied });
     }
     let mut allowing = of(AuthzAction::Allow).filter(|policy| counts(policy)).peekable();
     let policy = &allowing.peek()?.name;
     let refused = !allowing.any(|policy| call.matches(policy));
-    refused.then_some(Refusal { policy, kind: "not_allowed" })
+    refused.then_some(Refusal { policy, kind: Kind::NotAllowed })
 }
 
 struct Judged<'r> {

@@ -9,7 +9,7 @@ use trama_proto::explain::v1::{
 
 use super::Explaining;
 use crate::{
-    authz::{self, Call, Condition, Considered, Decision, Refusal},
+    authz::{self, Call, Condition, Considered, Decision, Kind, Refusal},
     config::snapshot::{AppProtocol, AuthzAction, SpiffeId},
     error::Failure,
     http::{fields, shape},
@@ -88,10 +88,12 @@ impl Explaining<'_> {
             it.policy.enforced && it.policy.action == AuthzAction::Allow && it.matching().is_some()
         });
         let (decides, why) = match (denied, allows) {
-            (Some(refusal), _) if refusal.kind == "denied" => {
-                (Some(refusal.policy), format!("the DENY policy {} matches", refusal.policy))
+            (Some(Refusal { policy, kind: Kind::Denied }), _) => {
+                (Some(policy), format!("the DENY policy {policy} matches"))
             }
-            (Some(refusal), _) => (Some(refusal.policy), "none of the ALLOW policies matches".to_owned()),
+            (Some(Refusal { policy, kind: Kind::NotAllowed }), _) => {
+                (Some(policy), "none of the ALLOW policies matches".to_owned())
+            }
             (None, Some(allows)) => {
                 (Some(&allows.policy.name), format!("the ALLOW policy {} matches", allows.policy.name))
             }

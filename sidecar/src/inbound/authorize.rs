@@ -28,11 +28,11 @@ impl Connection {
         let call = Call { identity: self.peer.as_ref(), http, port: self.application.port() };
         let decision = authz::decide(policies, &call);
         if let Some(Refusal { policy, kind }) = decision.would_deny {
-            self.worker.telemetry.authz(policy, kind, "would_deny");
+            self.worker.telemetry.authz(policy, kind.name(), "would_deny");
             exchange.record().would_deny = Some(Arc::clone(policy));
         }
         let Some(refusal) = decision.denied else { return Ok(()) };
-        self.worker.telemetry.authz(refusal.policy, refusal.kind, "denied");
+        self.worker.telemetry.authz(refusal.policy, refusal.kind.name(), "denied");
         Err(refusal.failure())
     }
 }
