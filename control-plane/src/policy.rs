@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use trama_proto::{
-    Problem,
+    Problem, QualifiedName,
     admin::v1::PolicyProblem,
     discovery::v1::ResourceName,
     document::{Document, Resource, ResourceId},
@@ -77,7 +77,7 @@ fn told(problem: Problem) -> PolicyProblem {
 /// `Route shop/orders`, taken apart again.
 fn named(resource: &str) -> Option<ResourceName> {
     let (kind, rest) = resource.split_once(' ')?;
-    let (namespace, name) = rest.split_once('/')?;
+    let QualifiedName { namespace, name } = QualifiedName::parse(rest).ok()?;
     Some(ResourceName { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
 }
 

@@ -2,7 +2,7 @@
 //! such documents.
 
 use crate::{
-    Position, Problem, did_you_mean,
+    Position, Problem, QualifiedName, did_you_mean,
     located::Located,
     policy::{self, v1::Metadata},
     schema,
@@ -43,6 +43,11 @@ impl ResourceId {
     pub fn new(kind: &str, namespace: impl Into<String>, name: impl Into<String>) -> Option<Self> {
         let kind = KINDS.iter().find(|known| **known == kind)?;
         Some(Self { kind, namespace: namespace.into(), name: name.into() })
+    }
+
+    /// Its namespace and name.
+    pub fn qualified(&self) -> QualifiedName<'_> {
+        QualifiedName { namespace: &self.namespace, name: &self.name }
     }
 
     /// Names a resource that exists.

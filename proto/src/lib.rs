@@ -12,6 +12,7 @@
 //! - [`yaml`]: any value as YAML.
 //! - [`duration`]: lengths of time as people write them.
 //! - [`spiffe`]: identities of workloads.
+//! - [`QualifiedName`]: `namespace/name`.
 
 pub mod discovery;
 pub mod document;
@@ -36,6 +37,7 @@ mod check;
 mod generated;
 mod node;
 mod problem;
+mod qualified;
 mod schema;
 mod structure;
 mod suggest;
@@ -43,6 +45,7 @@ mod suggest;
 pub use generated::{admin, explain, identity, policy};
 pub use node::yaml;
 pub use problem::{Position, Problem, Problems};
+pub use qualified::QualifiedName;
 pub use schema::schema;
 pub use structure::structure;
 pub use suggest::did_you_mean;

@@ -14,7 +14,6 @@ use trama_proto::{
         Trace, ValidateRequest, ValidateResponse, WatchEvent, WatchRequest,
         admin_service_client::AdminServiceClient,
     },
-    did_you_mean,
     discovery::v1::{ResourceName, draining::What},
     document::{Resource, ResourceId},
 };
@@ -181,8 +180,8 @@ impl Client {
             let known = self.list(Kinds::One(id.kind), None).await.map(|listed| listed.resources);
             let known: Vec<_> =
                 known.iter().flatten().map(|stored| ResourceId::of(&stored.resource)).collect();
-            told.push(match near(id, &known) {
-                Some(near) => format!("there is no {id}; did you mean `{near}`?"),
+            told.push(match id.qualified().near(known.iter().map(ResourceId::qualified)) {
+                Some(near) => format!("there is no {id}; did you mean `{} {near}`?", id.kind),
                 None => format!("there is no {id}"),
             });
         }
@@ -213,29 +212,4 @@ impl Stored {
 /// A resource's name as the Admin API has it.
 pub(crate) fn name(id: &ResourceId) -> ResourceName {
     ResourceName { kind: id.kind.to_owned(), namespace: id.namespace.clone(), name: id.name.clone() }
-}
-
-/// The same name elsewhere, or one that looks like it.
-fn near(id: &ResourceId, known: &[ResourceId]) -> Option<String> {
-    if let Some(elsewhere) = known.iter().find(|other| other.name == id.name) {
-        return Some(elsewhere.to_string());
-    }
-    let here = known.iter().filter(|other| other.namespace == id.namespace);
-    let name = did_you_mean(&id.name, here.map(|other| other.name.as_str()))?;
-    Some(ResourceId { name: name.to_owned(), ..id.clone() }.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_looked_for_elsewhere_and_then_by_its_looks() {
-        let id = |namespace: &str, name: &str| ResourceId::new("Route", namespace, name).unwrap();
-        let known = [id("shop", "orders"), id("shop", "prices"), id("bank", "ledger")];
-        assert_eq!(near(&id("default", "orders"), &known).unwrap(), "Route shop/orders");
-        assert_eq!(near(&id("shop", "ordres"), &known).unwrap(), "Route shop/orders");
-        assert_eq!(near(&id("shop", "something"), &known), None);
-        assert_eq!(near(&id("default", "ordres"), &known), None);
-    }
 }

@@ -2,7 +2,7 @@
 
 use tonic_types::StatusExt;
 use trama_proto::{
-    Problem,
+    Problem, QualifiedName,
     admin::v1::PolicyProblem,
     document::{Document, ResourceId},
 };
@@ -55,7 +55,7 @@ fn located(
 fn whose(told: &str, files: &Files) -> (Option<ResourceId>, String) {
     let mut words = told.splitn(3, ' ');
     let named = words.next().zip(words.next()).and_then(|(kind, name)| {
-        let (namespace, name) = name.split_once('/')?;
+        let QualifiedName { namespace, name } = QualifiedName::parse(name).ok()?;
         ResourceId::new(kind, namespace, name)
     });
     if named.is_some() {
@@ -111,6 +111,7 @@ mod tests {
             ("Route shop/orders spec.rules", "no such service, got \"x\"; did you mean `y`?"),
             ("changes[0].resource.metadata.name", "write 1 to 253 characters without a slash, got ``"),
             ("resources[0]", "named twice"),
+            ("Service shop//orders spec", "no name"),
             ("changes[7].resource", "strange"),
         ]);
         assert_eq!(
@@ -120,6 +121,7 @@ mod tests {
                 "the policy in force: Route shop/orders: spec.rules: no such service, got \"x\"; did you mean `y`?",
                 "shop.yaml:2:19: Service shop/orders: metadata.name: write 1 to 253 characters without a slash, got ``; correct it",
                 "shop.yaml:1:1: Service shop/orders: named twice; correct it",
+                "the policy in force: Service shop//orders spec: no name; correct it",
                 "the policy in force: changes[7].resource: strange; correct it",
             ]
         );

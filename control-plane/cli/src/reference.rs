@@ -8,7 +8,7 @@ use clap::{
     error::ErrorKind,
 };
 use trama_proto::{
-    did_you_mean,
+    QualifiedName, did_you_mean,
     document::{KINDS, ResourceId},
 };
 
@@ -100,9 +100,12 @@ pub(crate) fn resource(
     namespace: Option<&str>,
     text: &str,
 ) -> Result<ResourceId, Failure> {
-    let (within, name) = match text.split_once('/') {
-        Some((within, name)) => (Some(within), name),
-        None => (None, text),
+    let (within, name) = match QualifiedName::parse(text) {
+        Ok(QualifiedName { namespace, name }) => (Some(namespace), name),
+        Err(_) if text.is_empty() || text.contains('/') => {
+            return Err(Failure::Usage(format!("{kind}: `{text}` is no name; write NAME or NAMESPACE/NAME")));
+        }
+        Err(_) => (None, text),
     };
     if let (Some(within), Some(namespace)) = (within, namespace)
         && within != namespace
@@ -112,8 +115,8 @@ pub(crate) fn resource(
         return Err(Failure::Usage(problem));
     }
     let namespace = within.or(namespace).unwrap_or("default");
-    if namespace.is_empty() || name.is_empty() || name.contains('/') {
-        return Err(Failure::Usage(format!("`{text}` is no name; write NAME or NAMESPACE/NAME")));
+    if namespace.is_empty() {
+        return Err(Failure::Usage("--namespace: `` is no name; write one, or leave it out".to_owned()));
     }
     Ok(ResourceId { kind, namespace: namespace.to_owned(), name: name.to_owned() })
 }
@@ -156,8 +159,10 @@ mod tests {
         assert_eq!(id(None, "shop/orders").unwrap(), "Route shop/orders");
         assert_eq!(id(Some("shop"), "shop/orders").unwrap(), "Route shop/orders");
         assert!(id(Some("other"), "shop/orders").unwrap_err().to_string().contains("leave one out"));
-        for bad in ["", "/", "shop/", "/orders", "a/b/c"] {
-            assert!(matches!(id(None, bad), Err(Failure::Usage(_))), "{bad}");
+        for bad in ["", "/", "shop/", "/orders", "a//b", "a/b/c"] {
+            let Err(Failure::Usage(problem)) = id(None, bad) else { panic!("{bad}") };
+            assert_eq!(problem, format!("Route: `{bad}` is no name; write NAME or NAMESPACE/NAME"));
         }
+        assert!(matches!(id(Some(""), "orders"), Err(Failure::Usage(_))));
     }
 }

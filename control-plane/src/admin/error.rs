@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::Status;
 use tonic_types::{ErrorDetails, FieldViolation};
 use trama_proto::{
-    Problem, Problems,
+    Problem, Problems, QualifiedName,
     admin::v1::PolicyProblem,
     discovery::v1::{Failure, ResourceName, failure},
     document::ResourceId,
@@ -60,18 +60,18 @@ pub(super) fn not_found(name: &ResourceName) -> Status {
 }
 
 /// The same, with what was probably meant.
-pub(super) fn not_found_but(name: &ResourceName, near: Option<&str>) -> Status {
+pub(super) fn not_found_but(name: &ResourceName, near: Option<QualifiedName<'_>>) -> Status {
     let Some(near) = near else { return not_found(name) };
     let message = format!("there is no {}; did you mean `{near}`?", told(name));
     of_resource(Reason::NotFound, name, message)
 }
 
 /// No such sidecar has a stream.
-pub(super) fn no_sidecar(name: &str, near: Option<&str>) -> Status {
+pub(super) fn no_sidecar(name: QualifiedName<'_>, near: Option<QualifiedName<'_>>) -> Status {
     let remedy =
         near.map_or_else(|| "Status tells which are".to_owned(), |near| format!("did you mean `{near}`?"));
     let message = format!("no sidecar {name} is connected; {remedy}");
-    of_sidecar(Reason::NotFound, name, message)
+    of_sidecar(Reason::NotFound, &name.to_string(), message)
 }
 
 /// A sidecar does not answer.

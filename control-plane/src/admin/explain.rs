@@ -6,6 +6,7 @@ use prost::Message;
 use tokio::task;
 use tonic::Status;
 use trama_proto::{
+    QualifiedName,
     admin::v1::{ExplainRequest, ExplainResponse, ExplainTraceRequest, ExplainedTrace, GetTraceRequest},
     did_you_mean,
     discovery::v1::{
@@ -128,10 +129,10 @@ impl Shared {
         if let Sender::Service(service) = sender
             && explain::services(documents).all(|other| other != *service)
         {
-            let labels: Vec<_> = explain::services(documents).map(|service| service.label()).collect();
+            let known: Vec<_> = explain::services(documents).collect();
+            let near = qualified(service).near(known.iter().map(qualified));
             let Service { namespace, name } = service.clone();
             let missing = ResourceName { kind: "Service".to_owned(), namespace, name };
-            let near = did_you_mean(&service.label(), labels.iter().map(String::as_str));
             return Err(error::not_found_but(&missing, near));
         }
         Ok(sender.runs(documents))
@@ -189,6 +190,10 @@ fn listed(regions: &BTreeSet<String>) -> String {
     )
 }
 
+fn qualified(Service { namespace, name }: &Service) -> QualifiedName<'_> {
+    QualifiedName { namespace, name }
+}
+
 fn is_unknown(told: &Explanation) -> bool {
     let outcome = told.outcome.clone().unwrap_or_default();
     outcome.result() == outcome::Result::Undecided && outcome.reason == "service_pending"
@@ -216,11 +221,9 @@ fn sender(request: &ExplainRequest) -> Result<Sender, Status> {
             Ok(id) => Ok(Sender::Workload(id)),
             Err(rule) => Err(error::field("workload", workload, rule)),
         },
-        ("", service) => match service.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Sender::Service(Service::new(namespace, name)))
-            }
-            _ => Err(error::field("service", service, "write it as `namespace/name`")),
+        ("", service) => match QualifiedName::parse(service) {
+            Ok(QualifiedName { namespace, name }) => Ok(Sender::Service(Service::new(namespace, name))),
+            Err(remedy) => Err(error::field("service", service, remedy)),
         },
         (_, service) => {
             Err(error::field("service", service, "a workload is named already: leave one of the two out"))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tonic::Status;
 use trama_proto::{
+    QualifiedName,
     admin::v1::{ProxyConfigRequest, ProxyConfigResponse, ProxyDrainRequest, ProxyDrainResponse},
-    did_you_mean,
     discovery::v1::{
         ConfigurationQuestion, DrainQuestion, Node,
         ask::{Kind, Question},
@@ -28,7 +28,7 @@ pub(super) struct Proxy {
 impl Proxy {
     /// `namespace/name`.
     pub(super) fn name(&self) -> String {
-        name(&self.node)
+        name(&self.node).to_string()
     }
 
     /// Whether it says that it answers such questions.
@@ -61,13 +61,12 @@ impl Shared {
 
     /// The sidecar of this name.
     pub(super) fn proxy(&self, wanted: &str) -> Result<Proxy, Status> {
-        if wanted.split('/').filter(|part| !part.is_empty()).count() != 2 {
-            return Err(error::field("sidecar", wanted, "write it as `namespace/name`"));
-        }
+        let wanted =
+            QualifiedName::parse(wanted).map_err(|remedy| error::field("sidecar", wanted, remedy))?;
         let found = self.proxies(|seat| name(&seat.node) == wanted).pop();
         found.ok_or_else(|| {
-            let known: Vec<_> = self.proxies(|_| true).iter().map(Proxy::name).collect();
-            error::no_sidecar(wanted, near(wanted, &known))
+            let known = self.proxies(|_| true);
+            error::no_sidecar(wanted, wanted.near(known.iter().map(|proxy| name(&proxy.node))))
         })
     }
 
@@ -122,15 +121,8 @@ impl Shared {
     }
 }
 
-fn name(node: &Node) -> String {
-    format!("{}/{}", node.namespace, node.name)
-}
-
-/// The same name in another namespace, or one that looks like it.
-fn near<'k>(wanted: &str, known: &'k [String]) -> Option<&'k str> {
-    let bare = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
-    let elsewhere = known.iter().find(|other| bare(other) == bare(wanted)).map(String::as_str);
-    elsewhere.or_else(|| did_you_mean(wanted, known.iter().map(String::as_str)))
+fn name(node: &Node) -> QualifiedName<'_> {
+    QualifiedName { namespace: &node.namespace, name: &node.name }
 }
 
 /// A question's name, for the count.
@@ -140,18 +132,5 @@ fn word(kind: Kind) -> &'static str {
         Kind::Explain => "explain",
         Kind::Configuration => "configuration",
         Kind::Drain => "drain",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_is_not_there_is_looked_for_elsewhere_and_by_its_looks() {
-        let known = ["bank/ledger-1", "shop/orders-1", "shop/orders-2"].map(str::to_owned);
-        assert_eq!(near("default/orders-2", &known), Some("shop/orders-2"));
-        assert_eq!(near("shop/ordres-1", &known), Some("shop/orders-1"));
-        assert_eq!(near("shop/something", &known), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use tonic::Status;
 use trama_proto::{
+    QualifiedName,
     admin::v1::{GetTraceRequest, ListTracesRequest, ListTracesResponse, Trace},
     document::Resource,
 };
@@ -48,8 +49,10 @@ fn filter(request: ListTracesRequest) -> Result<Filter, Status> {
             return Err(error::field(field, text, &problem));
         }
     }
-    if !service.is_empty() && service.split('/').filter(|part| !part.is_empty()).count() != 2 {
-        return Err(error::field("service", &service, "write it as `namespace/name`"));
+    if !service.is_empty()
+        && let Err(remedy) = QualifiedName::parse(&service)
+    {
+        return Err(error::field("service", &service, remedy));
     }
     if status != 0 && !(100..=599).contains(&status) {
         return Err(error::field("status", &status.to_string(), "write an HTTP status, 100 to 599"));
@@ -91,6 +94,11 @@ mod tests {
         for (request, field, remedy) in [
             (ListTracesRequest { service: "orders".into(), ..none() }, "service", "`namespace/name`"),
             (ListTracesRequest { service: "a/b/c".into(), ..none() }, "service", "`namespace/name`"),
+            (
+                ListTracesRequest { service: "a//b".into(), ..none() },
+                "service",
+                "`namespace/name`, got `a//b`",
+            ),
             (ListTracesRequest { status: 99, ..none() }, "status", "100 to 599"),
             (ListTracesRequest { status: 600, ..none() }, "status", "got `600`"),
             (ListTracesRequest { after: 5, before: 5, ..none() }, "before", "later"),

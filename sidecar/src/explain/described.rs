@@ -11,7 +11,7 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 use trama_proto::{
-    Problem, Problems,
+    Problem, Problems, QualifiedName,
     explain::v1::{self, DescribedRequest},
     spiffe::SpiffeId,
 };
@@ -144,9 +144,7 @@ impl Reader {
 
     fn listener(&mut self, listener: &str) -> Meant {
         let parts = listener.rsplit_once(':').and_then(|(service, port)| Some((service, port.parse().ok()?)));
-        match parts.filter(|(service, _)| {
-            service.split_once('/').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty())
-        }) {
+        match parts.filter(|(service, _)| QualifiedName::parse(service).is_ok()) {
             Some((service, port)) => Meant::Service(Arc::from(service), port),
             None => {
                 let remedy = "write namespace, name and port, such as `shop/orders:80`";

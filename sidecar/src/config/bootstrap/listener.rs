@@ -9,6 +9,7 @@ use std::{
 use rustls_pki_types::{DnsName, ServerName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use trama_proto::QualifiedName;
 
 use super::text::{LabelText, SocketAddressText};
 use crate::config::snapshot::{CertificateName, SpiffeId};
@@ -128,8 +129,8 @@ impl TryFrom<String> for ServiceAddress {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let parts = text.split_once('/').and_then(|(namespace, rest)| {
-            let (name, port) = rest.rsplit_once(':')?;
+        let parts = text.rsplit_once(':').and_then(|(service, port)| {
+            let QualifiedName { namespace, name } = QualifiedName::parse(service).ok()?;
             let port = port.parse().ok().filter(|port| *port != 0)?;
             Some(Self { namespace: namespace.to_owned(), name: name.to_owned(), port })
         });
