@@ -136,9 +136,9 @@ pub(crate) fn by_policy(
     let registry = &mut Registry::default();
     let snapshot = convert::convert_part(&documents, Extent::Whole, local, registry, revision)?;
     let knowledge = Knowledge { source: knowledge::Source::Policy.into(), ..Knowledge::default() };
-    // Whose the application is, its address alone says.
+    // No sidecar's configuration is known here.
     let (loads, now) = (Loads::default(), Duration::ZERO);
-    let view = View { snapshot: &snapshot, loads, now, own: "", knowledge };
+    let view = View { snapshot: &snapshot, loads, now, incoming: None, knowledge };
     Ok(explain(described, view, described.draw.unwrap_or(draw)))
 }
 

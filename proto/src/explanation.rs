@@ -39,6 +39,7 @@ impl Display for Explanation {
         if let Some(outcome) = &self.outcome {
             writeln!(f, "\n=> {}\n", ended(outcome))?;
         }
+        list(f, "assumed", self.knowledge.iter().flat_map(|it| &it.assumed), String::clone)?;
         if let Some(destination) = &self.destination {
             line(f, "service", &meant(destination))?;
         }
@@ -70,7 +71,12 @@ fn line(f: &mut Formatter<'_>, label: &str, text: &str) -> fmt::Result {
     writeln!(f, "{label:INDENT$}{text}")
 }
 
-fn list<T>(f: &mut Formatter<'_>, label: &str, items: &[T], words: impl Fn(&T) -> String) -> fmt::Result {
+fn list<'t, T: 't>(
+    f: &mut Formatter<'_>,
+    label: &str,
+    items: impl IntoIterator<Item = &'t T>,
+    words: impl Fn(&T) -> String,
+) -> fmt::Result {
     let labels = [label].into_iter().chain(std::iter::repeat(""));
     labels.zip(items).try_for_each(|(label, item)| line(f, label, &words(item)))
 }

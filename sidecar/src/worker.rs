@@ -26,6 +26,7 @@ pub use self::{
 };
 use crate::{
     accept::served::OwnAddresses,
+    authz::Gate,
     balance::Loads,
     config::snapshot::{AppProtocol, Revision, ServicePort, Snapshot, SpiffeId},
     drain::{DrainWatch, Stage},
@@ -56,14 +57,8 @@ pub struct Settings {
     pub replay_bytes: usize,
     /// Connections that one worker has open.
     pub connections: usize,
-    /// Where the application listens, if not at the address that a connection came in on.
-    pub application: Option<std::net::IpAddr>,
-    /// Ports of our own: nothing is ever forwarded to them here.
-    pub own_ports: Vec<u16>,
-    /// Ports of the application that may be reached; empty: all but our own.
-    pub application_ports: Vec<u16>,
-    /// The trust domain that callers must belong to.
-    pub trust_domain: Option<Arc<str>>,
+    /// What may come in at all.
+    pub gate: Arc<Gate>,
     /// Our service, `namespace/name`.
     pub service: Arc<str>,
 }
@@ -215,16 +210,10 @@ impl Worker {
         self.chains.borrow_mut().tick(self.now());
     }
 
-    /// Whether a workload belongs to the trust domain that callers must come from: the configured one, or else that of
-    /// our own certificate. One authority may sign for several domains.
+    /// Whether a workload belongs to the trust domain that callers must come from.
     pub fn trusts(&self, id: &SpiffeId) -> bool {
-        match self.settings.trust_domain.as_deref() {
-            Some(domain) => domain == id.trust_domain(),
-            None => {
-                let own = self.shared.certificates.identity.load();
-                own.as_ref().is_some_and(|own| own.id.trust_domain() == id.trust_domain())
-            }
-        }
+        let own = self.shared.certificates.identity.load();
+        self.settings.gate.trusts(id, own.as_ref().map(|own| &own.id))
     }
 
     /// Serves HTTP/1 until the connection ends, or is drained at `stage`. Boxed: what comes before it is over by then.
@@ -290,7 +279,7 @@ impl Worker {
 
     /// Whether this is a port of the sidecar's own at its own address.
     pub fn is_own(&self, address: SocketAddr, local: SocketAddr) -> bool {
-        self.settings.own_ports.contains(&address.port())
+        self.settings.gate.own_ports.contains(&address.port())
             && (address.ip().to_canonical() == local.ip().to_canonical() || address.ip().is_loopback())
     }
 }

@@ -330,4 +330,20 @@ async fn who_may_call_is_told_as_it_is_decided() {
     let forwarded = format!("=> forwarded: to the application at {}\n", first.at(8080));
     assert!(code == 0 && said.contains(&forwarded), "{said}");
     assert!(said.contains("- shop/admin (DENY): rule 1: the path is none of its\n"), "{said}");
+
+    // By its own configuration: what is its own is nobody's application, and what is not ours does not come in.
+    let own = first.at(15008);
+    let line = format!("--from shop/first --application {own} --caller {caller}");
+    let (code, said) = tramactl(&control, folder.path(), &format!("explain /open {line}")).await;
+    let closed = format!("=> refused: port_refused: the connection is closed: port {}\n", own.port());
+    assert!(code == 0 && said.contains(&closed) && !said.contains("assumed"), "{said}");
+    let at = first.at(8080);
+    let line = format!("--from shop/first --application {at} --caller spiffe://elsewhere.test/ns/shop/sa/a");
+    let (code, said) = tramactl(&control, folder.path(), &format!("explain /open {line}")).await;
+    assert!(code == 0 && said.contains("=> refused: wrong_identity: the connection is closed: "), "{said}");
+    // Policy alone knows nothing of that, and says so.
+    let line =
+        format!("--workload {} --region rio --application {at} --caller {caller}", identity("shop", "batch"));
+    let (code, said) = tramactl(&control, folder.path(), &format!("explain /open {line}")).await;
+    assert!(code == 0 && said.contains(&forwarded) && said.contains("\nassumed     port "), "{said}");
 }

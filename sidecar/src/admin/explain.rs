@@ -11,7 +11,7 @@ use trama_proto::{
 };
 
 use super::{Answer, State, json, text};
-use crate::explain::{Described, View, explain};
+use crate::explain::{Described, Incoming, View, explain};
 
 /// A worker that does not say what it knows within this time is asked in vain.
 const LOOK: Duration = Duration::from_secs(1);
@@ -52,7 +52,9 @@ pub(crate) async fn explained(
     };
     let snapshot = state.snapshot();
     let loads = loads.unwrap_or_default();
-    let own = state.service();
-    let view = View { snapshot: &snapshot, loads, now: state.now(), own: &own, knowledge };
+    let (gate, identity, service) = (state.gate(), state.identity(), state.service());
+    let incoming =
+        gate.as_deref().map(|gate| Incoming { gate, identity: identity.as_ref(), service: &service });
+    let view = View { snapshot: &snapshot, loads, now: state.now(), incoming, knowledge };
     Ok(explain(&described, view, described.draw.unwrap_or_else(|| fastrand::u64(..))))
 }

@@ -21,7 +21,12 @@ use http::{Request, StatusCode};
 
 pub(crate) use self::explain::explained;
 use self::server::{Answer, Answering, Asked, answer, at_once, not_found, text};
-use crate::{balance::Loads, config::snapshot::Snapshot, telemetry::TelemetryHub};
+use crate::{
+    authz::Gate,
+    balance::Loads,
+    config::snapshot::{Snapshot, SpiffeId},
+    telemetry::TelemetryHub,
+};
 
 /// What the admin side is shown of the sidecar, and may ask of it.
 pub trait State: Send + Sync + 'static {
@@ -33,6 +38,10 @@ pub trait State: Send + Sync + 'static {
     fn now(&self) -> Duration;
     /// Its own service, `namespace/name`.
     fn service(&self) -> Arc<str>;
+    /// Who it is; `None`: nobody yet.
+    fn identity(&self) -> Option<SpiffeId>;
+    /// What may come in; `None`: nothing yet, the listeners are not open.
+    fn gate(&self) -> Option<Arc<Gate>>;
     /// How many workers there are.
     fn workers(&self) -> u32;
     /// A copy of what a worker has learned of endpoints; `None`: it does not say in time.

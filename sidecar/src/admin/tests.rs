@@ -39,6 +39,12 @@ impl State for Fake {
     fn service(&self) -> Arc<str> {
         "shop/orders".into()
     }
+    fn identity(&self) -> Option<SpiffeId> {
+        SpiffeId::parse("spiffe://mesh.local/ns/shop/sa/orders").ok()
+    }
+    fn gate(&self) -> Option<Arc<Gate>> {
+        Some(Arc::new(Gate { own_ports: vec![15008], ..Gate::default() }))
+    }
     fn workers(&self) -> u32 {
         1
     }

@@ -28,9 +28,10 @@ use super::{
 use crate::{
     accept::listener::bind,
     admin::{self, Looking},
+    authz::Gate,
     config::{
         bootstrap::{AccessLogTarget, Config},
-        snapshot::Snapshot,
+        snapshot::{Snapshot, SpiffeId},
     },
     discovery::PolicyFile,
     drain::{Drain, Stage},
@@ -82,7 +83,7 @@ impl Control {
             shared: shared.clone(),
             drain,
             started: AtomicBool::new(false),
-            looks: OnceLock::new(),
+            serving: OnceLock::new(),
         });
         let answering: Arc<dyn admin::State> = state.clone();
         let opened = policy::follow(config, source, (shared, told.answers, &answering), &telemetry);
@@ -128,9 +129,9 @@ impl Control {
     }
 
     /// The listeners are open, and so the workers can be asked.
-    pub(super) fn serving(&self, looks: Vec<Look>) {
+    pub(super) fn serving(&self, looks: Vec<Look>, gate: Arc<Gate>) {
         // They open once.
-        self.state.looks.set(looks).ok();
+        self.state.serving.set(Serving { looks, gate }).ok();
         self.state.started.store(true, Ordering::Relaxed);
     }
 
@@ -165,7 +166,13 @@ struct State {
     shared: Shared,
     drain: Drain,
     started: AtomicBool,
-    looks: OnceLock<Vec<Look>>,
+    serving: OnceLock<Serving>,
+}
+
+/// What there is to be asked once the listeners are open.
+struct Serving {
+    looks: Vec<Look>,
+    gate: Arc<Gate>,
 }
 
 impl admin::State for State {
@@ -185,12 +192,21 @@ impl admin::State for State {
         Arc::clone(&self.service)
     }
 
+    fn identity(&self) -> Option<SpiffeId> {
+        self.shared.certificates.identity.load().as_ref().map(|own| own.id.clone())
+    }
+
+    fn gate(&self) -> Option<Arc<Gate>> {
+        self.serving.get().map(|serving| Arc::clone(&serving.gate))
+    }
+
     fn workers(&self) -> u32 {
-        u32::try_from(self.looks.get().map_or(0, Vec::len)).unwrap_or(u32::MAX)
+        u32::try_from(self.serving.get().map_or(0, |serving| serving.looks.len())).unwrap_or(u32::MAX)
     }
 
     fn loads(&self, worker: u32) -> Looking {
-        let look = self.looks.get().and_then(|looks| looks.get(usize::try_from(worker).ok()?)).cloned();
+        let serving = self.serving.get();
+        let look = serving.and_then(|serving| serving.looks.get(usize::try_from(worker).ok()?)).cloned();
         Box::pin(async move {
             let (asker, answered) = oneshot::channel();
             look?.send(asker).await.ok()?;

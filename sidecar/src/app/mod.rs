@@ -143,7 +143,7 @@ impl Starting {
         let addresses = sockets.addresses(control.addresses());
         let settings = settings::of(&config, &addresses);
         let workers = Workers::start(sockets, &settings, &shared, control.telemetry())?;
-        control.serving(workers.looks());
+        control.serving(workers.looks(), Arc::clone(&settings.gate));
         told(&config, &shared, &source, &addresses);
         entropy::gather(&config);
         let drain_deadline = config.timeouts.drain;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::sockets::Addresses;
 use crate::{
+    authz::Gate,
     config::bootstrap::Config,
     http::{HttpLimits, io::Liveness},
     upstream::UpstreamLimits,
@@ -20,11 +21,17 @@ pub(super) fn of(config: &Config, addresses: &Addresses) -> Settings {
         server_first_after: config.timeouts.detect,
         replay_bytes: config.limits.retry_buffer_bytes as usize,
         connections: (config.limits.max_connections as usize).div_ceil(workers),
+        gate: Arc::new(gate(config, addresses)),
+        service: own_service(config),
+    }
+}
+
+fn gate(config: &Config, addresses: &Addresses) -> Gate {
+    Gate {
         application: config.application.address,
         own_ports: addresses.own_ports(),
         application_ports: config.application.allowed_ports.clone(),
         trust_domain: config.identity.as_ref().and_then(|i| i.trust_domain.as_deref()).map(Arc::from),
-        service: own_service(config),
     }
 }
 

@@ -8,6 +8,7 @@
 //! servers read in different ways ([`path`]), and method and path of a connection that is not HTTP.
 
 mod considered;
+mod gate;
 mod path;
 
 #[cfg(test)]
@@ -21,8 +22,11 @@ use std::{
 
 use http::Method;
 
-pub use self::considered::{Condition, Considered, considered};
 use self::path::Readings;
+pub use self::{
+    considered::{Condition, Considered, considered},
+    gate::Gate,
+};
 use crate::{
     config::snapshot::{Authorization, AuthzAction, AuthzPolicy, AuthzRule, Snapshot, SpiffeId},
     error::{Failure, Reason},

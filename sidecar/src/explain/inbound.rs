@@ -7,12 +7,13 @@ use trama_proto::explain::v1::{
     Authorization, ConsideredPolicy, Outcome, considered_policy::Action, outcome,
 };
 
-use super::Explaining;
+use super::{Explaining, Incoming};
 use crate::{
-    authz::{self, Call, Condition, Considered, Decision, Kind, Refusal},
+    authz::{self, Call, Condition, Considered, Decision, Gate, Kind, Refusal},
     config::snapshot::{AppProtocol, AuthzAction, SpiffeId},
     error::Failure,
     http::{fields, shape},
+    telemetry::HandshakeFailure,
 };
 
 /// Rules of a policy whose reasons are told.
@@ -23,14 +24,20 @@ const MOST_RULES: usize = 10;
 pub(super) struct Inbound {
     /// Who has proved to be it; `None`: the request comes in plainly.
     pub(super) caller: Option<SpiffeId>,
-    /// Where the application listens.
+    /// Where the application is called.
     pub(super) application: SocketAddr,
 }
 
 impl Explaining<'_> {
     /// The way of a request that comes in, top to bottom; what carries it ends where it is not HTTP.
     pub(super) fn comes_in(&mut self, inbound: &Inbound) -> Result<Outcome, Failure> {
-        if self.snapshot.destinations.of_address(inbound.application).spoken_here() == AppProtocol::Tcp {
+        // Connection: what may not be is closed before a request is read.
+        let application = match self.let_in(inbound) {
+            Ok(application) => application,
+            Err(closed) => return Ok(closed),
+        };
+        let inbound = &Inbound { application, caller: inbound.caller.clone() };
+        if self.snapshot.destinations.of_address(application).spoken_here() == AppProtocol::Tcp {
             return self.bytes_come_in(inbound);
         }
 
@@ -39,13 +46,12 @@ impl Explaining<'_> {
         shape::inner(&mut head)?;
 
         // Caller.
-        self.may_be(inbound)?;
         self.authorize(inbound, Some((&head.method, head.uri.path())))?;
         fields::strip_hop_by_hop(&mut head.headers);
         head.headers.remove(fields::CLIENT_VERSION);
 
         // Filters.
-        let chain = self.snapshot.destinations.inbound(inbound.application, self.own);
+        let chain = self.snapshot.destinations.inbound(inbound.application, self.own());
         self.told.service_filters = self.filters(chain);
         if let Some(answered) = self.pass(chain, &mut head, true)? {
             return Ok(answered);
@@ -55,9 +61,8 @@ impl Explaining<'_> {
 
     /// What becomes of a connection whose bytes nobody looks at: no policy can know its method or path.
     fn bytes_come_in(&mut self, inbound: &Inbound) -> Result<Outcome, Failure> {
-        self.may_be(inbound)?;
         self.authorize(inbound, None)?;
-        let chain = self.snapshot.destinations.inbound(inbound.application, self.own);
+        let chain = self.snapshot.destinations.inbound(inbound.application, self.own());
         self.told.service_filters = self.filters(chain);
         if let Some(chain) = chain {
             self.admit(chain)?;
@@ -65,16 +70,58 @@ impl Explaining<'_> {
         Ok(reaches(inbound))
     }
 
-    fn may_be(&self, inbound: &Inbound) -> Result<(), Failure> {
-        match inbound.caller {
+    /// Where the application listens, if the connection may be; else how it ends.
+    fn let_in(&mut self, Inbound { caller, application }: &Inbound) -> Result<SocketAddr, Outcome> {
+        let open = Gate::default();
+        let gate = match (self.incoming, caller) {
+            (None, caller) => {
+                self.assume(caller.as_ref(), application.port());
+                &open
+            }
+            (Some(Incoming { identity: None, .. }), Some(_)) => {
+                let detail = "the sidecar has no identity, so no other one gets through to it".to_owned();
+                return Err(closed(HandshakeFailure::NoIdentity.name(), detail));
+            }
+            (Some(Incoming { gate, identity, .. }), Some(id)) if !gate.trusts(id, identity) => {
+                let detail = format!("the trust domain `{}` is not the sidecar's", id.trust_domain());
+                return Err(closed(HandshakeFailure::WrongIdentity.name(), detail));
+            }
+            (Some(Incoming { gate, .. }), _) => gate,
+        };
+        let may_be = match caller {
             Some(_) => Ok(()),
-            None => authz::plain_passes(self.snapshot, inbound.application.port()),
+            None => authz::plain_passes(self.snapshot, application.port()),
+        };
+        may_be.and_then(|()| gate.application(*application)).map_err(|failure| {
+            closed(failure.reason.name(), failure.detail.as_deref().unwrap_or_default().to_owned())
+        })
+    }
+
+    fn assume(&mut self, caller: Option<&SpiffeId>, port: u16) {
+        let Some(knowledge) = &mut self.told.knowledge else { return };
+        knowledge.assumed.push(format!(
+            "port {port} is one of the application's that its sidecar lets be reached (`application.allowedPorts`), and \
+             none of the sidecar's own"
+        ));
+        knowledge
+            .assumed
+            .push("the application is called where it listens (`application.address`)".to_owned());
+        if let Some(id) = caller {
+            let domain = id.trust_domain();
+            knowledge.assumed.push(format!("its sidecar takes callers of the trust domain `{domain}`"));
         }
+        let whose = "whose the application is its address alone says, not its sidecar's `node.service`";
+        knowledge.assumed.push(whose.to_owned());
+    }
+
+    /// Whose the application is where its address is in no policy.
+    fn own(&self) -> &str {
+        self.incoming.map_or("", |incoming| incoming.service)
     }
 
     /// `http`: method and path, where they can be known.
     fn authorize(&mut self, inbound: &Inbound, http: Option<(&Method, &str)>) -> Result<(), Failure> {
-        let policies = self.snapshot.destinations.authorization(inbound.application, self.own);
+        let policies = self.snapshot.destinations.authorization(inbound.application, self.own());
         let Some(policies) = policies else {
             let why = "no AuthzPolicy is for this application: whoever the mesh lets come may call it";
             self.told.authorization = Some(Authorization { why: why.to_owned(), ..Authorization::default() });
@@ -105,6 +152,13 @@ impl Explaining<'_> {
             Some(Authorization { policies: told.collect(), why, would_deny: would_deny.unwrap_or_default() });
         denied.map_or(Ok(()), |refusal| Err(refusal.failure()))
     }
+}
+
+/// The end of a connection that is closed before a request is read: nobody is told a status.
+fn closed(reason: &str, detail: String) -> Outcome {
+    let (result, reason) = (outcome::Result::Refused.into(), reason.to_owned());
+    let detail = format!("the connection is closed: {detail}");
+    Outcome { result, reason, detail, ..Outcome::default() }
 }
 
 fn reaches(inbound: &Inbound) -> Outcome {

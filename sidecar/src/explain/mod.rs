@@ -23,8 +23,9 @@ use trama_proto::explain::v1::{Explanation, Knowledge, Outcome, outcome};
 
 pub use self::{arguments::Description, described::Described};
 use crate::{
+    authz::Gate,
     balance::{Draws, Loads},
-    config::snapshot::{AppProtocol, Destination, Endpoint, RuleAction, Snapshot},
+    config::snapshot::{AppProtocol, Destination, Endpoint, RuleAction, Snapshot, SpiffeId},
     error::{Failure, Reason},
     http::{fields, shape},
     outbound::{
@@ -43,10 +44,21 @@ pub struct View<'v> {
     pub loads: Loads,
     /// Time on the sidecar's clock.
     pub now: Duration,
-    /// The sidecar's own service, `namespace/name`: whose the application is where its address is in no policy.
-    pub own: &'v str,
+    /// What the sidecar itself is to what comes in; `None`: that is not known, and what has to be taken for true is told.
+    pub incoming: Option<Incoming<'v>>,
     /// Who knows this; revision, origin and random number are filled in.
     pub knowledge: Knowledge,
+}
+
+/// What a sidecar's own configuration says of what comes in.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'v> {
+    /// Its ports, and whose workloads may come.
+    pub gate: &'v Gate,
+    /// Who it is; `None`: nobody, and so no sidecar gets through to it.
+    pub identity: Option<&'v SpiffeId>,
+    /// Its service, `namespace/name`: whose the application is where its address is in no policy.
+    pub service: &'v str,
 }
 
 /// Explains a request that decides with this random number.
@@ -61,12 +73,12 @@ pub fn explain(described: &Described, view: View<'_>, draw: u64) -> Explanation 
 
 /// The same with a random number for each decision, in the order in which a worker draws them.
 fn explain_with(described: &Described, view: View<'_>, draw: &mut dyn FnMut() -> u64) -> Explanation {
-    let View { snapshot, loads, now, own, mut knowledge } = view;
+    let View { snapshot, loads, now, incoming, mut knowledge } = view;
     knowledge.revision = snapshot.revision.to_string();
     knowledge.origin = snapshot.origin.name().to_owned();
     let told =
         Explanation { request: described.to_string(), knowledge: Some(knowledge), ..Explanation::default() };
-    let mut explaining = Explaining { described, snapshot, loads, now, own, draw, serving: None, told };
+    let mut explaining = Explaining { described, snapshot, loads, now, incoming, draw, serving: None, told };
     let outcome = match &described.inbound {
         Some(inbound) => explaining.comes_in(inbound),
         None => explaining.outcome(),
@@ -81,7 +93,7 @@ struct Explaining<'e> {
     snapshot: &'e Snapshot,
     loads: Loads,
     now: Duration,
-    own: &'e str,
+    incoming: Option<Incoming<'e>>,
     draw: &'e mut dyn FnMut() -> u64,
     /// Who was asked last.
     serving: Option<Arc<Endpoint>>,

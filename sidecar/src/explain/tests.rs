@@ -1,6 +1,7 @@
 //! What is told of requests to one service in three regions, and that it is what becomes of them.
 
 mod agreement;
+mod comes_in;
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -112,7 +113,8 @@ fn described(url: &str) -> DescribedRequest {
 
 fn asked(snapshot: &Snapshot, request: &DescribedRequest) -> Explanation {
     let described = Described::read(request).unwrap_or_else(|problems| panic!("{problems}"));
-    let view = View { snapshot, loads: Loads::default(), now: NOW, own: "", knowledge: Knowledge::default() };
+    let view =
+        View { snapshot, loads: Loads::default(), now: NOW, incoming: None, knowledge: Knowledge::default() };
     explain(&described, view, 1)
 }
 
@@ -199,7 +201,7 @@ fn probation_and_panic_are_told() {
             snapshot: &snapshot,
             loads: loads.clone(),
             now: NOW,
-            own: "",
+            incoming: None,
             knowledge: Knowledge::default(),
         };
         explain(&described, view, 1)
@@ -232,7 +234,7 @@ fn the_way_there_is_told_with_who_must_answer() {
                 snapshot: &snapshot,
                 loads: Loads::default(),
                 now: NOW,
-                own: "",
+                incoming: None,
                 knowledge: Knowledge::default(),
             };
             explain(&described, view, draw).transport.unwrap()

@@ -65,25 +65,18 @@ pub async fn mesh(worker: Rc<Worker>, stream: TcpStream, downstream: SocketAddr)
         }
     };
     worker.telemetry.tls_handshake(Peer::Downstream, Ok(()));
-    let Some(MeshTarget { port, service }) = peer.target else {
-        let failure = Failure::before(Reason::PortRefused).detail("the SNI names none");
-        return refuse(&worker, &mut stream, peer.carried, downstream, &failure).await;
-    };
-    let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
-    let mut meant = canonical(local);
-    meant.set_port(port);
-    match Connection::to(&worker, meant, downstream, service) {
+    let MeshPeer { id, target, carried } = peer;
+    match Connection::meshed(&worker, id, target, local, downstream) {
         Ok(connection) => {
-            let caller = connection.told(&peer.id);
-            let connection = Rc::new(Connection { peer: Some(peer.id), caller, ..connection });
-            match peer.carried {
+            let connection = Rc::new(connection);
+            match carried {
                 Carried::Http2 => {
                     Worker::serve_http2(connection, stream, Writes::AtOnce, Stage::Inbound).await
                 }
                 Carried::Tcp => Box::pin(opaque::carry(&connection, stream)).await,
             }
         }
-        Err(failure) => refuse(&worker, &mut stream, peer.carried, downstream, &failure).await,
+        Err(failure) => refuse(&worker, &mut stream, carried, downstream, &failure).await,
     }
 }
 
@@ -132,22 +125,7 @@ pub async fn captured(worker: Rc<Worker>, stream: TcpStream, downstream: SocketA
         }
     };
     let _open = worker.telemetry.connection_opened(Direction::Inbound, Peer::Downstream, Security::Plain);
-    let snapshot = worker.snapshot();
-    if let Err(failure) = authz::plain_passes(&snapshot, original.port()) {
-        return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
-    }
-    if !worker.own_addresses.serves(original.ip(), local.ip().to_canonical()) {
-        let failure = Failure::before(Reason::PortRefused).detail(format_args!("address {}", original.ip()));
-        return Exchange::refuse(&worker, Direction::Inbound, downstream, &failure);
-    }
-    let service = match snapshot.destinations.of_address(original) {
-        Destination::Direct(direct) => direct.owner.map(|owner| Arc::clone(&owner.service.label)),
-        _ => None,
-    };
-    drop(snapshot);
-    let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
-    // Not at the local address: capture puts the pod's first one there, and the pod may have several.
-    match Connection::to(&worker, original, downstream, service) {
+    match Connection::plain(&worker, original, local, downstream) {
         Ok(connection) => plain(Rc::new(connection), stream).await,
         Err(failure) => Exchange::refuse(&worker, Direction::Inbound, downstream, &failure),
     }
@@ -171,20 +149,55 @@ impl Served for Connection {
 }
 
 impl Connection {
-    /// Finds the application behind a port of this pod. Only ports of the application, never one of ours: the mesh port
-    /// would otherwise be an open proxy into the pod.
+    /// Of a caller who has proved to be this one, to the port that he names.
+    fn meshed(
+        worker: &Rc<Worker>,
+        peer: SpiffeId,
+        target: Option<MeshTarget>,
+        local: SocketAddr,
+        downstream: SocketAddr,
+    ) -> Result<Self, Failure> {
+        let Some(MeshTarget { port, service }) = target else {
+            return Err(Failure::before(Reason::PortRefused).detail("the SNI names none"));
+        };
+        let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
+        let mut meant = canonical(local);
+        meant.set_port(port);
+        let connection = Self::to(worker, meant, downstream, service)?;
+        let caller = connection.told(&peer);
+        Ok(Self { peer: Some(peer), caller, ..connection })
+    }
+
+    /// Of nobody who has proved who he is, to the address that was captured. May it be?
+    fn plain(
+        worker: &Rc<Worker>,
+        original: SocketAddr,
+        local: SocketAddr,
+        downstream: SocketAddr,
+    ) -> Result<Self, Failure> {
+        let snapshot = worker.snapshot();
+        authz::plain_passes(&snapshot, original.port())?;
+        if !worker.own_addresses.serves(original.ip(), local.ip().to_canonical()) {
+            let refused = Failure::before(Reason::PortRefused);
+            return Err(refused.detail(format_args!("address {}", original.ip())));
+        }
+        let service = match snapshot.destinations.of_address(original) {
+            Destination::Direct(direct) => direct.owner.map(|owner| Arc::clone(&owner.service.label)),
+            _ => None,
+        };
+        let service = service.unwrap_or_else(|| Arc::clone(&worker.settings.service));
+        // Not at the local address: capture puts the pod's first one there, and the pod may have several.
+        Self::to(worker, original, downstream, service)
+    }
+
+    /// Finds the application behind a port of this pod.
     fn to(
         worker: &Rc<Worker>,
         meant: SocketAddr,
         downstream: SocketAddr,
         service: Arc<str>,
     ) -> Result<Self, Failure> {
-        let (settings, port) = (&worker.settings, meant.port());
-        let allowed = settings.application_ports.is_empty() || settings.application_ports.contains(&port);
-        if settings.own_ports.contains(&port) || !allowed {
-            return Err(Failure::before(Reason::PortRefused).detail(format_args!("port {port}")));
-        }
-        let application = settings.application.map_or(meant, |address| SocketAddr::new(address, port));
+        let application = worker.settings.gate.application(meant)?;
         let protocol = worker.snapshot().destinations.of_address(application).spoken_here();
         let protocol = worker.as_known(application, protocol);
         Ok(Self {
@@ -238,5 +251,29 @@ async fn plain(connection: Rc<Connection>, stream: TcpStream) {
         Told::Http2 => Worker::serve_http2(connection, stream, Writes::Gathered, Stage::Inbound).await,
         Told::Opaque => Box::pin(opaque::carry(&connection, stream)).await,
         Told::Gone => {}
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A connection as it comes: of a caller with this identity on the mesh port, or captured. Else by which name it is
+    /// refused.
+    pub(crate) fn arrives(
+        worker: &Rc<Worker>,
+        caller: Option<&SpiffeId>,
+        at: SocketAddr,
+    ) -> Result<Rc<Connection>, &'static str> {
+        let downstream = SocketAddr::from(([127, 0, 0, 1], 4));
+        let arrived = match caller {
+            Some(id) if !worker.trusts(id) => return Err(HandshakeFailure::WrongIdentity.name()),
+            Some(id) => {
+                let target = MeshTarget { port: at.port(), service: None };
+                Connection::meshed(worker, id.clone(), Some(target), at, downstream)
+            }
+            None => Connection::plain(worker, at, at, downstream),
+        };
+        arrived.map(Rc::new).map_err(|failure| failure.reason.name())
     }
 }

@@ -53,7 +53,7 @@ fn the_published_explanation_is_what_a_sidecar_says() {
     let described = Described::read(&described).unwrap_or_else(|problems| panic!("{problems}"));
     let source = knowledge::Source::Sidecar.into();
     let knowledge = Knowledge { source, worker: Some(0), workers: 2, ..Knowledge::default() };
-    let view = View { snapshot: &snapshot, loads, now: NOW, own: "", knowledge };
+    let view = View { snapshot: &snapshot, loads, now: NOW, incoming: None, knowledge };
     let present = explain(&described, view, described.draw.unwrap()).to_string();
 
     // The others are of `tramactl`, whose own tests hold them.

@@ -179,7 +179,12 @@ mod tests {
     };
 
     use super::*;
-    use crate::{admin::Looking, balance::Loads, config::snapshot::Snapshot};
+    use crate::{
+        admin::Looking,
+        authz::Gate,
+        balance::Loads,
+        config::snapshot::{Snapshot, SpiffeId},
+    };
 
     #[derive(Default)]
     struct Fake {
@@ -200,6 +205,12 @@ mod tests {
         }
         fn service(&self) -> Arc<str> {
             "shop/orders".into()
+        }
+        fn identity(&self) -> Option<SpiffeId> {
+            SpiffeId::parse("spiffe://mesh.local/ns/shop/sa/orders").ok()
+        }
+        fn gate(&self) -> Option<Arc<Gate>> {
+            Some(Arc::new(Gate { own_ports: vec![15008], ..Gate::default() }))
         }
         fn workers(&self) -> u32 {
             1

@@ -255,7 +255,7 @@ async fn compare(case: &Case, hub: &TelemetryHub) -> Result<(), TestCaseError> {
         snapshot: &snapshot,
         loads: worker.loads.borrow().clone(),
         now: worker.now(),
-        own: "",
+        incoming: None,
         knowledge: Knowledge::default(),
     };
     let explanation = explain_with(&described, view, &mut || worker.draw());

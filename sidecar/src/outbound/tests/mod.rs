@@ -204,10 +204,7 @@ pub(crate) fn settings() -> Settings {
         server_first_after: limits.head_timeout,
         replay_bytes: 1 << 16,
         connections: 1,
-        application: None,
-        own_ports: Vec::new(),
-        application_ports: Vec::new(),
-        trust_domain: None,
+        gate: Arc::default(),
         service: "shop/storefront".into(),
     }
 }
