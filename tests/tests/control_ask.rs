@@ -10,8 +10,8 @@ use trama_proto::admin::v1::{
     ExplainRequest, ExplainResponse, ProxyConfigRequest, ProxyConfigResponse, ProxyDrainRequest,
 };
 use trama_proto::discovery::v1::{
-    Ask, Configuration, Draining, Failure, Hello, ask::Kind, ask::Question, draining::What, failure::Reason,
-    told::Answer,
+    Ask, Configuration, Draining, Failure, Hello, Node, ask::Kind, ask::Question, draining::What,
+    failure::Reason, told::Answer,
 };
 use trama_proto::explain::v1::{DescribedRequest, Explanation, knowledge::Source};
 use trama_tests::control_plane::{ControlPlane, Stream, Workload, identity};
@@ -36,8 +36,17 @@ async fn shop() -> ControlPlane {
 
 /// A sidecar that says it answers these questions, and has taken its first push.
 async fn sidecar(control: &ControlPlane, workload: &Workload, answers: &[Kind]) -> Stream {
+    named(control, workload, workload.node(), answers).await
+}
+
+/// One of several of a workload.
+async fn replica(control: &ControlPlane, workload: &Workload, name: &str, answers: &[Kind]) -> Stream {
+    named(control, workload, Node { name: name.to_owned(), ..workload.node() }, answers).await
+}
+
+async fn named(control: &ControlPlane, workload: &Workload, node: Node, answers: &[Kind]) -> Stream {
     let answers = answers.iter().map(|kind| i32::from(*kind)).collect();
-    let hello = Hello { node: Some(workload.node()), answers, ..Hello::default() };
+    let hello = Hello { node: Some(node), answers, ..Hello::default() };
     let channel = control.channel(Some(workload)).await.unwrap();
     let mut stream = Stream::open_with(channel, hello).await.unwrap();
     stream.subscribe(&[]);
@@ -140,11 +149,73 @@ async fn one_that_is_too_old_is_never_asked() {
     // Who does not ask for it by name is told what policy says.
     let by_workload = ExplainRequest { workload: identity("shop", "storefront"), ..request() };
     let told = explain(&control, by_workload).await.unwrap();
-    assert!(told.by_policy.contains("shop/storefront is connected, and it does not answer"), "{told:?}");
+    assert!(told.by_policy.starts_with("no sidecar that would send it answers"), "{told:?}");
+    assert_eq!(told.sidecar.as_ref().unwrap().name, "storefront");
+    assert_eq!((told.unheard[0].sidecar.as_str(), told.unheard.len()), ("shop/storefront", 1));
+    assert!(told.unheard[0].why.contains("does not answer such questions: upgrade it"), "{told:?}");
     assert_eq!(told.explanation.unwrap().knowledge.unwrap().source(), Source::Policy);
     // It has heard nothing of all that.
     control.apply(&POLICY.replace("orders", "prices")).await.unwrap();
     stream.take().await;
+}
+
+#[tokio::test]
+async fn where_one_says_nothing_the_next_of_its_workload_is_asked() {
+    let control = shop().await;
+    let storefront = control.joined("shop", "storefront").await;
+    let _old = replica(&control, &storefront, "a-old", &[]).await;
+    let mut mute = replica(&control, &storefront, "b-mute", &ALL).await;
+    let mut gone = replica(&control, &storefront, "c-gone", &ALL).await;
+    let mut good = replica(&control, &storefront, "d-good", &ALL).await;
+    let request = ExplainRequest { workload: identity("shop", "storefront"), ..ExplainRequest::default() };
+    let began = Instant::now();
+    let playing = async {
+        mute.asked().await;
+        gone.asked().await;
+        drop(gone);
+        let id = good.asked().await.id;
+        good.tell(
+            id,
+            Answer::Explanation(Explanation { request: "as told".into(), ..Explanation::default() }),
+        );
+    };
+    let (told, ()) = tokio::join!(explain(&control, request.clone()), playing);
+    let told = told.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!((told.explanation.unwrap().request.as_str(), told.by_policy.as_str()), ("as told", ""));
+    assert_eq!((told.sidecar.unwrap().name.as_str(), told.others), ("d-good", 3));
+    let unheard: Vec<_> = told.unheard.iter().map(|it| (it.sidecar.as_str(), it.why.as_str())).collect();
+    assert_eq!(
+        unheard,
+        [
+            ("shop/b-mute", "it has not answered within 2s; its log may say why"),
+            ("shop/c-gone", "its stream has ended meanwhile; it comes back if it lives"),
+        ]
+    );
+
+    // What one has against the question is the answer: the others would have the same against it.
+    let playing = async {
+        mute.asked().await;
+        let id = good.asked().await.id;
+        let failure =
+            Failure { reason: Reason::Refused.into(), field: "worker".into(), problem: "none".into() };
+        good.tell(id, Answer::Failure(failure));
+    };
+    let (refused, ()) = tokio::join!(explain(&control, request.clone()), playing);
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+
+    // Where none says anything policy does, within the time that one alone would have.
+    let began = Instant::now();
+    let playing = async {
+        mute.asked().await;
+        good.asked().await;
+    };
+    let (told, ()) = tokio::join!(explain(&control, request), playing);
+    let (told, took) = (told.unwrap(), began.elapsed());
+    assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(8), "{took:?}");
+    assert!(told.by_policy.starts_with("no sidecar that would send it answers"), "{told:?}");
+    let unheard: Vec<_> = told.unheard.iter().map(|it| it.sidecar.as_str()).collect();
+    assert_eq!(unheard, ["shop/b-mute", "shop/d-good", "shop/a-old"]);
 }
 
 #[tokio::test]
@@ -269,7 +340,8 @@ async fn who_is_not_there_or_not_named_is_told_with_the_remedy() {
         ("shop/storefrnt", Code::NotFound, "did you mean `shop/storefront`?"),
         ("bank/storefront", Code::NotFound, "did you mean `shop/storefront`?"),
         ("shop/ledger", Code::NotFound, "no sidecar shop/ledger is connected"),
-        ("storefront", Code::InvalidArgument, "write it as `namespace/name`"),
+        ("storefront", Code::InvalidArgument, "sidecar: write it as `namespace/name`, got `storefront`"),
+        ("a//b", Code::InvalidArgument, "sidecar: write it as `namespace/name`, got `a//b`"),
     ] {
         let refused = config(&control, name).await.unwrap_err();
         assert_eq!(refused.code(), code, "{refused}");
@@ -278,6 +350,7 @@ async fn who_is_not_there_or_not_named_is_told_with_the_remedy() {
     let none = ExplainRequest::default;
     for (request, field) in [
         (none(), "sidecar"),
+        (ExplainRequest { service: "a//b".into(), ..none() }, "service"),
         (ExplainRequest { service: "orders".into(), ..none() }, "service"),
         (ExplainRequest { service: "shop/orders".into(), region: "roi".into(), ..none() }, "region"),
         (ExplainRequest { sidecar: "shop/storefront".into(), region: "rio".into(), ..none() }, "region"),

@@ -74,18 +74,18 @@ pub(super) fn no_sidecar(name: QualifiedName<'_>, near: Option<QualifiedName<'_>
     of_sidecar(Reason::NotFound, &name.to_string(), message)
 }
 
-/// A sidecar does not answer.
-pub(super) fn unanswered(name: &str, why: &Unanswered) -> Status {
+/// A sidecar does not answer. `within`: the field of the request that the question is; empty: it is the request.
+pub(super) fn unanswered(name: &str, within: &str, why: &Unanswered) -> Status {
     use failure::Reason as Said;
     let reason = match why {
         Unanswered::Unable => Reason::SidecarUnable,
         Unanswered::Busy => Reason::SidecarBusy,
-        Unanswered::Late => Reason::SidecarSilent,
+        Unanswered::Late(_) => Reason::SidecarSilent,
         Unanswered::Gone => Reason::SidecarGone,
         Unanswered::TooLarge { .. } => Reason::SidecarAnswerTooLarge,
         Unanswered::Foreign => Reason::SidecarAnswerForeign,
         Unanswered::Refused(failure) => match failure.reason() {
-            Said::Refused => return refused_by(name, failure),
+            Said::Refused => return refused_by(name, within, failure),
             Said::TooLarge => Reason::SidecarAnswerTooLarge,
             Said::Busy => Reason::SidecarBusy,
             Said::Unknown | Said::Unspecified => Reason::SidecarUnable,
@@ -95,10 +95,10 @@ pub(super) fn unanswered(name: &str, why: &Unanswered) -> Status {
 }
 
 /// A sidecar has something against the question.
-fn refused_by(name: &str, Failure { field, problem, .. }: &Failure) -> Status {
-    let field = format!("request.{field}");
+fn refused_by(name: &str, within: &str, Failure { field, problem, .. }: &Failure) -> Status {
+    let field = [within, field].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".");
     let message = format!("{name}: {field}: {problem}");
-    let details = ErrorDetails::with_bad_request_violation(field.trim_end_matches('.'), problem);
+    let details = ErrorDetails::with_bad_request_violation(field, problem);
     Reason::BadRequest.status_with(message, details, &[])
 }
 

@@ -1,6 +1,6 @@
 //! The sidecars themselves: what they are asked on their streams.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tonic::Status;
 use trama_proto::{
@@ -15,7 +15,7 @@ use trama_proto::{
 };
 
 use super::{Shared, error};
-use crate::stream::{self, Asks, Seat, Unanswered};
+use crate::stream::{self, Asks, PATIENCE, Seat, Unanswered};
 
 /// A sidecar that can be asked.
 pub(super) struct Proxy {
@@ -70,17 +70,21 @@ impl Shared {
         })
     }
 
-    /// What a sidecar answers.
-    pub(super) async fn asked(&self, proxy: &Proxy, question: Question) -> Result<Answer, Status> {
+    /// What a sidecar answers while there is patience.
+    pub(super) async fn asked(
+        &self,
+        proxy: &Proxy,
+        question: Question,
+        patience: Duration,
+    ) -> Result<Answer, Unanswered> {
         let kind = stream::kind(&question);
         let answer = match proxy.answers(kind) {
-            true => proxy.asks.ask(question).await,
+            true => proxy.asks.ask(question, patience).await,
             false => Err(Unanswered::Unable),
         };
         self.metrics.asked(word(kind), answer.as_ref().map_or_else(Unanswered::name, |_| "ok"));
-        answer.map_err(|why| {
+        answer.inspect_err(|why| {
             tracing::warn!(sidecar = proxy.name(), question = word(kind), "asked in vain: {why}");
-            error::unanswered(&proxy.name(), &why)
         })
     }
 
@@ -90,11 +94,11 @@ impl Shared {
     ) -> Result<ProxyConfigResponse, Status> {
         let proxy = self.proxy(&sidecar)?;
         let question = Question::Configuration(ConfigurationQuestion {});
-        match self.asked(&proxy, question).await? {
-            Answer::Configuration(configuration) => {
+        match self.asked(&proxy, question, PATIENCE).await {
+            Ok(Answer::Configuration(configuration)) => {
                 Ok(ProxyConfigResponse { sidecar: Some(proxy.node), configuration: Some(configuration) })
             }
-            _ => Err(error::unanswered(&proxy.name(), &Unanswered::Foreign)),
+            other => Err(vain(&proxy, other)),
         }
     }
 
@@ -112,17 +116,22 @@ impl Shared {
         let proxy = self.proxy(&sidecar)?;
         tracing::info!(sidecar, ?what, "an admin has a sidecar drain");
         let question = Question::Drain(DrainQuestion { what: what.into() });
-        match self.asked(&proxy, question).await? {
-            Answer::Draining(draining) => {
+        match self.asked(&proxy, question, PATIENCE).await {
+            Ok(Answer::Draining(draining)) => {
                 Ok(ProxyDrainResponse { sidecar: Some(proxy.node), draining: Some(draining) })
             }
-            _ => Err(error::unanswered(&proxy.name(), &Unanswered::Foreign)),
+            other => Err(vain(&proxy, other)),
         }
     }
 }
 
 fn name(node: &Node) -> QualifiedName<'_> {
     QualifiedName { namespace: &node.namespace, name: &node.name }
+}
+
+/// The refusal where a sidecar has said nothing, or what was not asked.
+fn vain(proxy: &Proxy, answer: Result<Answer, Unanswered>) -> Status {
+    error::unanswered(&proxy.name(), "", &answer.err().unwrap_or(Unanswered::Foreign))
 }
 
 /// A question's name, for the count.

@@ -13,7 +13,7 @@ use trama_proto::discovery::v1::{
     told::Answer,
 };
 
-/// For how long a sidecar is waited for.
+/// For how long a sidecar is waited for, where no other one can be asked.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Questions to one sidecar at one time.
 const MOST: usize = 8;
@@ -32,8 +32,8 @@ pub(crate) enum Unanswered {
     #[error("it is asked {MOST} questions already; ask again when they are answered")]
     Busy,
     /// It has not answered in time.
-    #[error("it has not answered within {PATIENCE:?}; its log may say why")]
-    Late,
+    #[error("it has not answered within {0:.0?}; its log may say why")]
+    Late(Duration),
     /// Its stream has ended.
     #[error("its stream has ended meanwhile; it comes back if it lives")]
     Gone,
@@ -61,7 +61,7 @@ impl Unanswered {
         match self {
             Self::Unable => "unable",
             Self::Busy => "busy",
-            Self::Late => "late",
+            Self::Late(_) => "late",
             Self::Gone => "gone",
             Self::TooLarge { .. } => "too_large",
             Self::Foreign => "foreign",
@@ -117,19 +117,19 @@ impl Asks {
         (Self { queue, places: Arc::new(Semaphore::new(MOST)) }, asked)
     }
 
-    /// Asks, and waits for the answer.
-    pub(crate) async fn ask(&self, question: Question) -> Result<Answer, Unanswered> {
+    /// Asks, and waits for the answer as long as there is patience.
+    pub(crate) async fn ask(&self, question: Question, patience: Duration) -> Result<Answer, Unanswered> {
         let _place = self.places.try_acquire().map_err(|_| Unanswered::Busy)?;
         let (reply, answered) = oneshot::channel();
         self.queue.try_send(Box::new(Asking { question, reply })).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => Unanswered::Busy,
             mpsc::error::TrySendError::Closed(_) => Unanswered::Gone,
         })?;
-        match time::timeout(PATIENCE, answered).await {
+        match time::timeout(patience, answered).await {
             Ok(Ok(Ok(Answer::Failure(failure)))) => Err(Unanswered::Refused(failure)),
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Unanswered::Gone),
-            Err(_) => Err(Unanswered::Late),
+            Err(_) => Err(Unanswered::Late(patience)),
         }
     }
 }
@@ -212,7 +212,7 @@ mod tests {
     const LARGE: usize = 1 << 20;
 
     fn question() -> Question {
-        Question::Configuration(ConfigurationQuestion {})
+        Question::Configuration(ConfigurationQuestion::default())
     }
 
     fn asking() -> (Asking, oneshot::Receiver<Result<Answer, Unanswered>>) {
@@ -283,26 +283,26 @@ mod tests {
         let waiting: Vec<_> = (0..MOST)
             .map(|_| {
                 let asks = asks.clone();
-                tokio::spawn(async move { asks.ask(question()).await })
+                tokio::spawn(async move { asks.ask(question(), PATIENCE).await })
             })
             .collect();
         let mut heard = Vec::new();
         for _ in 0..MOST {
             heard.push(asked.recv().await.unwrap());
         }
-        assert_eq!(asks.ask(question()).await, Err(Unanswered::Busy));
+        assert_eq!(asks.ask(question(), PATIENCE).await, Err(Unanswered::Busy));
         for waiting in waiting {
-            assert_eq!(waiting.await.unwrap(), Err(Unanswered::Late));
+            assert_eq!(waiting.await.unwrap(), Err(Unanswered::Late(PATIENCE)));
         }
         assert_eq!(began.elapsed(), PATIENCE);
         // And then there is room again.
         let again = tokio::spawn({
             let asks = asks.clone();
-            async move { asks.ask(question()).await }
+            async move { asks.ask(question(), PATIENCE).await }
         });
         drop(asked.recv().await.unwrap());
         assert_eq!(again.await.unwrap(), Err(Unanswered::Gone));
         drop(asked);
-        assert_eq!(asks.ask(question()).await, Err(Unanswered::Gone));
+        assert_eq!(asks.ask(question(), PATIENCE).await, Err(Unanswered::Gone));
     }
 }

@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 use trama_proto::discovery::v1::ControlMessage;
 
 pub(crate) use self::{
-    asks::{Asks, Unanswered, kind},
+    asks::{Asks, PATIENCE, Unanswered, kind},
     seats::{Seat, Seats},
     server::PolicyServer,
 };

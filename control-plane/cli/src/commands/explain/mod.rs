@@ -4,7 +4,7 @@ mod trace;
 
 use clap::Args;
 use trama_proto::{
-    admin::v1::{ExplainRequest, ExplainResponse},
+    admin::v1::{ExplainRequest, ExplainResponse, Unheard},
     discovery::v1::Node,
     spiffe::SpiffeId,
 };
@@ -27,7 +27,7 @@ pub(crate) struct Explain {
     /// The sidecar that would send it, or with --application the one that it would come in to: NAME or NAMESPACE/NAME, as `proxy list` shows them.
     #[arg(long, value_name = "SIDECAR", group = "sender")]
     from: Option<String>,
-    /// The workload that would send it: one of its sidecars is asked, or policy alone where none is connected.
+    /// The workload that would send it: its sidecars are asked until one answers, or policy alone where none does.
     #[arg(long, value_name = "SPIFFE_ID", value_parser = spiffe_id, group = "sender")]
     workload: Option<SpiffeId>,
     /// The service whose workload would send it: likewise.
@@ -81,7 +81,7 @@ impl Explain {
 }
 
 fn table(told: &ExplainResponse) -> String {
-    let ExplainResponse { explanation, sidecar, others, by_policy } = told;
+    let ExplainResponse { explanation, sidecar, others, by_policy, unheard } = told;
     let mut text = match (sidecar, by_policy.as_str()) {
         (Some(node), "") => format!("as the sidecar {} says", who(node)),
         (Some(node), why) => format!("by policy alone, as the sidecar {} would have it: {why}", who(node)),
@@ -93,9 +93,11 @@ fn table(told: &ExplainResponse) -> String {
         many => text += &format!("; {many} others could send it too"),
     }
     let explanation = explanation.as_ref().map(ToString::to_string).unwrap_or_default();
-    std::iter::once(text.as_str())
-        .chain(explanation.lines())
-        .fold(String::new(), |text, line| text + &printable(line) + "\n")
+    let vain = unheard.iter().map(|Unheard { sidecar, why }| format!("asked in vain: {sidecar}: {why}"));
+    std::iter::once(text)
+        .chain(vain)
+        .chain(explanation.lines().map(str::to_owned))
+        .fold(String::new(), |text, line| text + &printable(&line) + "\n")
 }
 
 /// Name, identity and region.
@@ -121,23 +123,23 @@ mod tests {
         let node = Node {
             namespace: "shop".to_owned(),
             name: "storefront-1".to_owned(),
-            identity: "spiffe://mesh.test/ns/shop/sa/storefront".to_owned(),
-            region: "rio".to_owned(),
+            identity: "spiffe://mesh.example/ns/shop/sa/storefront".to_owned(),
+            region: "sao-paulo".to_owned(),
             ..Node::default()
         };
-        ExplainResponse {
-            explanation: Some(explanation),
-            sidecar: Some(node),
-            others: 0,
-            by_policy: String::new(),
-        }
+        ExplainResponse { explanation: Some(explanation), sidecar: Some(node), ..ExplainResponse::default() }
     }
 
     #[test]
     fn the_first_line_says_who_knows_it_and_terminals_obey_nobody() {
         let first = |told: &ExplainResponse| table(told).lines().next().unwrap().to_owned();
-        let who = "shop/storefront-1 (spiffe://mesh.test/ns/shop/sa/storefront, rio)";
+        let who = "shop/storefront-1 (spiffe://mesh.example/ns/shop/sa/storefront, sao-paulo)";
         assert_eq!(first(&told()), format!("as the sidecar {who} says"));
+        let page = include_str!("../../../../../docs/src/explain.md");
+        assert!(
+            page.contains(&format!("```text\nas the sidecar {who} says\n```")),
+            "the book shows what is told"
+        );
         let others = ExplainResponse { others: 2, ..told() };
         assert_eq!(first(&others), format!("as the sidecar {who} says; 2 others could send it too"));
         let nobody = ExplainResponse { sidecar: None, by_policy: "nobody is there".to_owned(), ..told() };
@@ -149,6 +151,13 @@ mod tests {
                 "by policy alone, as the sidecar {who} would have it: it is old; another one could send it too"
             )
         );
+        let unheard =
+            ["a", "b"].map(|name| Unheard { sidecar: name.to_owned(), why: "it is old".to_owned() });
+        let vain = ExplainResponse { unheard: unheard.to_vec(), ..told() };
+        let lines = format!(
+            "as the sidecar {who} says\nasked in vain: a: it is old\nasked in vain: b: it is old\nGET /\n"
+        );
+        assert!(table(&vain).starts_with(&lines), "{}", table(&vain));
         assert!(table(&told()).contains("=> forwarded: to 10.0.0.1:80\\u{1b}[2J\n"));
     }
 }
