@@ -55,7 +55,7 @@ async fn named(control: &ControlPlane, workload: &Workload, node: Node, answers:
 }
 
 async fn config(control: &ControlPlane, sidecar: &str) -> Result<ProxyConfigResponse, Status> {
-    let request = ProxyConfigRequest { sidecar: sidecar.to_owned() };
+    let request = ProxyConfigRequest { sidecar: sidecar.to_owned(), ..ProxyConfigRequest::default() };
     control.admin().await.proxy_config(request).await.map(tonic::Response::into_inner)
 }
 
@@ -238,7 +238,8 @@ async fn one_that_never_answers_is_given_up_and_the_others_are_served() {
         let mut waiting = Vec::new();
         for _ in 0..7 {
             let mut admin = control.admin().await;
-            let request = ProxyConfigRequest { sidecar: "shop/storefront".into() };
+            let request =
+                ProxyConfigRequest { sidecar: "shop/storefront".into(), ..ProxyConfigRequest::default() };
             waiting.push(tokio::spawn(async move { admin.proxy_config(request).await }));
         }
         for _ in 0..7 {
@@ -347,6 +348,9 @@ async fn who_is_not_there_or_not_named_is_told_with_the_remedy() {
         assert_eq!(refused.code(), code, "{refused}");
         assert!(refused.message().contains(hint), "{refused}");
     }
+    let request = ProxyConfigRequest { sidecar: "shop/storefront".into(), service: "a//b".into() };
+    let refused = control.admin().await.proxy_config(request).await.unwrap_err();
+    assert_eq!(refused.message(), "service: write it as `namespace/name`, got `a//b`");
     let none = ExplainRequest::default;
     for (request, field) in [
         (none(), "sidecar"),

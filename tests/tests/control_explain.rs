@@ -240,6 +240,17 @@ async fn tramactl_explains_by_a_sidecar_and_shows_what_it_holds() {
             "request.worker: no worker has this number",
         ),
         ("proxy config shop/storefrnt".to_owned(), 4, "did you mean `shop/storefront`?"),
+        (
+            "proxy config shop/storefront --service shop/ordres".to_owned(),
+            3,
+            "service: no service of the policy in force, got \"shop/ordres\"; did you mean `shop/orders`?",
+        ),
+        ("proxy config a//b".to_owned(), 2, "Sidecar: `a//b` is no name; write NAME or NAMESPACE/NAME"),
+        (
+            "proxy config shop/storefront --service a//b".to_owned(),
+            2,
+            "Service: `a//b` is no name; write NAME or NAMESPACE/NAME",
+        ),
     ] {
         let (ended, said) = run(line.clone()).await;
         assert!(
@@ -269,6 +280,8 @@ async fn tramactl_explains_by_a_sidecar_and_shows_what_it_holds() {
     assert_eq!(told["configuration"]["node"]["region"], "sao-paulo", "{said}");
     let names: Vec<_> = told["resources"].as_array().unwrap().iter().map(|it| &it["resource"]).collect();
     assert!(names.contains(&&Value::from("Route shop/orders")), "{names:?}");
+    let (code, said) = run("proxy config shop/storefront --service shop/orders".to_owned()).await;
+    assert!(code == 0 && said.contains("  service: shop/orders\n"), "{said}");
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ async fn what_an_admin_asks_in_vain_is_named() {
     let mut admin = control.admin().await;
     let refused = admin.list(ListRequest { page_size: 5000, ..ListRequest::default() }).await;
     expect(Reason::BadRequest, &refused.unwrap_err());
-    let refused = admin.proxy_config(ProxyConfigRequest { sidecar: "shop/none".into() }).await;
+    let refused = admin.proxy_config(ProxyConfigRequest { sidecar: "shop/none".into(), ..Default::default() }).await;
     expect(Reason::NotFound, &refused.unwrap_err());
     let refused = admin.get_trace(GetTraceRequest { id: "7".repeat(32) }).await;
     expect(Reason::NotFound, &refused.unwrap_err());

@@ -100,8 +100,11 @@ impl Client {
         self.answered(self.api.clone().explain_trace(ExplainTraceRequest { id })).await
     }
 
-    pub(crate) async fn proxy_config(&self, sidecar: String) -> Result<ProxyConfigResponse, Failure> {
-        self.answered(self.api.clone().proxy_config(ProxyConfigRequest { sidecar })).await
+    pub(crate) async fn proxy_config(
+        &self,
+        request: ProxyConfigRequest,
+    ) -> Result<ProxyConfigResponse, Failure> {
+        self.answered(self.api.clone().proxy_config(request)).await
     }
 
     pub(crate) async fn proxy_drain(

@@ -90,10 +90,13 @@ impl Shared {
 
     pub(super) async fn proxy_config(
         &self,
-        ProxyConfigRequest { sidecar }: ProxyConfigRequest,
+        ProxyConfigRequest { sidecar, service }: ProxyConfigRequest,
     ) -> Result<ProxyConfigResponse, Status> {
+        if !service.is_empty() {
+            QualifiedName::parse(&service).map_err(|remedy| error::field("service", &service, remedy))?;
+        }
         let proxy = self.proxy(&sidecar)?;
-        let question = Question::Configuration(ConfigurationQuestion {});
+        let question = Question::Configuration(ConfigurationQuestion { service });
         match self.asked(&proxy, question, PATIENCE).await {
             Ok(Answer::Configuration(configuration)) => {
                 Ok(ProxyConfigResponse { sidecar: Some(proxy.node), configuration: Some(configuration) })

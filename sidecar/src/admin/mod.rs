@@ -12,7 +12,7 @@ mod explain;
 mod health;
 mod metrics;
 mod operate;
-mod policy;
+pub(crate) mod policy;
 pub mod server;
 
 use std::{future::Future, io, net::TcpListener, pin::Pin, sync::Arc, time::Duration};
@@ -52,11 +52,6 @@ pub trait State: Send + Sync + 'static {
     fn draining(&self) -> Option<Drain>;
     /// Asks it to.
     fn drain(&self, what: Drain);
-}
-
-/// The policy in force as `/policy` tells it.
-pub(crate) fn policy_in_force(state: &dyn State) -> serde_json::Value {
-    serde_json::to_value(policy::dump(&state.snapshot(), state.now())).unwrap_or_default()
 }
 
 /// What a worker has learned, once it has said so.

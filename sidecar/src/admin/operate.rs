@@ -39,7 +39,7 @@ pub(super) async fn answer(request: Asked, state: Arc<dyn State>, hub: Telemetry
         },
         "/config" | "/policy" | "/revision" | "/connections" if !is_question(&request) => wrong_method(READ),
         "/config" => json(&state.configuration()),
-        "/policy" => json(&policy::dump(&state.snapshot(), state.now())),
+        "/policy" => policy::answer(request.uri().query(), state).await,
         "/revision" => text(StatusCode::OK, format!("{}\n", state.snapshot().revision)),
         "/connections" => json(&hub.connections()),
         "/explain" | "/drain" => wrong_method("POST"),

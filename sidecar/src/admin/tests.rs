@@ -24,6 +24,9 @@ use crate::{
 struct Fake {
     started: AtomicBool,
     drained: Mutex<Option<Drain>>,
+    /// Whoever wants the policy waits for it.
+    held: Mutex<()>,
+    wanted: AtomicBool,
 }
 
 impl State for Fake {
@@ -31,6 +34,8 @@ impl State for Fake {
         serde_json::json!({ "node": { "region": "sao-paulo" } })
     }
     fn snapshot(&self) -> Arc<Snapshot> {
+        self.wanted.store(true, Ordering::Relaxed);
+        drop(self.held.lock().unwrap());
         Arc::new(snapshot())
     }
     fn now(&self) -> Duration {
@@ -230,6 +235,42 @@ fn operators_read_policy_revision_and_configuration() {
     assert_eq!(policy["unknownDestination"], "PASS_THROUGH");
     assert!(ask(served.admin, "GET /config", LOCAL).1.contains("sao-paulo"));
     assert_eq!(ask(served.admin, "GET /nothing", LOCAL).0, 404);
+}
+
+#[test]
+fn a_part_of_the_policy_is_that_of_one_service() {
+    let served = served();
+    let (status, body) = ask(served.admin, "GET /policy?service=shop/orders", LOCAL);
+    let policy: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &policy["services"][0]["service"]), (200, &"shop/orders".into()));
+    for (query, problem) in [
+        (
+            "service=shop/ordres",
+            "no service of the policy in force, got \"shop/ordres\"; did you mean `shop/orders`?",
+        ),
+        ("service=a//b", "no name of a service, got \"a//b\"; write it as `namespace/name`"),
+        ("service=", "no part of the policy, got \"service=\"; write `service=namespace/name`"),
+        ("x=1", "no part of the policy, got \"x=1\"; write `service=namespace/name`"),
+    ] {
+        let (status, body) = ask(served.admin, &format!("GET /policy?{query}"), LOCAL);
+        assert_eq!((status, body), (400, format!("the question: service: {problem}\n")));
+    }
+}
+
+#[test]
+fn others_are_answered_while_the_policy_is_written() {
+    let served = served();
+    let held = served.fake.held.lock().unwrap();
+    let admin = served.admin;
+    let writing = std::thread::spawn(move || ask(admin, "GET /policy", LOCAL).0);
+    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    while !served.fake.wanted.load(Ordering::Relaxed) {
+        assert!(std::time::Instant::now() < deadline, "nobody asks for the policy");
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(served.admin, "GET /config", LOCAL).0, 200);
+    drop(held);
+    assert_eq!(writing.join().unwrap(), 200);
 }
 
 /// Status line and body of what is answered to a body.

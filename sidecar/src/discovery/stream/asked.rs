@@ -4,12 +4,16 @@
 use std::{panic, sync::Arc, time::Duration};
 
 use prost::Message as _;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::{self, JoinSet},
+    time::sleep,
+};
 use tracing::{info, warn};
 use trama_proto::{
     Problem, Problems,
     discovery::v1::{
-        Ask, Configuration, DrainQuestion, Draining, Failure, Hello, SidecarMessage, Told,
+        Ask, Configuration, ConfigurationQuestion, DrainQuestion, Draining, Failure, Hello, SidecarMessage,
+        Told,
         ask::{Kind, Question},
         draining::What,
         failure::Reason,
@@ -19,12 +23,17 @@ use trama_proto::{
     structure,
 };
 
-use crate::admin::{self, Drain, State};
+use crate::admin::{
+    self, Drain, State,
+    policy::{self, Layout, Part, TooLarge},
+};
 
 /// Questions that are being answered at one time.
 const MOST: usize = 16;
 /// Until a drain begins that ends this process: the answer must have left by then.
 const PARTING: Duration = Duration::from_millis(100);
+/// What an answer's frame takes of its bytes.
+const FRAME: usize = 64;
 
 /// The questions of [`Ask`] that are answered here, for the Hello.
 pub(super) fn answers() -> Vec<i32> {
@@ -80,14 +89,32 @@ async fn answer(question: Option<Question>, held: Hello, state: &Arc<dyn State>,
             Ok(explanation) => Answer::Explanation(explanation),
             Err(problems) => refused(&problems),
         },
-        Some(Question::Configuration(_)) => Answer::Configuration(configuration(held, &**state, most_bytes)),
+        Some(Question::Configuration(question)) => {
+            let state = Arc::clone(state);
+            // Of a large mesh it takes a while, and admin, metrics and health are answered on this thread.
+            let telling = task::spawn_blocking(move || configuration(&question, held, &*state, most_bytes));
+            match telling.await {
+                Ok(Ok(told)) => Answer::Configuration(told),
+                Ok(Err(problem)) => refused(&Problems(vec![*problem])),
+                Err(ended) => match ended.try_into_panic() {
+                    Ok(panic) => panic::resume_unwind(panic),
+                    // The runtime ends, and this with it.
+                    Err(_) => std::future::pending().await,
+                },
+            }
+        }
         Some(Question::Drain(question)) => drain(question, state),
         None => failed(Reason::Unknown, "this version of the sidecar does not know the question".to_owned()),
     }
 }
 
-fn configuration(Hello { held, refused, .. }: Hello, state: &dyn State, most_bytes: u32) -> Configuration {
-    let snapshot = state.snapshot();
+fn configuration(
+    ConfigurationQuestion { service }: &ConfigurationQuestion,
+    Hello { held, refused, .. }: Hello,
+    state: &dyn State,
+    most_bytes: u32,
+) -> Result<Configuration, Box<Problem>> {
+    let (part, snapshot) = (Part::of(service)?, state.snapshot());
     let mut told = Configuration {
         revision: snapshot.revision.to_string(),
         origin: snapshot.origin.name().to_owned(),
@@ -95,13 +122,20 @@ fn configuration(Hello { held, refused, .. }: Hello, state: &dyn State, most_byt
         refused,
         draining: state.draining().map(draining),
         configuration: structure(state.configuration()),
-        policy: structure(admin::policy_in_force(state)),
+        ..Configuration::default()
     };
-    // Its frame takes a few bytes more.
-    if told.encoded_len() + 64 > most_bytes as usize {
-        told.policy = None;
+    let room = (most_bytes as usize).saturating_sub(told.encoded_len() + FRAME);
+    match policy::written((&snapshot, state.now()), &part, Layout::Compact, room)? {
+        Ok(policy) => told.policy = policy,
+        Err(TooLarge { bytes }) => {
+            warn!(
+                bytes,
+                room, "the compiled policy is too large for the control plane; it is told without it"
+            );
+            told.policy_left_out = bytes as u64;
+        }
     }
-    told
+    Ok(told)
 }
 
 fn drain(DrainQuestion { what }: DrainQuestion, state: &Arc<dyn State>) -> Answer {
@@ -171,12 +205,9 @@ fn bounded(told: Told, most_bytes: u32) -> Told {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Mutex, mpsc};
 
-    use trama_proto::{
-        discovery::v1::{ConfigurationQuestion, HeldResource},
-        explain::v1::DescribedRequest,
-    };
+    use trama_proto::{discovery::v1::HeldResource, explain::v1::DescribedRequest};
 
     use super::*;
     use crate::{
@@ -191,6 +222,8 @@ mod tests {
         drained: Mutex<Option<Drain>>,
         /// Whether its workers say nothing.
         mute: bool,
+        /// What whoever wants the policy waits for.
+        word: Mutex<Option<mpsc::Receiver<()>>>,
     }
 
     impl State for Fake {
@@ -198,6 +231,9 @@ mod tests {
             serde_json::json!({ "limits": { "headerCount": 100 } })
         }
         fn snapshot(&self) -> Arc<Snapshot> {
+            if let Some(word) = self.word.lock().unwrap().take() {
+                word.recv_timeout(Duration::from_secs(10)).unwrap();
+            }
             Arc::default()
         }
         fn now(&self) -> Duration {
@@ -272,19 +308,32 @@ mod tests {
         };
         assert!(told.request.contains("orders.shop") && told.knowledge.is_some(), "{told:?}");
 
-        let question = || Some(Question::Configuration(ConfigurationQuestion {}));
+        let question = || Some(Question::Configuration(ConfigurationQuestion::default()));
         let Answer::Configuration(told) = asks(&state, question(), LARGE).await else {
             panic!("a configuration")
         };
         assert_eq!((told.held[0].version, told.draining), (7, None));
         let limits = serde_json::to_value(told.configuration.as_ref().unwrap()).unwrap();
         assert_eq!(limits["limits"]["headerCount"].as_f64(), Some(100.0));
-        // What is larger than it may be goes without the policy first.
-        let without = Configuration { policy: None, ..told.clone() };
-        let room = u32::try_from(without.encoded_len()).unwrap() + 64;
-        assert!(told.policy.is_some() && told.encoded_len() > room as usize);
+        let policy: serde_json::Value = serde_json::from_str(&told.policy).unwrap();
+        assert_eq!((&policy["origin"], told.policy_left_out), (&told.origin.clone().into(), 0));
+        // What is larger than it may be goes without the policy first, and says how large that is.
+        let policy_left_out = told.policy.len() as u64;
+        let without = Configuration { policy: String::new(), policy_left_out, ..told.clone() };
+        let room = u32::try_from(without.encoded_len() + FRAME).unwrap();
+        assert!(told.encoded_len() > room as usize);
         let Answer::Configuration(told) = asks(&state, question(), room).await else { panic!("it fits") };
         assert_eq!(told, without);
+    }
+
+    #[tokio::test]
+    async fn others_go_on_while_the_policy_is_written() {
+        let (tell, word) = mpsc::channel();
+        let state = Arc::new(Fake { word: Mutex::new(Some(word)), ..Fake::default() });
+        let question = Some(Question::Configuration(ConfigurationQuestion::default()));
+        let saying = async { tell.send(()).unwrap() };
+        let (answer, ()) = tokio::join!(asks(&state, question, LARGE), saying);
+        assert!(matches!(answer, Answer::Configuration(_)), "{answer:?}");
     }
 
     #[tokio::test]
@@ -296,6 +345,15 @@ mod tests {
         let failure = fails(Some(explain("http://orders.shop/")), 20).await;
         assert_eq!(failure.reason(), Reason::TooLarge);
         assert!(failure.problem.contains("more than the 20"), "{}", failure.problem);
+        for (service, problem) in [
+            ("a//b", "no name of a service, got \"a//b\"; write it as `namespace/name`"),
+            ("shop/none", "no service of the policy in force, got \"shop/none\"; leave it out"),
+        ] {
+            let question = Question::Configuration(ConfigurationQuestion { service: service.to_owned() });
+            let failure = fails(Some(question), LARGE).await;
+            assert_eq!((failure.reason(), failure.field.as_str()), (Reason::Refused, "service"));
+            assert!(failure.problem.starts_with(problem), "{}", failure.problem);
+        }
         let nothing = Question::Drain(DrainQuestion { what: 9 });
         let failure = fails(Some(nothing), LARGE).await;
         assert_eq!((failure.reason(), failure.field.as_str()), (Reason::Refused, "what"));

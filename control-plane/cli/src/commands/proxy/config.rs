@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::Value;
 use trama_proto::{
-    admin::v1::ProxyConfigResponse,
+    admin::v1::{ProxyConfigRequest, ProxyConfigResponse},
     discovery::v1::{Configuration, HeldResource, Node, draining::What},
     yaml,
 };
@@ -18,6 +18,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     output::{self, Table, printable},
+    reference,
     sidecars::{Refused, spelled},
 };
 
@@ -28,13 +29,21 @@ const SECTIONS: [&str; 3] = ["limits", "timeouts", "pool"];
 pub(super) struct Config {
     #[command(flatten)]
     sidecar: Name,
+    /// The service whose part of the compiled policy is shown, NAME or NAMESPACE/NAME; as a table, too. Left out: all of it,
+    /// as JSON and YAML.
+    #[arg(long, value_name = "SERVICE")]
+    service: Option<String>,
 }
 
 impl Config {
     pub(super) async fn run(self, global: &Global) -> Result<Exit, Failure> {
-        let sidecar = self.sidecar.label()?;
-        let told = Client::connect(global).await?.proxy_config(sidecar).await?;
-        global.output.print(&Shown::of(told)?, Shown::table)?;
+        let Self { sidecar, service } = self;
+        let within = sidecar.within.namespace.as_deref();
+        let service = service.map(|service| reference::label("Service", within, &service)).transpose()?;
+        let (sidecar, one) = (sidecar.label()?, service.is_some());
+        let request = ProxyConfigRequest { sidecar, service: service.unwrap_or_default() };
+        let told = Client::connect(global).await?.proxy_config(request).await?;
+        global.output.print(&Shown::of(told)?, |shown| shown.table(one))?;
         Ok(Exit::Done)
     }
 }
@@ -62,6 +71,9 @@ struct Shown {
     configuration: Value,
     /// The policy as it was compiled; nothing: it is too large to be told.
     policy: Value,
+    /// Why it is not told, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy_left_out: Option<String>,
 }
 
 /// A resource that is in use.
@@ -78,8 +90,16 @@ impl Shown {
     fn of(ProxyConfigResponse { sidecar, configuration }: ProxyConfigResponse) -> Result<Self, Failure> {
         let Node { identity, name, namespace, region, zone, version, .. } = sidecar.unwrap_or_default();
         let sidecar = format!("{namespace}/{name}");
-        let Configuration { revision, origin, held, refused, draining, configuration, policy } =
-            configuration.unwrap_or_default();
+        let Configuration {
+            revision,
+            origin,
+            held,
+            refused,
+            draining,
+            configuration,
+            policy,
+            policy_left_out,
+        } = configuration.unwrap_or_default();
         Ok(Self {
             identity,
             region,
@@ -91,12 +111,14 @@ impl Shown {
             resources: held.into_iter().map(Held::of).collect(),
             refusals: refused.into_iter().map(|refusal| Refused::of(&sidecar, refusal)).collect(),
             configuration: whole_numbers(output::json(&configuration)?),
-            policy: whole_numbers(output::json(&policy)?),
+            policy: read(&sidecar, &policy)?,
+            policy_left_out: left_out(policy_left_out),
             sidecar,
         })
     }
 
-    fn table(&self) -> String {
+    /// `with_policy`: that of one service has room in it.
+    fn table(&self, with_policy: bool) -> String {
         let Self { sidecar, identity, region, zone, version, policy_revision, origin, draining, .. } = self;
         let place = [region, zone].map(String::as_str).into_iter().filter(|part| !part.is_empty());
         let place = place.fold(String::new(), |text, part| text + ", " + part);
@@ -115,12 +137,13 @@ impl Shown {
         let sections = SECTIONS
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), self.configuration.get(name)?.clone())));
-        let sections = Value::Object(sections.collect());
-        let _ = write!(
-            text,
-            "\n{}",
-            yaml(&sections).lines().map(|line| printable(line) + "\n").collect::<String>()
-        );
+        let _ = write!(text, "\n{}", lines(&Value::Object(sections.collect())));
+        if let Some(why) = &self.policy_left_out {
+            let _ = writeln!(text, "\n{why}");
+        }
+        if with_policy && let Some(services) = self.policy.get("services") {
+            let _ = write!(text, "\n{}", lines(services));
+        }
         text
     }
 }
@@ -129,6 +152,31 @@ impl Held {
     fn of(HeldResource { name, version, .. }: HeldResource) -> Self {
         Self { resource: spelled(name), revision: version }
     }
+}
+
+/// The policy that a sidecar has told.
+fn read(sidecar: &str, policy: &str) -> Result<Value, Failure> {
+    if policy.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(policy).map_err(|error| {
+        let problem = "what it tells of its policy is no JSON";
+        Failure::Local(format!("{sidecar}: {problem}: {error}; is it of another version?"))
+    })
+}
+
+/// Why a policy of so many bytes is not told.
+fn left_out(bytes: u64) -> Option<String> {
+    (bytes > 0).then(|| {
+        format!(
+            "the compiled policy has {bytes} bytes, more than an answer may have: ask for one service's with --service \
+             NAMESPACE/NAME, or the sidecar's own admin port for `GET /policy`"
+        )
+    })
+}
+
+fn lines(value: &Value) -> String {
+    yaml(value).lines().map(|line| printable(line) + "\n").collect()
 }
 
 /// What is drained.
@@ -174,12 +222,26 @@ mod tests {
             ..Configuration::default()
         };
         let node = Node { namespace: "shop".into(), name: "orders-1".into(), ..Node::default() };
-        let told = ProxyConfigResponse { sidecar: Some(node), configuration: Some(configuration) };
-        let shown = Shown::of(told).unwrap();
+        let told = |configuration: Configuration| {
+            let (sidecar, configuration) = (Some(node.clone()), Some(configuration));
+            Shown::of(ProxyConfigResponse { sidecar, configuration }).unwrap()
+        };
+        let shown = told(configuration.clone());
         assert_eq!(shown.configuration["limits"], json!({ "headerCount": 100, "share": 0.5 }));
-        let text = shown.table();
+        let text = shown.table(false);
         assert!(text.contains("policy 9-ab (source); drains nothing\n"), "{text}");
         assert!(text.contains("Route shop/orders   7\n"), "{text}");
         assert!(text.contains("headerCount: 100\n") && !text.contains("node"), "{text}");
+        assert!(!text.contains("compiled policy"), "{text}");
+
+        let policy = r#"{"services":[{"service":"shop/orders","port":80}]}"#.to_owned();
+        let shown = told(Configuration { policy, ..configuration.clone() });
+        assert_eq!(shown.policy["services"][0]["port"], 80);
+        assert!(!shown.table(false).contains("service: shop/orders"), "{}", shown.table(false));
+        assert!(shown.table(true).contains("service: shop/orders\n"), "{}", shown.table(true));
+        let shown = told(Configuration { policy_left_out: 5_000_000, ..configuration });
+        let why = "the compiled policy has 5000000 bytes, more than an answer may have: ask for one service's with --service";
+        assert!(shown.table(false).contains(why), "{}", shown.table(false));
+        assert_eq!(output::json(&shown).unwrap()["policy"], Value::Null);
     }
 }

@@ -1,8 +1,8 @@
-//! The policy in force as an operator reads it. Values of headers are not shown: people put secrets there.
+//! The policy in force, in the policy's own words. Values of headers are not shown: people put secrets there.
 
 use std::{ops::Not, sync::atomic::Ordering, time::Duration};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use trama_proto::duration;
 
 use crate::config::snapshot::{
@@ -12,7 +12,7 @@ use crate::config::snapshot::{
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct PolicyDump {
+pub(super) struct PolicyDump<'s> {
     revision: String,
     origin: &'static str,
     sampling_percent: f64,
@@ -20,7 +20,14 @@ pub(super) struct PolicyDump {
     unknown_destination: &'static str,
     strict: bool,
     strict_ports: Vec<u16>,
-    services: Vec<ServiceDump>,
+    services: Services<'s>,
+}
+
+/// Each is made when it is written.
+pub(super) struct Services<'s> {
+    pub(super) ports: Vec<&'s ServicePort>,
+    /// On the sidecar's clock, by which endpoints are ejected.
+    pub(super) now: Duration,
 }
 
 #[derive(Serialize)]
@@ -117,10 +124,14 @@ struct EndpointDump {
     consecutive_failures: u32,
 }
 
-/// What the snapshot says, with how its endpoints do at this time on the sidecar's clock.
-pub(super) fn dump(snapshot: &Snapshot, now: Duration) -> PolicyDump {
-    let mut services: Vec<_> = snapshot.destinations.by_name.values().map(|s| service(s, now)).collect();
-    services.sort_by(|a, b| (&a.service, a.port).cmp(&(&b.service, b.port)));
+impl Serialize for Services<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.ports.iter().map(|port| service(port, self.now)))
+    }
+}
+
+/// What the snapshot says, with these ports of services.
+pub(super) fn dump<'s>(snapshot: &Snapshot, services: Services<'s>) -> PolicyDump<'s> {
     PolicyDump {
         revision: snapshot.revision.to_string(),
         origin: snapshot.origin.name(),
