@@ -371,7 +371,7 @@ async fn a_message_is_bounded_and_a_flood_costs_its_sender_alone() {
 }
 
 #[tokio::test]
-async fn spans_are_sent_on_to_a_receiver_in_another_language_with_their_writer() {
+async fn spans_are_sent_on_to_a_receiver_of_opentelemetrys_own_with_their_writer() {
     let here = Here::new().unwrap();
     let authority = Authority::new().unwrap();
     let own = authority.issue_for_host("127.0.0.1").unwrap();

@@ -316,9 +316,9 @@ async fn a_file_that_changes_the_sampling_holds_for_the_next_requests() {
     }
 }
 
-/// The same to a receiver that shares no code with the sender: what the numbers of fields mean is written down twice.
+/// The same to a receiver that shares no code with the sender: OpenTelemetry's own in Go, by gRPC's server in Go.
 #[tokio::test]
-async fn a_receiver_in_another_language_reads_the_same() {
+async fn a_receiver_of_opentelemetrys_own_reads_the_same() {
     let here = Here::new().unwrap();
     let receiver = OtlpReceiver::start(&here).unwrap();
     let telemetry =

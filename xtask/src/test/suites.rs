@@ -145,7 +145,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "telemetry",
         about: "spans reach a receiver by OTLP; what telemetry costs a request is counted (callgrind)",
-        needs: &[tools::VALGRIND, tools::PYTHON],
+        needs: &[tools::VALGRIND, tools::GO, tools::OTLP_RECEIVER],
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "telemetry_*"])],
     },
     Suite {
@@ -169,7 +169,7 @@ pub(crate) const SUITES: &[Suite] = &[
     Suite {
         name: "control",
         about: "the control plane over real sockets: policy stream, Admin API, identities",
-        needs: &[tools::FAKETIME],
+        needs: &[tools::FAKETIME, tools::GO, tools::OTLP_RECEIVER],
         steps: &[PROGRAMS, Step::Tests(&["test", "--workspace", "--no-fail-fast", "--test", "control_*"])],
     },
     Suite {

@@ -33,18 +33,22 @@ pub(crate) struct Program {
     pub(super) version_by: &'static [&'static str],
 }
 
-/// Builds a program into `folder`, where it gets its name when it is whole.
+/// Builds a program into `folder`.
 pub(super) fn install(name: &str, program: &Program, folder: &Path) -> Result<()> {
     let Program { module, package, version_in, .. } = program;
     let (version, into) = (module.version, folder.display());
     eprintln!("building {name} {version} into {into} (once; a few minutes; it takes Go 1.24 or newer)");
+    let variables = format!("-s -w -X {version_in}={version}");
+    build(name, &module.fetch(None)?, package, &variables, folder)
+}
+
+/// Builds a package of a module with what its `go.sum` pins, into `folder`, where the program gets its name when it is whole.
+pub(super) fn build(name: &str, module: &Path, package: &str, variables: &str, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
-    let source = module.fetch(None)?;
     let partial = folder.join(format!("{name}.partial"));
-    let variables = format!("-s -w -X {version_in}={}", module.version);
     let mut build =
-        go(&["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &variables, "-o"])?;
-    process::loud(build.arg(&partial).arg(package).current_dir(source))?;
+        go(&["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", variables, "-o"])?;
+    process::loud(build.arg(&partial).arg(package).current_dir(module))?;
     let whole = folder.join(name);
     std::fs::rename(&partial, &whole).map_err(Error::file("rename", &partial))
 }

@@ -3,6 +3,7 @@
 
 mod go;
 mod kubernetes;
+mod peer;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,7 @@ pub(crate) enum Source {
     Go(go::Program),
     /// The schemas of Kubernetes' objects: no program, but got like one.
     Kubernetes,
+    Peer(peer::Peer),
 }
 
 pub(crate) const CARGO_DENY: Tool = Tool::from_crate("cargo-deny", "0.20.2");
@@ -72,6 +74,8 @@ pub(crate) const KUBERNETES: Tool = Tool { program: "Kubernetes' schemas", sourc
 pub(crate) const NFT: Tool = Tool::from_debian("nft", "nftables");
 pub(crate) const NGINX: Tool = Tool::from_debian("nginx", "nginx-light");
 pub(crate) const OPENSSL: Tool = Tool::from_debian("openssl", "openssl");
+pub(crate) const OTLP_RECEIVER: Tool =
+    Tool { program: "trama-otlp-receiver", source: Source::Peer(peer::Peer("tests/peers/otlp")) };
 pub(crate) const PERF: Tool = Tool::from_debian("perf", "linux-perf");
 pub(crate) const PIP: Tool = Tool::from_debian("pip3", "python3-pip");
 pub(crate) const PYTHON: Tool = Tool::from_debian("python3", "python3");
@@ -114,6 +118,7 @@ fn provide(tools: &[Tool], path: &OsString, may_install_packages: bool) -> Resul
             Source::Crate { version } => install_crate(tool.program, version)?,
             Source::Go(program) => go::install(tool.program, program, &cache()?.join("tools/bin"))?,
             Source::Kubernetes => kubernetes::install()?,
+            Source::Peer(peer) => peer.install(tool.program, &cache()?.join("tools/bin"))?,
         }
     }
     Ok(())
@@ -167,7 +172,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     process::loud(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
-/// A program of cargo's or Go's counts only in the version that is pinned.
+/// A program of cargo's or Go's counts only in the version that is pinned, one of our own only as its source now is.
 fn is_there(tool: Tool, path: &OsString) -> bool {
     let is = |by: &[&str], version: &str| {
         let found = find(tool.program, path);
@@ -178,6 +183,7 @@ fn is_there(tool: Tool, path: &OsString) -> bool {
         Source::Crate { version } => is(&["--version"], version),
         Source::Go(program) => is(program.version_by, program.module.version),
         Source::Kubernetes => kubernetes::are_there(),
+        Source::Peer(peer) => peer.version().is_ok_and(|version| is(&["-version"], &version)),
     }
 }
 
@@ -229,18 +235,35 @@ mod tests {
     /// Knows its version only as a subcommand of cargo's.
     const FAKE: &str = "#!/bin/sh\n[ $1 = fake ] && [ -z \"$CARGO_PKG_NAME\" ] && echo cargo-fake 1.2.3\n";
 
+    /// A folder with one program in it.
+    fn bin(program: &str, script: &str) -> PathBuf {
+        let bin = std::env::temp_dir().join(format!("trama-{program}-{}", std::process::id()));
+        std::fs::create_dir_all(&bin).unwrap();
+        std::fs::write(bin.join(program), script).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(bin.join(program), executable).unwrap();
+        bin
+    }
+
     #[test]
     fn a_crate_of_another_version_is_not_there() {
-        let bin = std::env::temp_dir().join(format!("trama-tools-{}", std::process::id()));
-        std::fs::create_dir_all(&bin).unwrap();
-        std::fs::write(bin.join("cargo-fake"), FAKE).unwrap();
-        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(bin.join("cargo-fake"), executable).unwrap();
+        let bin = bin("cargo-fake", FAKE);
         let path = bin.clone().into_os_string();
         assert!(is_there(Tool::from_crate("cargo-fake", "1.2.3"), &path));
         assert!(!is_there(Tool::from_crate("cargo-fake", "1.2.4"), &path));
         assert!(!is_there(Tool::from_crate("cargo-other", "1.2.3"), &path));
         std::fs::remove_dir_all(&bin).unwrap();
+    }
+
+    #[test]
+    fn a_peer_of_another_source_is_not_there() {
+        let peer = peer::Peer("tests/peers/otlp");
+        let tool = Tool { program: "fake-peer", source: Source::Peer(peer) };
+        for (version, there) in [(peer.version().unwrap(), true), ("0".to_owned(), false)] {
+            let bin = bin("fake-peer", &format!("#!/bin/sh\necho {version}\n"));
+            assert_eq!(is_there(tool, &bin.clone().into_os_string()), there, "{version}");
+            std::fs::remove_dir_all(&bin).unwrap();
+        }
     }
 
     /// With an empty PATH nothing is there, apt-get neither: not even root may install, and is told what to type.
