@@ -11,6 +11,7 @@
 //! - [`located`]: any YAML file, read by its JSON Schema into a type; errors name line, field, value and remedy.
 //! - [`yaml`]: any value as YAML.
 //! - [`duration`]: lengths of time as people write them.
+//! - [`span`]: what sidecars write into spans, by name.
 //! - [`spiffe`]: identities of workloads.
 //! - [`QualifiedName`]: `namespace/name`.
 
@@ -20,6 +21,7 @@ pub mod duration;
 pub mod explanation;
 pub mod located;
 pub mod settings;
+pub mod span;
 pub mod spiffe;
 
 mod check;

@@ -8,15 +8,16 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prost::{DecodeError, Message};
-use trama_proto::spiffe::SpiffeId;
+use trama_proto::{
+    span::key::{IDENTITY, SERVICE_NAMESPACE},
+    spiffe::SpiffeId,
+};
 
 use super::{
     span::{KeptSpan, Origin},
     wire::{ExportRequest, RawResourceSpans, RawScopeSpans},
 };
 
-/// The resource's attribute that says who wrote its spans: the certificate's identity, never what the sender says.
-pub(super) const IDENTITY: &str = "trama.identity";
 /// A span of a sidecar has about a kilobyte, most of it the path asked for; a resource has less.
 const MOST_BYTES: usize = 64 * 1024;
 
@@ -136,12 +137,13 @@ fn is_own(resource: &Resource, sender: &SpiffeId) -> bool {
         let is = |right: &str| matches!(said, Some(Value::StringValue(said)) if said == right);
         match pair.key.as_str() {
             IDENTITY => is(sender.as_str()),
-            "service.namespace" => sender.namespace().is_none_or(is),
+            SERVICE_NAMESPACE => sender.namespace().is_none_or(is),
             _ => true,
         }
     })
 }
 
+/// With the certificate's identity in it, whatever the sender says.
 fn stamped(mut resource: Resource, sender: &SpiffeId) -> Resource {
     resource.attributes.retain(|pair| pair.key != IDENTITY);
     let value = AnyValue { value: Some(Value::StringValue(sender.as_str().to_owned())) };

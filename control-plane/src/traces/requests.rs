@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use trama_proto::admin::v1::{
-    Attribute, ExplainedTrace, PassedOver, Trace, TraceSpan, TracedAttempt, TracedRequest, TracedService,
-    attribute::Value, trace_span::Kind,
+use trama_proto::{
+    admin::v1::{
+        ExplainedTrace, PassedOver, Trace, TraceSpan, TracedAttempt, TracedRequest, TracedService,
+        trace_span::Kind,
+    },
+    span::{self, key},
 };
 
 /// What the spans of a trace say. They come in the order of their beginnings.
@@ -24,7 +27,7 @@ pub(crate) fn explained(Trace { id, spans }: Trace) -> ExplainedTrace {
             Entry::Vacant(free) => drop(free.insert(server)),
             // Anybody can say so; the caller has seen the certificate of one.
             Entry::Occupied(mut taken) => {
-                let called = text(caller, "trama.peer.identity") == server.identity;
+                let called = caller.text(key::PEER_IDENTITY) == server.identity;
                 alone.push(received(if called { taken.insert(server) } else { server }));
             }
         }
@@ -66,11 +69,11 @@ impl<'s> Gathering<'s> {
     }
 
     fn goes_on_with(&self, span: &TraceSpan, number: u32) -> bool {
-        let same = |key| text(self.first, key) == text(span, key);
+        let same = |key| self.first.text(key) == span.text(key);
         self.last.checked_add(1) == Some(number)
             && number > 1
             && (&self.first.parent, &self.first.identity) == (&span.parent, &span.identity)
-            && ["trama.service", "http.request.method", "url.path"].into_iter().all(same)
+            && [key::SERVICE, key::HTTP_METHOD, key::URL_PATH].into_iter().all(same)
     }
 
     fn add(&mut self, span: &TraceSpan, attempt: TracedAttempt) {
@@ -87,42 +90,38 @@ fn received(server: &TraceSpan) -> TracedRequest {
 }
 
 fn described(span: &TraceSpan) -> TracedRequest {
+    let text = |key| span.text(key).to_owned();
     TracedRequest {
-        service: text(span, "trama.service"),
-        route: text(span, "trama.route"),
-        revision: text(span, "trama.policy.revision"),
-        method: text(span, "http.request.method"),
-        path: text(span, "url.path"),
+        service: text(key::SERVICE),
+        route: text(key::ROUTE),
+        revision: text(key::REVISION),
+        method: text(key::HTTP_METHOD),
+        path: text(key::URL_PATH),
         start: span.start,
         ..TracedRequest::default()
     }
 }
 
+fn passed_over(told: &str) -> PassedOver {
+    let (region, why) = span::read_region_passed_over(told);
+    PassedOver { region: region.to_owned(), why: why.to_owned() }
+}
+
 fn attempt(span: &TraceSpan, server: Option<&TraceSpan>) -> TracedAttempt {
-    let passed_over = texts(span, "trama.regions.passed_over").iter().map(|told| {
-        let (region, why) = told.split_once(": ").unwrap_or((told, ""));
-        let region = if region == "no region" { "" } else { region };
-        PassedOver { region: region.to_owned(), why: why.to_owned() }
-    });
-    let port = number(span, "network.peer.port");
-    let endpoint = match text(span, "network.peer.address") {
-        address if address.is_empty() => address,
-        address if address.contains(':') => format!("[{address}]:{port}"),
-        address => format!("{address}:{port}"),
-    };
+    let text = |key| span.text(key).to_owned();
     TracedAttempt {
-        number: number(span, "trama.attempt"),
+        number: number(span, key::ATTEMPT),
         span: span.id.clone(),
-        region: text(span, "trama.region"),
-        why: text(span, "trama.region.why"),
-        passed_over: passed_over.collect(),
-        endpoint,
-        identity: text(span, "trama.peer.identity"),
+        region: text(key::REGION),
+        why: text(key::REGION_WHY),
+        passed_over: span.texts(key::REGIONS_PASSED_OVER).iter().map(|told| passed_over(told)).collect(),
+        endpoint: span.peer(),
+        identity: text(key::PEER_IDENTITY),
         start: span.start,
         duration: span.duration,
-        status: number(span, "http.response.status_code"),
+        status: number(span, key::HTTP_STATUS),
         failed: span.failed,
-        reason: text(span, "error.type"),
+        reason: text(key::ERROR_TYPE),
         failure: span.failure.clone(),
         served: server.map(served),
     }
@@ -134,39 +133,19 @@ fn served(server: &TraceSpan) -> TracedService {
         workload: server.workload.clone(),
         region: server.region.clone(),
         duration: server.duration,
-        status: number(server, "http.response.status_code"),
-        reason: text(server, "error.type"),
+        status: number(server, key::HTTP_STATUS),
+        reason: server.text(key::ERROR_TYPE).to_owned(),
     }
 }
 
-fn value<'s>(span: &'s TraceSpan, key: &str) -> Option<&'s Value> {
-    span.attributes.iter().find(|Attribute { key: found, .. }| found == key)?.value.as_ref()
-}
-
-fn text(span: &TraceSpan, key: &str) -> String {
-    match value(span, key) {
-        Some(Value::Text(text)) => text.clone(),
-        _ => String::new(),
-    }
-}
-
-fn texts<'s>(span: &'s TraceSpan, key: &str) -> &'s [String] {
-    match value(span, key) {
-        Some(Value::Texts(list)) => &list.texts,
-        _ => &[],
-    }
-}
-
+/// What is no number here, is none that a sidecar would write.
 fn number(span: &TraceSpan, key: &str) -> u32 {
-    match value(span, key) {
-        Some(Value::Number(number)) => u32::try_from(*number).unwrap_or_default(),
-        _ => 0,
-    }
+    span.number(key).and_then(|number| u32::try_from(number).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use trama_proto::admin::v1::TextList;
+    use trama_proto::admin::v1::{Attribute, TextList, attribute::Value};
 
     use super::*;
 

@@ -9,8 +9,9 @@ use opentelemetry_proto::tonic::{
         span::{Event, SpanKind},
     },
 };
-use trama_proto::admin::v1::{
-    Attribute, SpanEvent, TextList, Trace, TraceSpan, TraceSummary, attribute, trace_span,
+use trama_proto::{
+    admin::v1::{Attribute, SpanEvent, TextList, Trace, TraceSpan, TraceSummary, attribute, trace_span},
+    span::key,
 };
 
 use super::{
@@ -85,8 +86,8 @@ fn shown(kept: &KeptSpan) -> TraceSpan {
         parent: if kept.facts.is_root() { String::new() } else { hex(&span.parent_span_id) },
         kind: kind(&span).into(),
         identity: kept.origin.sender.as_str().to_owned(),
-        workload: of_resource("service.name"),
-        region: of_resource("cloud.region"),
+        workload: of_resource(key::SERVICE_NAME),
+        region: of_resource(key::CLOUD_REGION),
         start: kept.facts.start,
         duration: kept.facts.end - kept.facts.start,
         failed: kept.facts.failed,

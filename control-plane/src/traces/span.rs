@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, status::StatusCode},
 };
 use prost::Message;
-use trama_proto::spiffe::SpiffeId;
+use trama_proto::{span::key, spiffe::SpiffeId};
 
 /// The id of a trace (W3C Trace Context, section 3.2.2.3).
 pub(crate) type TraceId = [u8; 16];
@@ -94,8 +94,8 @@ impl Facts {
     fn of(span: &Span, resource: &Resource) -> Self {
         let text = |key| text(&span.attributes, key).unwrap_or_default();
         // A server's span names no region: it was served where its sidecar is.
-        let region = match text("trama.region") {
-            "" if text("trama.direction") == "inbound" => self::text(&resource.attributes, "cloud.region"),
+        let region = match text(key::REGION) {
+            "" if text(key::DIRECTION) == "inbound" => self::text(&resource.attributes, key::CLOUD_REGION),
             region => Some(region),
         };
         let number = |key| match value(&span.attributes, key) {
@@ -104,13 +104,13 @@ impl Facts {
         };
         Self {
             parent: span.parent_span_id.as_slice().try_into().unwrap_or_default(),
-            attempt: number("trama.attempt").try_into().unwrap_or_default(),
+            attempt: number(key::ATTEMPT).try_into().unwrap_or_default(),
             name: span.name.as_str().into(),
-            service: text("trama.service").into(),
-            route: text("trama.route").into(),
+            service: text(key::SERVICE).into(),
+            route: text(key::ROUTE).into(),
             region: region.unwrap_or_default().into(),
-            reason: text("error.type").into(),
-            status: number("http.response.status_code").try_into().unwrap_or_default(),
+            reason: text(key::ERROR_TYPE).into(),
+            status: number(key::HTTP_STATUS).try_into().unwrap_or_default(),
             failed: span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error),
             start: span.start_time_unix_nano,
             end: span.end_time_unix_nano.max(span.start_time_unix_nano),

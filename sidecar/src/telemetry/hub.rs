@@ -7,6 +7,7 @@ use std::{
 };
 
 use opentelemetry::KeyValue;
+use trama_proto::span::key;
 
 use super::{
     Telemetry,
@@ -106,9 +107,9 @@ fn exporter(config: TelemetryConfig, sources: &Arc<Sources>) -> io::Result<Optio
         _ => return Err(explain("neither http://host:port nor https://host:port".to_owned())),
     }
     let known = [
-        ("service.name", config.service),
-        ("service.namespace", config.namespace),
-        ("cloud.region", config.region),
+        (key::SERVICE_NAME, config.service),
+        (key::SERVICE_NAMESPACE, config.namespace),
+        (key::CLOUD_REGION, config.region),
     ];
     let resource =
         known.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| KeyValue::new(k, v)).collect();

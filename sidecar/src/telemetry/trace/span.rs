@@ -6,10 +6,11 @@ use opentelemetry::{
     trace::{SpanContext, SpanKind, Status, TraceState},
 };
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use trama_proto::span::{self, key};
 
 use crate::telemetry::{
     metrics::method_name,
-    record::{Direction, PassedOver, Placement, Protocol, Record, TraceContext},
+    record::{Direction, Placement, Protocol, Record, TraceContext},
 };
 
 /// The span of a request inbound, or of an attempt outbound.
@@ -64,9 +65,9 @@ fn status(record: &Record) -> Status {
 
 fn attributes(record: &Record) -> Vec<KeyValue> {
     let mut all = vec![
-        KeyValue::new("trama.direction", record.direction.name()),
-        KeyValue::new("trama.service", record.service.to_string()),
-        KeyValue::new("trama.policy.revision", record.revision.to_string()),
+        KeyValue::new(key::DIRECTION, record.direction.name()),
+        KeyValue::new(key::SERVICE, record.service.to_string()),
+        KeyValue::new(key::REVISION, record.revision.to_string()),
         KeyValue::new("network.protocol.name", protocol_name(record.protocol).0),
         KeyValue::new("http.request.body.size", signed(record.bytes_received)),
         KeyValue::new("http.response.body.size", signed(record.bytes_sent)),
@@ -76,12 +77,12 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
     };
     let text = |s: &str| (!s.is_empty()).then(|| s.to_owned().into());
     let method = method_name(record.method.as_ref());
-    add("http.request.method", text(method));
+    add(key::HTTP_METHOD, text(method));
     let original = record.method.as_ref().filter(|_| method == "_OTHER");
     add("http.request.method_original", original.and_then(|m| text(m.as_str())));
     add("url.scheme", record.method.as_ref().and_then(|_| text("http")));
     // Not the query: people put secrets there.
-    add("url.path", record.path.as_ref().and_then(|p| text(p.path())));
+    add(key::URL_PATH, record.path.as_ref().and_then(|p| text(p.path())));
     let authority = record.authority.as_ref().and_then(|a| http::uri::Authority::try_from(a.as_bytes()).ok());
     add("server.address", authority.as_ref().and_then(|a| text(a.host())));
     let port = authority.as_ref().and_then(http::uri::Authority::port_u16);
@@ -90,33 +91,32 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
         Direction::Inbound => record.downstream,
         Direction::Outbound => record.upstream,
     };
-    add("network.peer.address", peer.map(|a| a.ip().to_string().into()));
-    add("network.peer.port", peer.map(|a| i64::from(a.port()).into()));
+    add(key::PEER_ADDRESS, peer.map(|a| a.ip().to_string().into()));
+    add(key::PEER_PORT, peer.map(|a| i64::from(a.port()).into()));
     add("network.protocol.version", text(protocol_name(record.protocol).1));
     let status = (record.status != 0).then(|| i64::from(record.status).into());
-    add("http.response.status_code", status);
-    add("error.type", error_type(record).map(Into::into));
-    add("trama.peer.service", text(&record.peer_service));
-    add("trama.peer.identity", record.peer_identity.as_deref().and_then(text));
-    add("trama.region", text(&record.peer_region));
-    add("trama.route", text(&record.route));
-    add("trama.tls", text(record.security.name()));
+    add(key::HTTP_STATUS, status);
+    add(key::ERROR_TYPE, error_type(record).map(Into::into));
+    add(key::PEER_SERVICE, text(&record.peer_service));
+    add(key::PEER_IDENTITY, record.peer_identity.as_deref().and_then(text));
+    add(key::REGION, text(&record.peer_region));
+    add(key::ROUTE, text(&record.route));
+    add(key::TLS, text(record.security.name()));
     if record.direction == Direction::Outbound {
-        add("trama.attempt", Some(i64::from(record.attempts).into()));
+        add(key::ATTEMPT, Some(i64::from(record.attempts).into()));
     }
     if let Some(Placement { why, passed_over }) = record.placement.as_deref() {
-        add("trama.region.why", why.and_then(text));
-        let passed_over = passed_over.iter().map(told).collect::<Vec<_>>();
-        let passed_over = (!passed_over.is_empty()).then_some(Value::Array(Array::String(passed_over)));
-        add("trama.regions.passed_over", passed_over);
+        add(key::REGION_WHY, why.and_then(text));
+        let passed_over = passed_over.iter().map(|it| span::region_passed_over(&it.region, it.why));
+        add(key::REGIONS_PASSED_OVER, texts(passed_over));
     }
     all
 }
 
-/// `region: why`; endpoints that name no region have none.
-fn told(PassedOver { region, why }: &PassedOver) -> StringValue {
-    let region = if region.is_empty() { "no region" } else { region };
-    format!("{region}: {why}").into()
+/// `None`: there are none.
+fn texts(texts: impl Iterator<Item = String>) -> Option<Value> {
+    let texts: Vec<StringValue> = texts.map(Into::into).collect();
+    (!texts.is_empty()).then_some(Value::Array(Array::String(texts)))
 }
 
 /// OpenTelemetry's name and version.

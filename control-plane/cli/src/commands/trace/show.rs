@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use trama_proto::{
     admin::v1::{Attribute, Trace, TraceSpan, attribute, trace_span::Kind},
+    span::key,
     spiffe::SpiffeId,
 };
 
@@ -163,10 +164,6 @@ impl<'t> Shown<'t> {
 impl<'t> Line<'t> {
     /// `start` is when the trace began.
     fn of(Branch { span, depth, before, beneath }: Branch<'t>, start: u64) -> Self {
-        let number = |key| match value(span, key) {
-            Some(attribute::Value::Number(number)) => Some(*number),
-            _ => None,
-        };
         let kind = match span.kind() {
             Kind::Client => "client",
             Kind::Server => "server",
@@ -183,14 +180,14 @@ impl<'t> Line<'t> {
             region: &span.region,
             after_micros: (span.start - start) / 1000,
             duration_micros: span.duration / 1000,
-            service: text(span, "trama.service"),
-            route: text(span, "trama.route"),
-            status: number("http.response.status_code").unwrap_or_default(),
+            service: span.text(key::SERVICE),
+            route: span.text(key::ROUTE),
+            status: span.number(key::HTTP_STATUS).unwrap_or_default(),
             failed: span.failed,
-            reason: text(span, "error.type"),
+            reason: span.text(key::ERROR_TYPE),
             failure: &span.failure,
-            attempt: number("trama.attempt"),
-            to: Placed::of(span, number("network.peer.port")),
+            attempt: span.number(key::ATTEMPT),
+            to: Placed::of(span),
             attributes: all(&span.attributes),
             events: span
                 .events
@@ -232,24 +229,14 @@ impl<'t> Line<'t> {
 
 impl<'t> Placed<'t> {
     /// `None`: it is no attempt.
-    fn of(span: &'t TraceSpan, port: Option<i64>) -> Option<Self> {
-        let address = text(span, "network.peer.address");
-        let address = match (address.contains(':'), port) {
-            (_, None) => address.to_owned(),
-            (true, Some(port)) => format!("[{address}]:{port}"),
-            (false, Some(port)) => format!("{address}:{port}"),
-        };
-        let passed_over = match value(span, "trama.regions.passed_over") {
-            Some(attribute::Value::Texts(list)) => list.texts.as_slice(),
-            _ => &[],
-        };
+    fn of(span: &'t TraceSpan) -> Option<Self> {
         (span.kind() == Kind::Client).then(|| Self {
-            region: text(span, "trama.region"),
-            why: text(span, "trama.region.why"),
-            passed_over,
-            address,
-            identity: text(span, "trama.peer.identity"),
-            tls: text(span, "trama.tls"),
+            region: span.text(key::REGION),
+            why: span.text(key::REGION_WHY),
+            passed_over: span.texts(key::REGIONS_PASSED_OVER),
+            address: span.peer(),
+            identity: span.text(key::PEER_IDENTITY),
+            tls: span.text(key::TLS),
         })
     }
 
@@ -281,17 +268,6 @@ fn account(identity: &str) -> String {
         Some(format!("{}/{account}", id.namespace()?))
     });
     short.unwrap_or_else(|| identity.to_owned())
-}
-
-fn value<'t>(span: &'t TraceSpan, key: &str) -> Option<&'t attribute::Value> {
-    span.attributes.iter().find(|attribute| attribute.key == key)?.value.as_ref()
-}
-
-fn text<'t>(span: &'t TraceSpan, key: &str) -> &'t str {
-    match value(span, key) {
-        Some(attribute::Value::Text(text)) => text,
-        _ => "",
-    }
 }
 
 fn all(attributes: &[Attribute]) -> Map<String, Value> {
