@@ -131,6 +131,14 @@ pub(crate) fn spiffe_id(text: &str) -> Result<SpiffeId, &'static str> {
     SpiffeId::parse(text)
 }
 
+/// A trace's id.
+pub(crate) fn trace_id(text: &str) -> Result<String, &'static str> {
+    let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = text.to_ascii_lowercase();
+    let id = Some(id).filter(|id| is_id && id.bytes().any(|byte| byte != b'0'));
+    id.ok_or("write a trace's id as 32 hexadecimal digits, not all of them 0")
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -157,7 +165,8 @@ mod tests {
             ("tramactl trace show 00000000000000000000000000000000", "not all of them 0"),
             ("tramactl explain", "<URL>"),
             ("tramactl explain http://a/ --from x --service y", "--service"),
-            ("tramactl explain --trace 4bf9 -X POST", "--method"),
+            ("tramactl explain --trace 4bf9", "32 hexadecimal digits"),
+            ("tramactl explain --trace 4bf92f3577b34da6a3ce929d0e0e4736 -X POST", "--method"),
             ("tramactl explain http://a/ --workload orders", "a SPIFFE id begins with spiffe://"),
             ("tramactl proxy drian x", "drain"),
             ("tramactl --server nowhere get route", "HOST:PORT"),

@@ -11,7 +11,7 @@ use trama_proto::{
 use trama_sidecar::explain::Description;
 
 use crate::{
-    arguments::{Global, Namespace, spiffe_id},
+    arguments::{Global, Namespace, spiffe_id, trace_id},
     client::Client,
     exit::Exit,
     failure::Failure,
@@ -37,7 +37,10 @@ pub(crate) struct Explain {
     #[arg(long, conflicts_with = "from")]
     region: Option<String>,
     /// Tells why the requests of this trace went where they went: its id, 32 hexadecimal digits.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["url", "sender", "region", "description"])]
+    #[arg(
+        long, value_name = "ID", value_parser = trace_id,
+        conflicts_with_all = ["url", "sender", "region", "description"]
+    )]
     trace: Option<String>,
     #[command(flatten)]
     description: Description,

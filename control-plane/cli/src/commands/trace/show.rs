@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     about::count,
-    arguments::Global,
+    arguments::{Global, trace_id},
     client::Client,
     exit::Exit,
     failure::Failure,
@@ -37,13 +37,6 @@ impl Show {
         global.output.print(&Shown::of(&trace), Shown::table)?;
         Ok(Exit::Done)
     }
-}
-
-fn trace_id(text: &str) -> Result<String, &'static str> {
-    let is_id = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let id = text.to_ascii_lowercase();
-    let id = Some(id).filter(|id| is_id && id.bytes().any(|byte| byte != b'0'));
-    id.ok_or("write a trace's id as 32 hexadecimal digits, not all of them 0")
 }
 
 /// A trace.
