@@ -9,7 +9,9 @@ use serde_json::Value;
 use trama_proto::admin::v1::{
     ExplainRequest, ExplainResponse, ExplainTraceRequest, ExplainedTrace, SidecarStatus,
 };
-use trama_proto::explain::v1::{DescribedRequest, knowledge::Source, region::Verdict};
+use trama_proto::explain::v1::{
+    ConsideredMatch, DescribedRequest, HeaderField, knowledge::Source, region::Verdict,
+};
 use trama_tests::control_plane::{ControlPlane, Ran, identity};
 use trama_tests::mesh::{Application, Mesh, PATIENCE, Payload, Speaks, Where, until};
 
@@ -188,6 +190,79 @@ async fn a_trace_says_why_its_request_went_there() {
     let (code, said) =
         tramactl(&control, folder.path(), "explain --trace 00000000000000000000000000000001").await;
     assert_eq!(code, 4, "{said}");
+}
+
+/// Rules of which one request meets several, each of them a little.
+const RULES: &str = "kind: Route
+metadata: { name: orders, namespace: shop }
+spec:
+  parentRefs: [{ service: orders }]
+  rules:
+    - { name: canary, matches: [{ path: { value: /v1 }, headers: [{ name: x-canary, value: secret }] }] }
+    - { name: write, matches: [{ path: { value: /v1 }, method: POST }, { path: { value: /upload } }] }
+    - { name: v1, matches: [{ path: { value: /v1 } }] }
+    - { name: v2, matches: [{ path: { value: /v2 } }] }
+    - { name: all }
+";
+
+/// Rule by rule, the same of a request that was sent and of one that is described.
+#[tokio::test]
+async fn a_trace_rejects_the_rules_that_an_explanation_rejects() {
+    let control = ControlPlane::spawn().await;
+    let mesh = Mesh::builder()
+        .at(Where::Processes)
+        .pod("orders", |p| p.serves(ORDERS).application(&Application::echo("orders")))
+        .pod("storefront", |p| p)
+        .policy(|p| p.more(RULES))
+        .start_in(&control)
+        .await;
+    let mut client = mesh.pod("storefront").http(Speaks::Http1, "orders.shop").await;
+    let context = format!("00-{TRACE}-00f067aa0ba902b7-01");
+    let request = client.request("GET", "/v1/17").header("x-canary", "no").header("traceparent", context);
+    assert_eq!(client.call(request.body(Payload::empty()).unwrap()).await.unwrap().status, 200);
+
+    let told = || async {
+        let request = ExplainTraceRequest { id: TRACE.to_owned() };
+        let told = control.admin().await.explain_trace(request).await.ok()?.into_inner();
+        told.requests.into_iter().find(|request| !request.attempts.is_empty())
+    };
+    let sent = until("the trace", told).await;
+    let described = DescribedRequest {
+        url: "http://orders.shop/v1/17".to_owned(),
+        headers: vec![HeaderField { name: "x-canary".to_owned(), value: "no".to_owned() }],
+        ..DescribedRequest::default()
+    };
+    let request = ExplainRequest { request: Some(described), ..from("shop/storefront") };
+    let explained = control.admin().await.explain(request).await.unwrap().into_inner();
+    assert_eq!(explained.by_policy, "", "{explained:?}");
+    let explanation = explained.explanation.unwrap();
+    let routing = explanation.routing.unwrap();
+    assert_eq!((&*sent.route, &*routing.rule), ("shop/orders/v1", "shop/orders/v1"));
+    let why = |it: &ConsideredMatch| match it.outranked.as_str() {
+        "" => it.unmet.iter().map(|unmet| unmet.why.clone()).collect::<Vec<_>>().join("; "),
+        outranked => format!("holds too, but {outranked}"),
+    };
+    let others = routing.matches.iter().filter(|it| it.rule != routing.rule);
+    let expected: Vec<_> = others.map(|it| (it.rule.clone(), why(it))).collect();
+    let rejected: Vec<_> = sent.rejected.into_iter().map(|it| (it.rule, it.why)).collect();
+    assert_eq!(rejected, expected);
+    assert_eq!((rejected.len(), sent.rejected_left_out), (5, 0), "{rejected:#?}");
+
+    let said = control.tramactl(Path::new("/"), &format!("explain --trace {TRACE}")).await.done();
+    for line in [
+        "route     shop/orders/v1\n",
+        "\n              - shop/orders/canary: header `x-canary` has another value\n",
+        "\n              - shop/orders/write: the method is GET, not POST\n",
+        "\n              - shop/orders/write: the path is `/v1/17`\n",
+        "\n              - shop/orders/all: holds too, but the chosen one has a more specific path\n",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    assert!(!said.contains("secret"), "{said}");
+    // What is no id is a wrong command line, whichever command it is.
+    for line in ["explain --trace 4bf9", "trace show 4bf9"] {
+        assert!(control.tramactl(Path::new("/"), line).await.failed(2).contains("32 hexadecimal digits"));
+    }
 }
 
 #[tokio::test]

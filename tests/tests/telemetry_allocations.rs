@@ -108,6 +108,7 @@ fn record() -> Record {
         peer_service: "shop/orders".into(),
         peer_identity: None,
         route: "shop/orders/0".into(),
+        rejected: None,
         peer_region: "sao-paulo".into(),
         method: Some(Method::GET),
         path: None,

@@ -81,6 +81,7 @@ fn record(trace: Option<TraceContext>) -> Record {
         peer_service: "shop/orders".into(),
         peer_identity: None,
         route: "shop/orders/0".into(),
+        rejected: None,
         peer_region: "rio-de-janeiro".into(),
         method: Some(Method::GET),
         path: Some("/v1/orders?token=secret".parse().unwrap()),

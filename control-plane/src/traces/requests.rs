@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use trama_proto::{
     admin::v1::{
-        ExplainedTrace, PassedOver, Trace, TraceSpan, TracedAttempt, TracedRequest, TracedService,
-        trace_span::Kind,
+        ExplainedTrace, PassedOver, RejectedRule, Trace, TraceSpan, TracedAttempt, TracedRequest,
+        TracedService, trace_span::Kind,
     },
     span::{self, key},
 };
@@ -98,8 +98,15 @@ fn described(span: &TraceSpan) -> TracedRequest {
         method: text(key::HTTP_METHOD),
         path: text(key::URL_PATH),
         start: span.start,
+        rejected: span.texts(key::ROUTES_REJECTED).iter().map(|told| rejected(told)).collect(),
+        rejected_left_out: number(span, key::ROUTES_LEFT_OUT),
         ..TracedRequest::default()
     }
+}
+
+fn rejected(told: &str) -> RejectedRule {
+    let (rule, why) = span::read_not_chosen(told);
+    RejectedRule { rule: rule.to_owned(), why: why.to_owned() }
 }
 
 fn passed_over(told: &str) -> PassedOver {
@@ -209,12 +216,15 @@ mod tests {
         let mut sent = client("c", 1, 10, "/a");
         let passed_over =
             TextList { texts: vec!["rio: ejected".to_owned(), "no region: residency".to_owned()] };
+        let rejected = TextList { texts: vec!["shop/orders/v1: the path is `/a`".to_owned()] };
         sent.attributes.extend([
             attribute("trama.region", Value::Text("lima".to_owned())),
             attribute("trama.region.why", Value::Text("failover".to_owned())),
             attribute("trama.regions.passed_over", Value::Texts(passed_over)),
             attribute("network.peer.address", Value::Text("fd00::7".to_owned())),
             attribute("network.peer.port", Value::Number(15008)),
+            attribute("trama.routes.rejected", Value::Texts(rejected)),
+            attribute("trama.routes.left_out", Value::Number(3)),
             attribute("http.response.status_code", Value::Number(200)),
         ]);
         let server = TraceSpan { identity: "orders".to_owned(), ..span("s", "c", 12, Kind::Server, "/a") };
@@ -228,7 +238,9 @@ mod tests {
             passed_over.iter().map(|it| (it.region.as_str(), it.why.as_str())).collect();
         assert_eq!(passed_over, [("rio", "ejected"), ("", "residency")]);
         assert_eq!(served.as_ref().unwrap().identity, "orders");
-        assert_eq!(requests[0].served, None);
+        let TracedRequest { rejected, rejected_left_out, served, .. } = &requests[0];
+        assert_eq!((rejected.len(), *rejected_left_out, served), (1, 3, &None));
+        assert_eq!((&*rejected[0].rule, &*rejected[0].why), ("shop/orders/v1", "the path is `/a`"));
     }
 
     #[test]

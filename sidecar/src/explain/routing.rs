@@ -10,7 +10,7 @@ use crate::{
     config::snapshot::{Match, Rule, ServicePort},
     error::Failure,
     outbound::plan,
-    route::{Considered, Host, Inquiry, Precedence, Unmet, consider},
+    route::{Considered, Host, Inquiry, Unmet, consider},
 };
 
 /// Conditions that are told of a service with more of them; that of the chosen rule always is.
@@ -39,7 +39,7 @@ fn routing(considered: &[Considered<'_>], inquiry: &Inquiry<'_>) -> Routing {
     let chosen = considered.iter().position(|it| it.unmet.is_empty());
     let told = |(at, it): (usize, &Considered<'_>)| {
         let outranked = match chosen.filter(|first| at > *first && it.unmet.is_empty()) {
-            Some(first) => outranked(considered[first].precedes(it)).to_owned(),
+            Some(first) => considered[first].precedes(it).words().to_owned(),
             None => String::new(),
         };
         ConsideredMatch { chosen: chosen == Some(at), outranked, ..tell(it, inquiry) }
@@ -64,35 +64,18 @@ fn tell(considered: &Considered<'_>, inquiry: &Inquiry<'_>) -> ConsideredMatch {
         method: condition.method.as_ref().map(ToString::to_string).unwrap_or_default(),
         headers: condition.headers.iter().map(|header| header.name.to_string()).collect(),
         query: condition.query.iter().map(|query| query.name.to_string()).collect(),
-        unmet: unmet.iter().map(|unmet| why(unmet, condition, inquiry)).collect(),
+        unmet: unmet.iter().map(|unmet| told(unmet, condition, inquiry)).collect(),
         ..ConsideredMatch::default()
     }
 }
 
-fn why(unmet: &Unmet<'_>, condition: &Match, inquiry: &Inquiry<'_>) -> Told {
-    let of = |sent: &bool| if *sent { "has another value" } else { "is not sent" };
-    let (part, name, why) = match unmet {
-        Unmet::Host => (Part::Host, "", format!("the host is `{}`", inquiry.host)),
-        Unmet::Path => (Part::Path, "", format!("the path is `{}`", inquiry.path)),
-        Unmet::Method => {
-            let wanted = condition.method.as_ref().map(ToString::to_string).unwrap_or_default();
-            (Part::Method, "", format!("the method is {}, not {wanted}", inquiry.method))
-        }
-        Unmet::Header { name, sent } => {
-            (Part::Header, name.as_str(), format!("header `{name}` {}", of(sent)))
-        }
-        Unmet::Query { name, sent } => (Part::Query, *name, format!("query parameter `{name}` {}", of(sent))),
+fn told(unmet: &Unmet<'_>, condition: &Match, inquiry: &Inquiry<'_>) -> Told {
+    let (part, name) = match unmet {
+        Unmet::Host => (Part::Host, ""),
+        Unmet::Path => (Part::Path, ""),
+        Unmet::Method => (Part::Method, ""),
+        Unmet::Header { name, .. } => (Part::Header, name.as_str()),
+        Unmet::Query { name, .. } => (Part::Query, *name),
     };
-    Told { part: part.into(), name: name.to_owned(), why }
-}
-
-const fn outranked(by: Precedence) -> &'static str {
-    match by {
-        Precedence::Host => "the chosen one has a more specific host",
-        Precedence::Path => "the chosen one has a more specific path",
-        Precedence::Method => "the chosen one names a method",
-        Precedence::Headers => "the chosen one has more conditions on headers",
-        Precedence::Query => "the chosen one has more conditions on query parameters",
-        Precedence::Order => "the chosen one comes first in the policy",
-    }
+    Told { part: part.into(), name: name.to_owned(), why: unmet.words(condition, inquiry) }
 }

@@ -20,6 +20,7 @@ use crate::{
         self, Inquiry,
         rewrite::{Origin, redirect},
     },
+    telemetry::Rejected,
     tls::Offer,
     upstream::{Leg, Target, Who},
 };
@@ -154,6 +155,11 @@ pub(crate) fn rule<'s>(
         return Ok(None);
     }
     route::find(&service.routes, &inquiry(head)).map(Some).ok_or_else(|| Failure::before(Reason::NoRoute))
+}
+
+/// The rules that do not serve a request, for its span; none where the service has no routes at all.
+pub(crate) fn rejected(service: &ServicePort, head: &request::Parts) -> Option<Box<Rejected>> {
+    (!service.routes.is_empty()).then(|| Box::new(route::rejected(&service.routes, &inquiry(head))))
 }
 
 /// The answer that sends the caller elsewhere.

@@ -80,8 +80,12 @@ impl Connection {
             return exchange.filter_response(answer).await;
         }
 
-        // Route: which rule of the service.
-        let rule = service.map_or(Ok(None), |service| plan::rule(service, &head))?;
+        // Route: which rule of the service, and for a kept trace why not the others.
+        let rule = service.map_or(Ok(None), |service| plan::rule(service, &head));
+        if exchange.is_traced() {
+            exchange.record().rejected = service.and_then(|service| plan::rejected(service, &head));
+        }
+        let rule = rule?;
         if let Some(rule) = rule {
             exchange.record().route = Arc::clone(&rule.name);
             if let RuleAction::Redirect(redirect) = &rule.action {

@@ -13,7 +13,9 @@
 
 mod condition;
 mod consider;
+mod rejected;
 pub mod rewrite;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, Method};
 
-pub use self::consider::{Considered, Host, Precedence, Unmet, consider};
+pub use self::{
+    consider::{Considered, Host, Precedence, Unmet, consider},
+    rejected::rejected,
+};
 use crate::config::snapshot::{Backend, PathIndex, RouteTable, Rule, TableEntry};
 
 /// The longest name that can be a host's (RFC 1123 section 2.1, with a dot at the end).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use proptest::prelude::*;
 
-use super::{Host, Inquiry, Precedence, Unmet, consider, find, rewrite};
+use super::{Host, Inquiry, Precedence, Unmet, consider, find, rejected, rewrite};
 use crate::config::snapshot::{
     HeaderChange, HeaderMatch, HeaderModifier, Match, PathMatch, PathRewrite, QueryMatch, Redirect,
     RetryPolicy, RouteTable, Rule, RuleAction, RuleTimeouts, UrlRewrite, ValueMatch, whole_regex,
@@ -95,6 +95,72 @@ fn the_most_specific_host_comes_first_and_the_next_one_is_asked_where_it_has_no_
     ] {
         assert_eq!(ask(&table, host, path, &[]), wanted, "{host} {path}");
     }
+}
+
+fn get<'r>(host: &'r str, path: &'r str, headers: &'r HeaderMap) -> Inquiry<'r> {
+    Inquiry { host, path, query: None, method: &Method::GET, headers }
+}
+
+#[test]
+fn the_other_rules_are_rejected_each_with_why() {
+    let (own, headers) = (rule("own"), HeaderMap::new());
+    let mut table = table(vec![
+        (Some("b.example"), any(), "host"),
+        (None, Match { method: Some(Method::PUT), headers: vec![header("x-a", "1")], ..any() }, "parts"),
+        (None, any(), "all"),
+        (None, Match { query: vec![query("q", "1")], ..on(prefix("/a")) }, "query"),
+    ]);
+    table.insert(None, on(prefix("/a")), Arc::clone(&own));
+    table.insert(None, on(prefix("/b")), own);
+    let told = |path: &str| {
+        let rejected = rejected(&table, &get("a.example", path, &headers));
+        assert_eq!(rejected.left_out, 0);
+        rejected.rules.iter().map(|it| format!("{}: {}", it.rule, it.why)).collect::<Vec<_>>()
+    };
+    let parts = "parts: the method is GET, not PUT; header `x-a` is not sent";
+    assert_eq!(
+        told("/a"),
+        [
+            "host: the host is `a.example`",
+            "query: query parameter `q` is not sent",
+            parts,
+            "all: holds too, but the chosen one has a more specific path",
+        ]
+    );
+    // Whoever calls may send a path of any length.
+    let long = format!("/{}", "x".repeat(5000));
+    let last = format!("query: the path is `/{}…`; query parameter `q` is not sent", "x".repeat(99));
+    assert!(told(&long).contains(&last), "{:?}", told(&long));
+}
+
+#[test]
+fn of_many_rejected_rules_the_nearest_are_told_and_of_very_many_none() {
+    let headers = HeaderMap::new();
+    let far =
+        |at: usize| (None, Match { method: Some(Method::PUT), ..on(exact(&format!("/{at:03}"))) }, "far");
+    let mut entries: Vec<_> = (0..40).map(far).collect();
+    entries.push((None, on(exact("/z")), "near"));
+    entries.push((None, any(), "all"));
+    let mut table = table(entries);
+    let told = rejected(&table, &get("a.example", "/", &headers));
+    let names: Vec<_> = told.rules.iter().map(|it| &*it.rule).collect();
+    assert_eq!((names.len(), names[0], names[15], told.left_out), (16, "far", "near", 25));
+    for at in 42..=200 {
+        assert_eq!(rejected(&table, &get("a.example", "/", &headers)).rules.len(), 16, "{at}");
+        table.insert(None, on(exact(&format!("/{at:03}"))), rule("more"));
+    }
+    let told = rejected(&table, &get("a.example", "/", &headers));
+    assert_eq!((told.rules.len(), told.left_out), (0, 201));
+}
+
+#[test]
+fn what_is_told_of_a_rejected_rule_is_bounded() {
+    let headers = HeaderMap::new();
+    let many = (0..20).map(|at| query(&format!("q{at}"), "1")).collect();
+    let table = table(vec![(None, Match { query: many, ..any() }, "many")]);
+    let told = rejected(&table, &get("a.example", "/", &headers));
+    let why = &told.rules[0].why;
+    assert!(why.ends_with("; query parameter `q7` is not sent; and 12 more"), "{why}");
 }
 
 #[test]

@@ -23,7 +23,10 @@ pub use self::{
         IdentityMetrics, IdentityRequest, Metric, OpenConnection, Peer, PolicyUpdate, ProcessMetrics,
         PushResult,
     },
-    record::{Direction, PassedOver, Placement, Protocol, Record, Security, TraceContext, TraceId},
+    record::{
+        Direction, PassedOver, Placement, Protocol, Record, Rejected, RejectedRule, Security, TraceContext,
+        TraceId,
+    },
     rfc3339::{Seconds, Timestamp},
     trace::{ReceiverTls, channel_to_receiver},
     worker::{External, Telemetry},

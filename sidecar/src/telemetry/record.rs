@@ -97,6 +97,24 @@ pub struct PassedOver {
     pub why: &'static str,
 }
 
+/// The rules that did not serve a request of a kept trace.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Rejected {
+    /// They, once for each condition, in the order of precedence.
+    pub rules: Vec<RejectedRule>,
+    /// How many conditions more there are.
+    pub left_out: usize,
+}
+
+/// A rule that did not serve a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RejectedRule {
+    /// Its name.
+    pub rule: Arc<str>,
+    /// Why not.
+    pub why: String,
+}
+
 /// One request or opaque connection, from its first byte to its last.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -120,6 +138,8 @@ pub struct Record {
     pub peer_identity: Option<Arc<str>>,
     /// The rule that matched; empty: none.
     pub route: Arc<str>,
+    /// Outbound: the rules that did not match. Known of kept traces only.
+    pub rejected: Option<Box<Rejected>>,
     /// Outbound: the region that served it, or was tried last; empty: unknown.
     pub peer_region: Arc<str>,
     /// The method; `None` for opaque connections, and for what never became a request.
@@ -175,6 +195,7 @@ impl Record {
             peer_service: Arc::clone(&nothing),
             peer_identity: None,
             route: Arc::clone(&nothing),
+            rejected: None,
             peer_region: nothing,
             method: None,
             path: None,
@@ -223,6 +244,7 @@ pub(crate) mod tests {
             peer_service: "shop/orders".into(),
             peer_identity: Some("spiffe://trama.local/ns/shop/sa/orders".into()),
             route: "shop/orders/0".into(),
+            rejected: None,
             peer_region: "sao-paulo".into(),
             method: Some(Method::POST),
             path: Some(PathAndQuery::from_static("/v1/\"a\"?q=1")),

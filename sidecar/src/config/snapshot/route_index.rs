@@ -27,6 +27,8 @@ pub struct RouteTable {
     pub suffix_hosts: Map<PathIndex>,
     /// Rules for any host.
     pub any_host: PathIndex,
+    /// How many entries there are.
+    pub entries: usize,
 }
 
 /// The entries of one host by path; in each list the most specific comes first.
@@ -45,7 +47,7 @@ pub struct PathIndex {
 impl RouteTable {
     /// Whether there are no rules at all.
     pub fn is_empty(&self) -> bool {
-        self.exact_hosts.is_empty() && self.suffix_hosts.is_empty() && self.any_host.is_empty()
+        self.entries == 0
     }
 
     /// Adds a match, in the order of the policy. `host`: `None` or `*` for any, `*.suffix` for a wildcard.
@@ -57,14 +59,11 @@ impl RouteTable {
             None => self.exact_hosts.entry(host.into_boxed_str()).or_default(),
         };
         index.insert(TableEntry { condition, rule });
+        self.entries += 1;
     }
 }
 
 impl PathIndex {
-    fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.prefix.is_empty() && self.regex.is_empty()
-    }
-
     fn insert(&mut self, entry: TableEntry) {
         let list = match &entry.condition.path {
             PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default(),

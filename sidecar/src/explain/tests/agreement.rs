@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use http::Request;
 use proptest::prelude::*;
 use tokio::task::LocalSet;
-use trama_proto::explain::v1::{DescribedRequest, HeaderField};
+use trama_proto::explain::v1::{ConsideredMatch, DescribedRequest, HeaderField, Routing};
 
 use super::{super::*, compiled};
 use crate::{
@@ -224,6 +224,19 @@ impl Filter for Witness {
     }
 }
 
+const KEPT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// The rules that an explanation rejects, each with why.
+fn why_not(routing: Option<&Routing>) -> Vec<(String, String)> {
+    let Some(Routing { matches, rule, .. }) = routing else { return Vec::new() };
+    let others = matches.iter().filter(|it| it.rule != *rule);
+    let why = |it: &ConsideredMatch| match it.outranked.as_str() {
+        "" => it.unmet.iter().map(|unmet| unmet.why.as_str()).collect::<Vec<_>>().join("; "),
+        outranked => format!("holds too, but {outranked}"),
+    };
+    others.map(|it| (it.rule.clone(), why(it))).collect()
+}
+
 /// Explained by a worker, and sent by its twin, which draws the same numbers.
 async fn compare(case: &Case, hub: &TelemetryHub) -> Result<(), TestCaseError> {
     let snapshot = Arc::new(compiled(&case.policy(), Extent::Whole));
@@ -260,7 +273,9 @@ async fn compare(case: &Case, hub: &TelemetryHub) -> Result<(), TestCaseError> {
     };
     let explanation = explain_with(&described, view, &mut || worker.draw());
 
-    let request = Request::from_parts(described.head.clone(), Body::empty());
+    let mut request = Request::from_parts(described.head.clone(), Body::empty());
+    // Its trace is kept: its record says why not the other rules.
+    request.headers_mut().insert("traceparent", HeaderValue::from_static(KEPT));
     let connection = connection(twin, described.meant.clone());
     let answer = connection.handle(request, Interim::Nowhere).await.unwrap();
     let (head, body) = answer.into_parts();
@@ -275,6 +290,12 @@ async fn compare(case: &Case, hub: &TelemetryHub) -> Result<(), TestCaseError> {
     let reason = head.headers.get("trama-reason").map_or("", |reason| reason.to_str().unwrap());
     let route = record.as_ref().map_or("", |record| &record.route);
     prop_assert_eq!(explanation.routing.as_ref().map_or("", |it| &*it.rule), route);
+    if let Some(record) = &record {
+        let rejected = record.rejected.as_deref().cloned().unwrap_or_default();
+        let rules = rejected.rules.iter().map(|it| (it.rule.to_string(), it.why.clone()));
+        prop_assert_eq!(rules.collect::<Vec<_>>(), why_not(explanation.routing.as_ref()));
+        prop_assert_eq!(rejected.left_out, 0);
+    }
     if outcome.result() != outcome::Result::Forwarded {
         let location = head.headers.get("location").map_or("", |location| location.to_str().unwrap());
         prop_assert_eq!(

@@ -190,7 +190,12 @@ async fn gather(
 /// About how many bytes its span has.
 fn size(record: &Record) -> usize {
     let path = record.path.as_ref().map_or(0, |path| path.path().len());
-    SPAN_BYTES + path + record.detail.as_ref().map_or(0, |detail| detail.len())
+    let detail = record.detail.as_ref().map_or(0, |detail| detail.len());
+    let rejected = record
+        .rejected
+        .as_ref()
+        .map_or(0, |rejected| rejected.rules.iter().map(|it| it.rule.len() + it.why.len()).sum::<usize>());
+    SPAN_BYTES + path + detail + rejected
 }
 
 async fn send(batch: Vec<SpanData>, client: &mut Client, sources: &Sources) {

@@ -10,7 +10,7 @@ use trama_proto::span::{self, key};
 
 use crate::telemetry::{
     metrics::method_name,
-    record::{Direction, Placement, Protocol, Record, TraceContext},
+    record::{Direction, Placement, Protocol, Record, Rejected, TraceContext},
 };
 
 /// The span of a request inbound, or of an attempt outbound.
@@ -110,6 +110,11 @@ fn attributes(record: &Record) -> Vec<KeyValue> {
         let passed_over = passed_over.iter().map(|it| span::region_passed_over(&it.region, it.why));
         add(key::REGIONS_PASSED_OVER, texts(passed_over));
     }
+    // Of an attempt that follows another one the first one's span has said it.
+    if let Some(Rejected { rules, left_out }) = record.rejected.as_deref().filter(|_| record.attempts <= 1) {
+        add(key::ROUTES_REJECTED, texts(rules.iter().map(|it| span::not_chosen(&it.rule, &it.why))));
+        add(key::ROUTES_LEFT_OUT, (*left_out > 0).then(|| signed(*left_out as u64).into()));
+    }
     all
 }
 
@@ -131,4 +136,28 @@ const fn protocol_name(protocol: Protocol) -> (&'static str, &'static str) {
 
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::record::{RejectedRule, tests::full};
+
+    #[test]
+    fn the_first_attempt_says_which_rules_did_not_serve_the_request() {
+        let rule = RejectedRule { rule: "shop/orders/v2".into(), why: "the path is `/`".to_owned() };
+        let rejected = Some(Box::new(Rejected { rules: vec![rule], left_out: 3 }));
+        for (attempts, expected) in [(1, 1), (2, 0)] {
+            let record = Record { attempts, rejected: rejected.clone(), ..full() };
+            let all = attributes(&record);
+            let found = |key| all.iter().filter(|it| it.key.as_str() == key).count();
+            assert_eq!(
+                [key::ROUTES_REJECTED, key::ROUTES_LEFT_OUT].map(found),
+                [expected; 2],
+                "attempt {attempts}"
+            );
+        }
+        let none = Record { attempts: 1, rejected: Some(Box::default()), ..full() };
+        assert!(attributes(&none).iter().all(|it| !it.key.as_str().starts_with("trama.routes")));
+    }
 }

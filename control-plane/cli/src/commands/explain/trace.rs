@@ -3,7 +3,7 @@
 use std::{fmt::Write, time::Duration};
 
 use trama_proto::{
-    admin::v1::{ExplainedTrace, PassedOver, TracedAttempt, TracedRequest, TracedService},
+    admin::v1::{ExplainedTrace, PassedOver, RejectedRule, TracedAttempt, TracedRequest, TracedService},
     explain::v1::attempt::Why,
     explanation,
 };
@@ -35,10 +35,14 @@ fn title(request: &TracedRequest) -> String {
 }
 
 fn lines(request: &TracedRequest) -> Vec<(&'static str, String)> {
-    let TracedRequest { route, revision, attempts, served, .. } = request;
+    let TracedRequest { route, revision, attempts, served, rejected, rejected_left_out, .. } = request;
     let mut lines = vec![("policy", revision.clone())];
     let route = if route.is_empty() { "none: no rule was looked for, or none holds" } else { route };
     lines.push(("route", route.to_owned()));
+    lines.extend(rejected.iter().map(|RejectedRule { rule, why }| ("", format!("    - {rule}: {why}"))));
+    if *rejected_left_out > 0 {
+        lines.push(("", format!("    and {rejected_left_out} more that did not serve it")));
+    }
     let mut label = "attempts";
     for attempt in attempts {
         lines.push((label, went(attempt)));
@@ -137,6 +141,10 @@ mod tests {
         format!("spiffe://mesh.example/ns/shop/sa/{account}")
     }
 
+    fn rejected(rule: &str, why: &str) -> RejectedRule {
+        RejectedRule { rule: format!("shop/orders/{rule}"), why: why.to_owned() }
+    }
+
     #[test]
     fn the_book_shows_what_is_told() {
         let failed = TracedAttempt {
@@ -181,10 +189,21 @@ mod tests {
             path: "/v1/orders/17".to_owned(),
             duration: 14_100_000,
             attempts: vec![failed, answered],
+            rejected: vec![
+                rejected("canary", "header `x-canary` is not sent"),
+                rejected("all", "holds too, but the chosen one has a more specific path"),
+            ],
             ..TracedRequest::default()
         };
         let id = "4bf92f3577b34da6a3ce929d0e0e4736".to_owned();
         assert_eq!(table(&ExplainedTrace { id, requests: vec![request] }), published());
+    }
+
+    #[test]
+    fn rules_that_are_left_out_are_counted() {
+        let request = TracedRequest { rejected_left_out: 7, ..TracedRequest::default() };
+        let told = table(&ExplainedTrace { id: "1".to_owned(), requests: vec![request] });
+        assert!(told.contains("\n              and 7 more that did not serve it\n"), "{told}");
     }
 
     #[test]
