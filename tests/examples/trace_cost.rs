@@ -17,7 +17,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [hop, case, requests] = &arguments[..] else {
         return eprintln!(
-            "trace_cost <outbound | inbound | mesh> <continued | absent | kept | finished> <requests>"
+            "trace_cost <outbound | inbound | mesh> <continued | absent | malformed | kept | finished> <requests>"
         );
     };
     let (direction, downstream) = match hop.as_str() {
@@ -36,11 +36,12 @@ fn main() {
     match case.as_str() {
         "continued" => traced(trace, requests, &headers(Some("00"))),
         "kept" => traced(trace, requests, &headers(Some("01"))),
+        "malformed" => traced(trace, requests, &headers(Some("0x"))),
         "absent" => traced(trace, requests, &headers(None)),
         "finished" => {
             (0..requests + 1).for_each(|n| finished(&telemetry, &settings, n, direction, downstream))
         }
-        other => eprintln!("`{other}` is none of: continued, absent, kept, finished"),
+        other => eprintln!("`{other}` is none of: continued, absent, malformed, kept, finished"),
     }
 }
 

@@ -139,6 +139,7 @@ fn a_trace_that_is_not_kept_allocates_nothing() {
         traced(&worker, hop, None);
         assert_eq!(traced(&worker, hop, Some("00")), [0; 3], "continued: {hop:?}");
         assert_eq!(traced(&worker, hop, None), [0; 3], "absent: {hop:?}");
+        assert_eq!(traced(&worker, hop, Some("0x")), [0; 3], "malformed: {hop:?}");
         let kept = traced(&worker, hop, Some("01"));
         assert!(kept.iter().all(|&n| n > 0), "a kept one writes headers and a span: {kept:?} of {hop:?}");
     }

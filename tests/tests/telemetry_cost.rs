@@ -1,9 +1,9 @@
 //! A request whose trace is not kept costs at most 300 instructions for it, counted by callgrind in the build that the
 //! demo serves with. That it costs no allocation is counted in `telemetry_allocations.rs`.
 //!
-//! Counted is `Telemetry::trace`, which is all that is done for such a trace, of a request with a good context and of one with
-//! none. Not counted is one with a broken context, which is taken out of the header. Nor is `Telemetry::finish`: it counts and
-//! logs each request at its end, whether there are traces or not.
+//! Counted is `Telemetry::trace`, which is all that is done for such a trace, of a request with a good context, with none, and
+//! with a broken one. Not counted is `Telemetry::finish`: it counts and logs each request at its end, whether there are traces
+//! or not.
 //!
 //! The build takes minutes where there is none yet, and the suite `demo` then finds it made.
 
@@ -62,7 +62,7 @@ fn instructions(hop: &str, context: &str) -> u64 {
 fn a_trace_that_is_not_kept_is_nearly_free() {
     built(&["--example", "trace_cost"]);
     for hop in ["outbound", "inbound", "mesh"] {
-        for context in ["continued", "absent"] {
+        for context in ["continued", "absent", "malformed"] {
             let each = instructions(hop, context);
             println!("{hop}, {context}: {each} instructions");
             assert!((1..=MOST).contains(&each), "{hop}, {context}: {each} instructions");
@@ -83,10 +83,15 @@ fn counted(folder: &Path) -> PathBuf {
 }
 
 async fn ask(mut client: Client) {
-    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    let broken = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0x";
     for number in 0..ON_THE_WAY {
         let request = client.request("GET", "/");
-        let request = if number % 2 == 0 { request.header("traceparent", parent) } else { request };
+        let request = match number % 3 {
+            0 => request.header("traceparent", good),
+            1 => request.header("traceparent", broken),
+            _ => request,
+        };
         let answer = client.call(request.body(Payload::empty()).unwrap()).await.unwrap();
         assert_eq!(answer.status, 200);
     }

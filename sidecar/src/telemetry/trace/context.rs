@@ -2,10 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{
-    hex,
-    sampling::{self, Draw},
-};
+use super::{hex, sampling::Draw};
 use crate::telemetry::record::{TraceContext, TraceId};
 
 pub(crate) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -86,16 +83,12 @@ fn flags(digits: [u8; 2]) -> Option<u8> {
 }
 
 impl TraceContext {
-    /// A trace that begins here, if the draw keeps it.
-    pub(crate) fn begun(draw: &mut Draw, ratio: f64) -> Option<Self> {
-        let id = draw.trace_id();
-        if !sampling::keeps(id, ratio) {
-            return None;
-        }
+    /// A trace that begins here.
+    pub(crate) fn begun(id: u128, draw: &mut Draw) -> Self {
         let mut trace_id = TraceId([0; 32]);
         trace_id.0[..16].copy_from_slice(&hex::digits((id >> 64) as u64));
         trace_id.0[16..].copy_from_slice(&hex::digits(id as u64));
-        Some(Self { trace_id, span_id: draw.span_id(), parent_id: 0, sampled: true, random: true })
+        Self { trace_id, span_id: draw.span_id(), parent_id: 0, sampled: true, random: true }
     }
 
     /// The same place in the trace with a span of its own: ours beneath the sender's, or the next attempt's.

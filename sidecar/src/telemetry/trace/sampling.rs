@@ -25,9 +25,12 @@ impl Draw {
         Self { high: fastrand::Rng::with_seed(high), low: fastrand::Rng::with_seed(low) }
     }
 
-    /// A trace's id, never zero.
-    pub(crate) fn trace_id(&mut self) -> u128 {
-        (u128::from(self.high.u64(..)) << 64 | u128::from(self.low.u64(..))).max(1)
+    /// The id of a trace that begins here, never zero; `None`: it is not kept at this ratio. Only of one that is kept more is
+    /// drawn than what decides.
+    #[inline(always)]
+    pub(crate) fn kept_trace_id(&mut self, ratio: f64) -> Option<u128> {
+        let low = self.low.u64(..);
+        keeps(low, ratio).then(|| (u128::from(self.high.u64(..)) << 64 | u128::from(low)).max(1))
     }
 
     /// A span's id, never zero.
@@ -38,10 +41,10 @@ impl Draw {
 
 const RANDOMNESS: u64 = 1 << 56;
 
-/// Whether a trace with this id is kept at this ratio.
-pub(crate) fn keeps(trace_id: u128, ratio: f64) -> bool {
+/// Whether a trace is kept at this ratio whose id has this lower half.
+fn keeps(low: u64, ratio: f64) -> bool {
     let rejected = ((1.0 - ratio) * RANDOMNESS as f64) as u64;
-    trace_id as u64 & (RANDOMNESS - 1) >= rejected
+    low & (RANDOMNESS - 1) >= rejected
 }
 
 #[cfg(test)]
@@ -51,11 +54,11 @@ mod tests {
     #[test]
     fn all_none_and_the_ratio() {
         let mut draw = Draw::seeded(1, 2);
-        let ids: Vec<u128> = (0..100_000).map(|_| draw.trace_id()).collect();
-        let kept = |ratio| ids.iter().filter(|id| keeps(**id, ratio)).count();
+        let mut kept = |ratio| (0..100_000).filter(|_| draw.kept_trace_id(ratio).is_some()).count();
         assert_eq!((kept(0.0), kept(1.0)), (0, 100_000));
-        assert!((9_700..10_300).contains(&kept(0.1)), "{}", kept(0.1));
-        assert!(!keeps(u128::MAX, 0.0) && keeps(0, 1.0));
+        let tenth = kept(0.1);
+        assert!((9_700..10_300).contains(&tenth), "{tenth}");
+        assert!(!keeps(u64::MAX, 0.0) && keeps(0, 1.0));
     }
 
     #[test]
@@ -66,11 +69,20 @@ mod tests {
     }
 
     #[test]
+    fn an_id_has_the_half_that_was_decided_by_and_another_one() {
+        let mut draw = Draw::seeded(1, 2);
+        let ids: Vec<_> = (0..1000).filter_map(|_| draw.kept_trace_id(0.5)).collect();
+        assert!(ids.iter().all(|id| keeps(*id as u64, 0.5)));
+        let halves: std::collections::HashSet<_> = ids.iter().map(|id| (id >> 64) as u64).collect();
+        assert_eq!(halves.len(), ids.len());
+    }
+
+    #[test]
     fn what_is_kept_at_a_ratio_is_kept_at_a_greater_one() {
         let mut draw = Draw::seeded(3, 4);
         for _ in 0..10_000 {
-            let id = draw.trace_id();
-            assert!(!keeps(id, 0.1) || keeps(id, 0.3));
+            let low = draw.low.u64(..);
+            assert!(!keeps(low, 0.1) || keeps(low, 0.3));
         }
     }
 }
