@@ -236,6 +236,8 @@ async fn a_trace_rejects_the_rules_that_an_explanation_rejects() {
     let explained = control.admin().await.explain(request).await.unwrap().into_inner();
     assert_eq!(explained.by_policy, "", "{explained:?}");
     let explanation = explained.explanation.unwrap();
+    // The request was the first one: what it was decided by came while it waited.
+    assert_eq!(sent.revision, explanation.knowledge.unwrap().revision);
     let routing = explanation.routing.unwrap();
     assert_eq!((&*sent.route, &*routing.rule), ("shop/orders/v1", "shop/orders/v1"));
     let why = |it: &ConsideredMatch| match it.outranked.as_str() {

@@ -69,6 +69,7 @@ impl Connection {
         exchange.to_service(plan.label());
         while let Some(service) = plan.service().filter(|service| !service.whole) {
             let later = self.worker.whole(service).await?;
+            exchange.record().revision = later.revision;
             plan = Plan::of(&self.meant, &later, &head)?;
             exchange.to_service(plan.label());
         }
