@@ -71,6 +71,12 @@ fn a_trace_receiver_that_cannot_be_reached_as_it_is_written_is_told() {
     assert!(told.contains("traces.forward.endpoint: a host that no certificate can name"), "{told}");
     let told = refused("traces: { forward: { endpoint: 'collector:4317' }, window: { traces: 0 } }");
     assert!(told.contains("traces.forward.endpoint: ") && told.contains("traces.window.traces: "), "{told}");
+    let told = refused("traces: { forward: { endpoint: 'http://collector:4318/v1/traces' } }");
+    let wanted = "traces.forward.endpoint: malformed, got \"http://collector:4318/v1/traces\"; write an address of the form";
+    assert!(
+        told.contains(wanted) && told.contains("without a path: OTLP goes over gRPC, not over HTTP"),
+        "{told}"
+    );
     Config::parse("c.yaml", "traces: { forward: { endpoint: 'https://[::1]:4317' } }", NONE).unwrap();
 }
 

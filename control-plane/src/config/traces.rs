@@ -64,7 +64,8 @@ impl Default for TraceWindow {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Forward {
-    /// The receiver, in TLS with `https://`. Left out: spans are kept in the window only.
+    /// The receiver, in TLS with `https://`. Most have OTLP over gRPC on port 4317; OTLP over HTTP is not spoken. Left out: spans
+    /// are kept in the window only.
     #[schemars(with = "Option<HttpUrlText>")]
     pub endpoint: Option<String>,
     /// PEM file of the authorities that its certificate must come from, with `https://`. It is read again for each

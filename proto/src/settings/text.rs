@@ -44,7 +44,7 @@ pub struct SpiffeIdText(String);
 #[derive(schemars::JsonSchema)]
 #[schemars(
     rename = "HttpUrl",
-    title = "an address of the form `http://host:port` or `https://host:port`",
+    title = "an address of the form `http://host:port` or `https://host:port`, without a path: OTLP goes over gRPC, not over HTTP",
     extend("pattern" = r"^https?://[^/?#\s]+/?$")
 )]
 #[expect(dead_code, reason = "only its schema is used")]

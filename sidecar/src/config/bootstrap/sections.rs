@@ -180,7 +180,7 @@ impl Default for Admin {
 pub struct Telemetry {
     /// Where the access log goes.
     pub access_log: AccessLogTarget,
-    /// The OTLP/gRPC receiver of traces. Left out: the control plane, where `controlPlane` names one, else none is sent.
+    /// The receiver of traces, by OTLP over gRPC, which most have on port 4317; OTLP over HTTP is not spoken. Left out: the control plane, where `controlPlane` names one, else none is sent.
     #[schemars(with = "Option<HttpUrlText>")]
     pub otlp_endpoint: Option<String>,
     /// The entry of `upstreamTls` that a receiver with `https://` is reached with: the authorities that its certificate must

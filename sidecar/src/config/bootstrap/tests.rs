@@ -154,6 +154,11 @@ fn a_receiver_of_spans_may_want_tls() {
             "c.yaml:1:28: telemetry.otlpEndpoint: malformed, got \"ftp://a:1\"; write an",
         ),
         (
+            "otlpEndpoint: \"http://a:4318/v1/traces\"",
+            "got \"http://a:4318/v1/traces\"; write an address of the form `http://host:port` or `https://host:port`, without a \
+             path: OTLP goes over gRPC, not over HTTP",
+        ),
+        (
             "otlpEndpoint: \"https://me@a:1\"",
             "telemetry.otlpEndpoint: a host that no certificate can name, got \"me@a\"; write",
         ),
