@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -444,4 +446,31 @@ async fn what_waits_at_the_end_is_sent_before_it() {
     }
     control.stop().await;
     assert_eq!(receiver.spans().len(), 20);
+}
+
+/// A receiver of OTLP over HTTP, as far as a connection of HTTP/2 goes.
+fn over_http() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // Whoever is gone by then needs no answer.
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_receiver_that_speaks_something_else_is_told_of_with_what_is_spoken() {
+    let control = ControlPlane::spawn_with(&forward(&format!("http://{}", over_http()), "")).await;
+    let orders = control.joined("shop", "orders").await;
+    Sender::of(&control, &orders).await.good(vec![span(1, 1)]).await;
+    reaches(&control, "trama_control_spans_lost_total{reason=\"refused\"}", 1.0).await;
+    let hint = "it does not speak OTLP over gRPC, which most receivers have on port 4317";
+    let told = || async { control.log().contains(hint).then_some(()) };
+    until("the log's line", told).await;
 }

@@ -3,7 +3,7 @@
 
 mod retry;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{error::Error, path::PathBuf, sync::Arc, time::Duration};
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
@@ -116,7 +116,7 @@ impl Forwarder {
                     }
                 }
                 Verdict::Refused => {
-                    tracing::warn!(%receiver, %status, spans, "spans are refused");
+                    tracing::warn!(%receiver, %status, spans, "spans are refused{}", hint(&status));
                     return self.traces.metrics.spans_lost(Loss::Refused.name(), spans);
                 }
                 Verdict::GivenUp => {
@@ -149,6 +149,14 @@ impl Forwarder {
         }
         self.traces.metrics.spans_forwarded(spans - refused);
         self.traces.metrics.spans_lost(Loss::Refused.name(), refused);
+    }
+}
+
+/// What the receiver itself has not said comes of what it speaks.
+fn hint(status: &Status) -> &'static str {
+    match status.source() {
+        Some(_) => ": it does not speak OTLP over gRPC, which most receivers have on port 4317",
+        None => "",
     }
 }
 
