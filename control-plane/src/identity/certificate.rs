@@ -8,7 +8,10 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 use trama_proto::spiffe::SpiffeId;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::{
+    certification_request::X509CertificationRequest,
+    prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate},
+};
 
 use super::{
     IdentityError,
@@ -32,10 +35,26 @@ pub(super) struct NewRoot {
     pub(super) key: Vec<u8>,
 }
 
-/// Whom a signing request names, for the log; nobody, where it is none.
+/// Names that are logged of one request: it may have kilobytes of them.
+const MOST_NAMED: usize = 8;
+
+/// Whom a signing request names, for the log; nobody, where it is none. Nothing is verified: whoever asks may have proved
+/// nothing, and is to cost little.
 pub(super) fn names_asked(request: &[u8]) -> Vec<String> {
-    let request = Request::parse(request).ok();
-    request.iter().flat_map(|request| &request.0.params.subject_alt_names).map(spelled).collect()
+    if request.len() > LARGEST_REQUEST {
+        return Vec::new();
+    }
+    let Ok((_, request)) = X509CertificationRequest::from_der(request) else { return Vec::new() };
+    let extensions = request.requested_extensions().into_iter().flatten();
+    let names = extensions.filter_map(|extension| match extension {
+        ParsedExtension::SubjectAlternativeName(names) => Some(&names.general_names),
+        _ => None,
+    });
+    let spelled = names.flatten().take(MOST_NAMED).map(|name| match name {
+        GeneralName::URI(uri) => (*uri).to_owned(),
+        other => format!("{other:?}"),
+    });
+    spelled.collect()
 }
 
 fn spelled(name: &SanType) -> String {

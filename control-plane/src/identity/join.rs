@@ -34,16 +34,17 @@ impl Authority {
         Ok(Joining { token, expires })
     }
 
-    /// Redeems a token.
+    /// Redeems a token. First the token: who has none must not have us parse and verify what he sends.
     pub async fn join(&self, token: &JoinToken, request: &[u8], now: u64) -> Result<Issued, IdentityError> {
-        let request = Request::parse(request)?;
         let key = key(token);
         // A few rounds: another key may be redeeming the same token at this moment, and only one may win.
         loop {
             let entry = self.store.get(&key).await?.ok_or(IdentityError::UnknownToken)?;
             let damaged = |error| StoreError::Damaged(format!("{key}: {error}"));
             let mut record = records::Token::decode(entry.value).map_err(damaged)?;
-            token.check(&record, now, &request.key_digest())?;
+            token.check(&record, now)?;
+            let request = Request::parse(request)?;
+            JoinToken::check_key(&record, &request.key_digest())?;
             let id = SpiffeId::parse(&record.identity).map_err(|rule| IdentityError::BadIdentity {
                 id: record.identity.clone(),
                 rule: rule.to_owned(),

@@ -98,12 +98,17 @@ async fn wrong_late_and_made_up_tokens_are_refused() {
 
     let late = authority.join(&token, &csr, NOW + HOUR).await.unwrap_err();
     assert_eq!(late.name(), "expired_token");
+    let late = authority.join(&token, b"no request at all", NOW + HOUR).await.unwrap_err();
+    assert_eq!(late.name(), "expired_token");
     let text = token.to_string();
     let other_secret = format!("{}{}", &text[..text.len() - 64], "0".repeat(64));
     let other_name = text.replace(&token.name, "0123456789abcdef");
     for made_up in [other_secret, other_name] {
         let made_up = JoinToken::parse(&made_up).unwrap();
-        assert_eq!(authority.join(&made_up, &csr, NOW).await.unwrap_err().name(), "unknown_token");
+        // Whatever comes with it: nobody reads that.
+        for request in [&csr[..], b"no request at all"] {
+            assert_eq!(authority.join(&made_up, request, NOW).await.unwrap_err().name(), "unknown_token");
+        }
     }
     for malformed in ["", "trama-join.v1.", "trama-join.v1.ab.cd", &text[1..], &text[..text.len() - 1]] {
         assert!(JoinToken::parse(malformed).is_err(), "{malformed}");
@@ -136,7 +141,9 @@ async fn a_request_for_someone_else_is_refused_and_the_token_stays_good() {
 #[tokio::test]
 async fn a_request_that_its_key_did_not_sign_is_refused() {
     let authority = authority().await;
-    let good = request(&KeyPair::generate().unwrap(), &[]);
+    let good = request(&KeyPair::generate().unwrap(), &[ORDERS]);
+    assert_eq!(certificate::names_asked(&good), [ORDERS]);
+    assert_eq!(certificate::names_asked(&good[1..]), [""; 0]);
     for place in [good.len() / 2, good.len() - 1] {
         let mut bad = good.clone();
         bad[place] ^= 1;

@@ -52,9 +52,8 @@ impl JoinToken {
         }
     }
 
-    /// Whether it is good at `now` for the key with this digest. A key that has joined with it may do so again until it
-    /// expires, or a sidecar that dies before it has stored its certificate could never come back.
-    pub(super) fn check(&self, record: &records::Token, now: u64, key: &[u8]) -> Result<(), IdentityError> {
+    /// Whether it is good at `now`, for whatever key.
+    pub(super) fn check(&self, record: &records::Token, now: u64) -> Result<(), IdentityError> {
         // First the secret: who does not know it learns nothing of the token's state.
         if constant_time::verify_slices_are_equal(&record.secret_sha256, &self.digest()).is_err() {
             return Err(IdentityError::UnknownToken);
@@ -62,6 +61,12 @@ impl JoinToken {
         if now >= record.expires {
             return Err(IdentityError::ExpiredToken);
         }
+        Ok(())
+    }
+
+    /// Whether it is good for the key with this digest. A key that has joined with it may do so again until it expires, or a
+    /// sidecar that dies before it has stored its certificate could never come back.
+    pub(super) fn check_key(record: &records::Token, key: &[u8]) -> Result<(), IdentityError> {
         if !record.used_by.is_empty() && record.used_by != key {
             return Err(IdentityError::UsedToken);
         }
