@@ -33,8 +33,9 @@ mod peer;
 pub mod policy;
 // Why a request would go where it would go, where no sidecar can be asked; pure
 mod explain;
-// How much a peer may bring; pure
+// How much a peer may bring, and how many of something it may have
 mod flood;
+mod quota;
 // The wall clock.
 mod clock;
 // The world, kept as the store has it.

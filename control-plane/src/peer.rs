@@ -1,6 +1,6 @@
 //! Who is at the other end of a connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use rustls_pki_types::CertificateDer;
 use tonic::{Request, Status};
@@ -8,6 +8,9 @@ use trama_proto::spiffe::SpiffeId;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{farewell::Cut, reason::Reason};
+
+/// The bits of an IPv6 address that its network was given: the others are its own to choose.
+const GIVEN: u32 = 64;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -55,6 +58,12 @@ impl Peer {
         Self::Network { address, proof, cut: Cut::default() }
     }
 
+    /// Somebody who shows no certificate.
+    #[cfg(test)]
+    pub(crate) fn unproved(address: SocketAddr) -> Self {
+        Self::Network { address, proof: None, cut: Cut::default() }
+    }
+
     /// Who sent a request.
     pub(crate) fn of_request<T>(request: &Request<T>) -> Result<&Self, Status> {
         request.extensions().get().ok_or_else(|| Reason::Internal.status("a connection without a peer"))
@@ -81,6 +90,22 @@ impl Peer {
             Self::Socket { cut } | Self::Network { cut, .. } => cut,
         }
     }
+
+    /// Whom the handshake has proved, for as long as the connection lives: for bounds, never to let somebody do something.
+    pub(crate) fn proved_by_handshake(&self) -> Option<&SpiffeId> {
+        match self {
+            Self::Network { proof, .. } => proof.as_ref().map(|proof| &proof.id),
+            Self::Socket { .. } => None,
+        }
+    }
+
+    /// Where it is; `None`: on this machine, at the Unix socket.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Network { address, .. } => Some(address.ip()),
+            Self::Socket { .. } => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Peer {
@@ -103,9 +128,29 @@ impl Proof {
     }
 }
 
+/// Whose address it is: of IPv6 the network's, for a machine has all addresses of one.
+pub(crate) fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> (Ipv6Addr::BITS - GIVEN) << (Ipv6Addr::BITS - GIVEN);
+            Ipv6Addr::from_bits(network).into()
+        }
+        v4 => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv6_network_is_one_source_and_an_ipv4_address_is_one_however_it_is_written() {
+        let of = |text: &str| source(text.parse().unwrap());
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), ip("2001:db8:1:2::"));
+        assert_eq!(of("::ffff:10.0.0.7"), ip("10.0.0.7"));
+        assert_ne!(of("10.0.0.7"), of("10.0.0.8"));
+    }
 
     #[test]
     fn an_identity_ends_with_its_certificate() {

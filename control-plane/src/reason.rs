@@ -75,6 +75,12 @@ reasons! {
         "A message has more bytes than are taken (`limits.messageBytes`, `traces.messageBytes`)";
     TooMuch = "TOO_MUCH", ResourceExhausted,
         "More than a limit, which the message names, or than the disk has room for";
+    TooManyStreams = "TOO_MANY_STREAMS", ResourceExhausted,
+        "There are as many policy streams as there may be (`limits.streams`): come back, or to another control plane";
+    TooManyStreamsOfIdentity = "TOO_MANY_STREAMS_OF_IDENTITY", ResourceExhausted,
+        "The identity has as many policy streams as it may have (`limits.streamsPerIdentity`)";
+    TooManyCertificates = "TOO_MANY_CERTIFICATES", ResourceExhausted,
+        "An address asks to join, or an identity to be renewed, more often than it may (`limits.certificatesPerSecond`)";
     Flood = "FLOOD", ResourceExhausted,
         "More messages a second than a stream may bring (`limits.messagesPerSecond`)";
     SlowConsumer = "SLOW_CONSUMER", DeadlineExceeded,

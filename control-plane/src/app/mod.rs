@@ -104,7 +104,9 @@ impl App {
         let (trusted, roots) = watch::channel(trusted);
 
         let mirror = Arc::new(Mirror::default());
-        let seats = Arc::new(Seats::new(config.limits.streams as usize));
+        let limits = &config.limits;
+        let seats = Seats::new(limits.streams as usize, limits.streams_per_identity as usize);
+        let seats = Arc::new(seats);
         let (ending, is_ending) = watch::channel(false);
         let traces = Arc::new(Traces::new(&config.traces, Arc::clone(&metrics), is_ending.clone()));
         let forwarder = Forwarder::new(&traces, &config.traces.forward)?;
@@ -113,12 +115,12 @@ impl App {
                 mirror: Arc::clone(&mirror),
                 seats: Arc::clone(&seats),
                 metrics: Arc::clone(&metrics),
-                limits: config.limits.clone(),
+                limits: limits.clone(),
                 timeouts: config.timeouts.clone(),
                 roots,
                 ending: is_ending.clone(),
             })),
-            identities: Identities { authority: Arc::clone(&authority), metrics: Arc::clone(&metrics) },
+            identities: Identities::new(Arc::clone(&authority), limits, Arc::clone(&metrics)),
             admin: Admin(Arc::new(admin::Shared {
                 store: Arc::clone(&store),
                 mirror: Arc::clone(&mirror),
@@ -133,7 +135,7 @@ impl App {
                 changing: Mutex::default(),
             })),
             traces: TraceServer::new(Arc::clone(&traces), config.traces.message_bytes as usize),
-            message_bytes: config.limits.message_bytes as usize,
+            message_bytes: limits.message_bytes as usize,
         };
 
         let sockets = Sockets::open(&config)?;
@@ -143,8 +145,8 @@ impl App {
         let tls = serve::accept_tls(
             sockets.sidecars,
             credentials.config(),
-            config.limits.connections as usize,
-            config.timeouts.tls_handshake,
+            limits,
+            &config.timeouts,
             Arc::clone(&metrics),
         );
         let unix = serve::accept_unix(serve::open_unix(&config.admin.socket)?);

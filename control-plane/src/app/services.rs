@@ -25,7 +25,7 @@ use crate::{
     admin::Admin,
     identity::Identities,
     mirror::Mirror,
-    serve::Connection,
+    serve::{Connection, CountCalls},
     stream::{Policy, PolicyServer},
     traces::TraceServer,
 };
@@ -103,7 +103,8 @@ where
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(DEAD))
         .max_concurrent_streams(Some(CALLS))
-        .http2_max_header_list_size(Some(HEADER_BYTES));
+        .http2_max_header_list_size(Some(HEADER_BYTES))
+        .layer(CountCalls);
     let router = server.add_routes(routes);
     tokio::spawn(async move {
         let end = async move {

@@ -146,9 +146,23 @@ pub struct Limits {
     /// Connections at `ports.sidecars`: of a sidecar one for its policy and one for its spans. Further ones wait.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: u32,
+    /// Those of one identity. Further ones are closed.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_per_identity: u32,
+    /// Those of one address, of IPv6 of one network of 64 bits, that have proved no identity: who is in the handshake, or
+    /// joins. Further ones are closed.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_per_address: u32,
     /// Policy streams.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub streams: u32,
+    /// Those of one identity: of the sidecars of one workload.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub streams_per_identity: u32,
+    /// Certificates that may be asked for each second: by joins from one address, of IPv6 from one network of 64 bits, and by
+    /// renewals of one identity; ten times as many at once. Who is refused counts too.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub certificates_per_second: u32,
     /// Bytes of a message that is received.
     #[schemars(range(min = 65_536, max = 268_435_456))]
     pub message_bytes: u32,
@@ -159,7 +173,16 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 50_000, streams: 20_000, message_bytes: 16 << 20, messages_per_second: 100 }
+        Self {
+            connections: 50_000,
+            connections_per_identity: 4_000,
+            connections_per_address: 256,
+            streams: 20_000,
+            streams_per_identity: 2_000,
+            certificates_per_second: 50,
+            message_bytes: 16 << 20,
+            messages_per_second: 100,
+        }
     }
 }
 
@@ -171,6 +194,10 @@ pub struct Timeouts {
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
     pub tls_handshake: Duration,
+    /// How long a connection at `ports.sidecars` may be without a call. Then it is closed.
+    #[serde(with = "text::duration")]
+    #[schemars(with = "DurationText")]
+    pub idle: Duration,
     /// From the begin of a policy stream to its Hello.
     #[serde(with = "text::duration")]
     #[schemars(with = "DurationText")]
@@ -190,6 +217,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             tls_handshake: Duration::from_secs(5),
+            idle: Duration::from_secs(300),
             hello: Duration::from_secs(10),
             acknowledge: Duration::from_secs(60),
             drain: Duration::from_secs(5),

@@ -102,6 +102,7 @@ fn lengths(config: &Config, located: &Located, found: &mut Vec<Problem>) {
     let nothing_is_unlimited = "write more; nothing is unlimited";
     for (field, length) in [
         ("timeouts.tlsHandshake", timeouts.tls_handshake),
+        ("timeouts.idle", timeouts.idle),
         ("timeouts.hello", timeouts.hello),
         ("timeouts.acknowledge", timeouts.acknowledge),
         ("traces.forward.timeout", config.traces.forward.timeout),

@@ -7,6 +7,7 @@ mod authority;
 mod certificate;
 mod error;
 mod join;
+mod rates;
 mod records;
 mod roots;
 mod seal;

@@ -8,20 +8,32 @@ use trama_proto::identity::v1::{
 };
 use trama_sidecar::telemetry::Seconds;
 
-use super::{Authority, IdentityError, Issued, JoinToken, certificate::names_asked};
-use crate::{clock, peer::Peer, reason::Reason, telemetry::Metrics};
+use super::{Authority, IdentityError, Issued, JoinToken, certificate::names_asked, rates::Rates};
+use crate::{
+    clock,
+    config::Limits,
+    peer::{self, Peer},
+    quota,
+    reason::Reason,
+    telemetry::Metrics,
+};
 
 /// The service.
 #[derive(Clone)]
 pub(crate) struct Identities {
-    pub(crate) authority: Arc<Authority>,
-    pub(crate) metrics: Arc<Metrics>,
+    authority: Arc<Authority>,
+    rates: Arc<Rates>,
+    metrics: Arc<Metrics>,
 }
 
 #[tonic::async_trait]
 impl IdentityService for Identities {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<IdentityResponse>, Status> {
         let peer = Peer::of_request(&request)?.clone();
+        let source = peer.address().map(peer::source);
+        if source.is_some_and(|source| !self.rates.join(source)) {
+            return Err(self.too_many("join", &peer));
+        }
         let JoinRequest { token, certificate_signing_request: request } = request.into_inner();
         let joined = match JoinToken::parse(&token) {
             Ok(token) => self.authority.join(&token, &request, clock::seconds()).await,
@@ -39,12 +51,31 @@ impl IdentityService for Identities {
             let asked = names_asked(&request);
             tracing::warn!(%peer, ?asked, "a renewal is refused: {}", status.message());
         })?;
+        if !self.rates.renewal(id) {
+            return Err(self.too_many("renew", &peer));
+        }
         let renewed = self.authority.renew(id, &request, now).await;
         self.answer("renew", &peer, &request, renewed)
     }
 }
 
 impl Identities {
+    pub(crate) fn new(authority: Arc<Authority>, limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        Self { authority, rates: Arc::new(Rates::new(limits.certificates_per_second)), metrics }
+    }
+
+    /// Who asks so often has nothing of his looked at, not even for the log.
+    fn too_many(&self, how: &'static str, peer: &Peer) -> Status {
+        self.metrics.refused_as("too_many");
+        if let Some(refused) = self.rates.line() {
+            tracing::warn!(%peer, how, refused, reason = "too_many", "identities are refused: they are asked for too often");
+        }
+        let (most, limit) = (self.rates.each_second(), "limits.certificatesPerSecond");
+        let problem =
+            format!("more than {most} certificates a second are asked for (`{limit}`); try again later");
+        quota::exceeded(Reason::TooManyCertificates, limit, &peer.to_string(), problem)
+    }
+
     fn answer(
         &self,
         how: &'static str,

@@ -3,32 +3,72 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::OwnedSemaphorePermit,
+    time::{self, Instant, Sleep},
 };
 use tonic::transport::server::Connected;
 
-use crate::peer::Peer;
+use super::{Line, calls::Calls, door::Place};
+use crate::{
+    peer::Peer,
+    telemetry::{ConnectionEnd, Metrics},
+};
 
 /// A connection. Its place is free again when it is dropped.
 pub(crate) struct Connection<S> {
     stream: S,
-    peer: Peer,
-    _place: OwnedSemaphorePermit,
+    line: Line,
+    idle: Option<Idle>,
+    _place: Place,
 }
 
 impl<S> Connection<S> {
-    pub(super) fn new(stream: S, peer: Peer, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, peer, _place: place }
+    pub(super) fn new(stream: S, peer: Peer, place: Place) -> Self {
+        Self { stream, line: Line { peer, calls: Calls::none() }, idle: None, _place: place }
+    }
+
+    /// The same, but it ends when it was without a call for so long.
+    pub(super) fn ending_idle(self, longest: Duration, metrics: Arc<Metrics>) -> Self {
+        let sleep = Box::pin(time::sleep(longest));
+        Self { idle: Some(Idle { longest, sleep, metrics }), ..self }
+    }
+
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        let Self { idle, line, .. } = self;
+        idle.as_mut().is_some_and(|idle| idle.is_over(line, context))
+    }
+}
+
+/// How long a connection may be without a call.
+struct Idle {
+    longest: Duration,
+    sleep: Pin<Box<Sleep>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Idle {
+    fn is_over(&mut self, Line { peer, calls }: &Line, context: &mut Context<'_>) -> bool {
+        while self.sleep.as_mut().poll(context).is_ready() {
+            let end = calls.none_since().unwrap_or_else(Instant::now) + self.longest;
+            if end <= Instant::now() {
+                self.metrics.connection_ended(ConnectionEnd::Idle);
+                tracing::debug!(%peer, "a connection without a call ends");
+                return true;
+            }
+            self.sleep.as_mut().reset(end);
+        }
+        false
     }
 
     /// An error once it is cut. Looked at wherever the server may be waiting: while it cannot write, it does not read.
     fn is_whole(&self, context: &Context<'_>) -> io::Result<()> {
-        match self.peer.cut().poll_made(context) {
+        match self.line.peer.cut().poll_made(context) {
             Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Pending => Ok(()),
         }
@@ -36,21 +76,25 @@ impl<S> Connection<S> {
 }
 
 impl<S> Connected for Connection<S> {
-    type ConnectInfo = Peer;
+    type ConnectInfo = Line;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    fn connect_info(&self) -> Line {
+        self.line.clone()
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    /// An idle connection reads as if its peer had ended it: the server then ends it in good order.
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.is_whole(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Pending if self.is_over(context) => Poll::Ready(Ok(())),
+            read => read,
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! The sockets.
 
+mod calls;
 mod connection;
 mod credentials;
+mod door;
 mod http;
 mod tcp;
 mod unix;
 
 pub(crate) use self::{
+    calls::{CountCalls, Line},
     connection::Connection,
     credentials::Credentials,
     http::serve as serve_http,

@@ -16,7 +16,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
-use super::Connection;
+use super::{Connection, door::Place};
 use crate::peer::Peer;
 
 const BACKLOG: i32 = 64;
@@ -79,7 +79,7 @@ pub(crate) fn accept(listener: UnixListener) -> mpsc::Receiver<io::Result<Connec
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let connection = Connection::new(stream, Peer::of_socket(), place);
+                    let connection = Connection::new(stream, Peer::of_socket(), Place::of_all(place));
                     sender.send(Ok(connection)).await.ok();
                 }
                 Err(error) => {

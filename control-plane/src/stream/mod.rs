@@ -13,7 +13,7 @@ use std::{pin::Pin, sync::Arc};
 use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Status};
-use trama_proto::discovery::v1::ControlMessage;
+use trama_proto::{discovery::v1::ControlMessage, spiffe::SpiffeId};
 
 pub(crate) use self::{
     asks::{Asks, PATIENCE, Unanswered, kind},
@@ -21,6 +21,7 @@ pub(crate) use self::{
     server::PolicyServer,
 };
 use self::{
+    seats::Full,
     server::Said,
     task::{Ended, Task},
 };
@@ -30,6 +31,7 @@ use crate::{
     identity::Trusted,
     mirror::Mirror,
     peer::Peer,
+    quota,
     reason::Reason,
     telemetry::{Metrics, StreamEnd},
 };
@@ -70,12 +72,8 @@ impl Policy {
             let status = Reason::NotReady.status("the control plane does not know the policy yet; come back");
             return Err(refused(Ended { why: StreamEnd::NotReady, status }));
         }
-        let place = shared.seats.place().ok_or_else(|| {
-            let most = shared.limits.streams;
-            let problem = format!("there are {most} policy streams already (`limits.streams`)");
-            let status = Reason::TooMuch.status_of(problem, &[("limit", "limits.streams")]);
-            refused(Ended { why: StreamEnd::Limit, status })
-        })?;
+        let place = shared.seats.place(&identity);
+        let place = place.map_err(|full| refused(full_up(&full, &identity, &shared.limits)))?;
 
         let (sender, receiver) = mpsc::channel(1);
         let cut = peer.cut().clone();
@@ -86,6 +84,23 @@ impl Policy {
         });
         Ok(told(receiver))
     }
+}
+
+fn full_up(full: &Full, identity: &SpiffeId, limits: &Limits) -> Ended {
+    let subject = identity.as_str();
+    let (why, status) = match full {
+        Full::All => {
+            let problem = format!("there are {} policy streams already (`limits.streams`)", limits.streams);
+            (StreamEnd::Limit, quota::exceeded(Reason::TooManyStreams, "limits.streams", subject, problem))
+        }
+        Full::Identity => {
+            let (most, limit) = (limits.streams_per_identity, "limits.streamsPerIdentity");
+            let problem = format!("{identity} has {most} policy streams already (`{limit}`)");
+            let status = quota::exceeded(Reason::TooManyStreamsOfIdentity, limit, subject, problem);
+            (StreamEnd::IdentityLimit, status)
+        }
+    };
+    Ended { why, status }
 }
 
 fn told(mut receiver: mpsc::Receiver<Result<ControlMessage, Status>>) -> Pushes {
@@ -110,7 +125,7 @@ mod tests {
         let (_ending, ending) = watch::channel(false);
         let policy = Policy(Arc::new(Shared {
             mirror: Arc::clone(&mirror),
-            seats: Arc::new(Seats::new(1)),
+            seats: Arc::new(Seats::new(1, 1)),
             metrics: Arc::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),

@@ -10,10 +10,16 @@ use std::{
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use trama_proto::discovery::v1::{Node, ask::Kind};
+use trama_proto::{
+    discovery::v1::{Node, ask::Kind},
+    spiffe::SpiffeId,
+};
 
 use super::Asks;
-use crate::distribute::Session;
+use crate::{
+    distribute::Session,
+    quota::{Quota, Share},
+};
 
 /// A sidecar with a stream.
 pub(crate) struct Seat {
@@ -36,16 +42,39 @@ pub(crate) struct Seats {
     taken: Mutex<BTreeMap<u64, Arc<Mutex<Seat>>>>,
     next: AtomicU64,
     places: Arc<Semaphore>,
+    of_identity: Arc<Quota<SpiffeId>>,
+}
+
+/// Room for a stream, among all and among those of its identity.
+pub(super) struct Place {
+    _all: OwnedSemaphorePermit,
+    _own: Share<SpiffeId>,
+}
+
+/// Why there is no room.
+pub(super) enum Full {
+    /// There are as many streams as there may be.
+    All,
+    /// The identity has as many as it may have.
+    Identity,
 }
 
 impl Seats {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { taken: Mutex::default(), next: AtomicU64::new(0), places: Arc::new(Semaphore::new(most)) }
+    /// For so many streams, and so many of one identity.
+    pub(crate) fn new(most: usize, of_identity: usize) -> Self {
+        Self {
+            taken: Mutex::default(),
+            next: AtomicU64::new(0),
+            places: Arc::new(Semaphore::new(most)),
+            of_identity: Arc::new(Quota::new(of_identity)),
+        }
     }
 
-    /// Room for a stream; `None`: there is no more.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).try_acquire_owned().ok()
+    /// Room for a stream.
+    pub(super) fn place(&self, identity: &SpiffeId) -> Result<Place, Full> {
+        let own = self.of_identity.take(identity).ok_or(Full::Identity)?;
+        let all = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Full::All)?;
+        Ok(Place { _all: all, _own: own })
     }
 
     /// Shows a stream, until the guard is dropped.
@@ -56,7 +85,7 @@ impl Seats {
         Taken { seats: Arc::clone(self), number, seat }
     }
 
-    /// What a look at each one gives.
+    /// What a look at each one gives, in the order of their begins.
     pub(crate) fn look<T>(&self, mut look: impl FnMut(&Seat) -> Option<T>) -> Vec<T> {
         let seats: Vec<_> = self.taken().values().cloned().collect();
         seats.iter().filter_map(|seat| look(&lock(seat))).collect()

@@ -27,6 +27,7 @@ use crate::{
     farewell::{Cut, farewell},
     flood::Flood,
     model::Service,
+    quota,
     reason::{self, Reason},
     telemetry::StreamEnd,
 };
@@ -201,8 +202,9 @@ impl Task {
     fn hear(&mut self, taken: &Taken, message: SidecarMessage) -> Result<(), Ended> {
         if !self.flood.take(self.began.elapsed()) {
             let most = self.shared.limits.messages_per_second;
-            let problem = format!("more than {most} messages a second (`limits.messagesPerSecond`)");
-            let status = Reason::Flood.status_of(problem, &[("limit", "limits.messagesPerSecond")]);
+            let limit = "limits.messagesPerSecond";
+            let problem = format!("more than {most} messages a second (`{limit}`)");
+            let status = quota::exceeded(Reason::Flood, limit, self.identity.as_str(), problem);
             return Err(Ended { why: StreamEnd::Flood, status });
         }
         match message.message {

@@ -40,6 +40,8 @@ catalogue! {
     EXPIRY = "trama_control_certificate_expiry", "gauge", "", [],
         "When the control plane's own certificate ends, seconds since 1970";
     HANDSHAKES = "trama_control_handshakes_failed_total", "counter", "", [], "TLS handshakes that failed";
+    CONNECTIONS_ENDED = "trama_control_connections_ended_total", "counter", "", ["reason"],
+        "Connections that were refused, or ended for want of a call, by reason";
     SPANS = "trama_control_spans_total", "counter", "", [], "Spans that were taken from sidecars";
     SPANS_REFUSED = "trama_control_spans_refused_total", "counter", "", ["reason"],
         "Spans that were refused, by reason";

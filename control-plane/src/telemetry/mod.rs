@@ -33,6 +33,8 @@ pub enum StreamEnd {
     NotReady,
     /// A limit: streams, services, resources.
     Limit,
+    /// The identity has as many streams as it may have.
+    IdentityLimit,
     /// Too many messages.
     Flood,
     /// A push was not acknowledged in time.
@@ -49,9 +51,31 @@ impl StreamEnd {
             Self::NoHello => "no_hello",
             Self::NotReady => "not_ready",
             Self::Limit => "limit",
+            Self::IdentityLimit => "identity_limit",
             Self::Flood => "flood",
             Self::Slow => "slow",
             Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// Why a connection of the network was refused, or ended by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// Its address has as many as it may have that have proved nothing.
+    Address,
+    /// Its identity has as many as it may have.
+    Identity,
+    /// It was without a call for too long.
+    Idle,
+}
+
+impl ConnectionEnd {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address_limit",
+            Self::Identity => "identity_limit",
+            Self::Idle => "idle",
         }
     }
 }
@@ -92,6 +116,7 @@ pub struct Metrics {
     revision: Gauge,
     expiry: Gauge,
     handshakes: Counter,
+    connections: Counted<1>,
     spans: Spans,
 }
 
@@ -130,6 +155,7 @@ impl Default for Metrics {
             revision: registered(&mut all, &catalogue::REVISION, Gauge::default()),
             expiry: registered(&mut all, &catalogue::EXPIRY, Gauge::default()),
             handshakes: registered(&mut all, &catalogue::HANDSHAKES, Counter::default()),
+            connections: counted(&mut all, &catalogue::CONNECTIONS_ENDED),
             spans: Spans::new(&mut all),
             registry: all,
         }
@@ -224,6 +250,10 @@ impl Metrics {
         self.handshakes.inc();
     }
 
+    pub(crate) fn connection_ended(&self, why: ConnectionEnd) {
+        self.connections.inc([why.name()]);
+    }
+
     pub(crate) fn spans_taken(&self, spans: u64) {
         self.spans.taken.inc_by(spans);
     }
@@ -292,6 +322,7 @@ mod tests {
         metrics.issued("join");
         metrics.refused_as("used_token");
         metrics.admin("apply", "ok");
+        metrics.connection_ended(ConnectionEnd::Idle);
         metrics.watch_ended("slow");
         metrics.spans_refused("flood", 1);
         metrics.spans_lost("queue_full", 1);

@@ -1,7 +1,7 @@
 //! What all requests share: how much each sender may bring, the window, the queue. Pure; one lock holds it for as long as a
 //! request's spans are put in their places.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use trama_proto::spiffe::SpiffeId;
 
@@ -10,7 +10,7 @@ use super::{
     span::KeptSpan,
     window::{Lost, Window, WindowLimits},
 };
-use crate::flood::Flood;
+use crate::flood::Floods;
 
 /// What becomes of the spans of a request, for the counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +28,7 @@ pub(super) struct Taken {
 /// What all requests share.
 #[derive(Debug)]
 pub(super) struct Core {
-    each_second: u32,
-    senders: HashMap<SpiffeId, Flood>,
+    senders: Floods<SpiffeId>,
     pub(super) window: Window,
     /// `None`: nothing is sent on.
     pub(super) queue: Option<Queue>,
@@ -37,18 +36,12 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(each_second: u32, window: WindowLimits, queue: Option<QueueLimits>) -> Self {
-        Self {
-            each_second,
-            senders: HashMap::new(),
-            window: Window::new(window),
-            queue: queue.map(Queue::new),
-        }
+        Self { senders: Floods::new(each_second), window: Window::new(window), queue: queue.map(Queue::new) }
     }
 
     /// Takes the spans of one sender.
     pub(super) fn take(&mut self, sender: &SpiffeId, mut spans: Vec<Arc<KeptSpan>>, now: Duration) -> Taken {
-        let flood = self.senders.entry(sender.clone()).or_insert_with(|| Flood::new(self.each_second));
-        let granted = flood.grant(spans.len(), now);
+        let granted = self.senders.grant(sender, spans.len(), now);
         let mut taken =
             Taken { spans: granted as u64, flooded: (spans.len() - granted) as u64, ..Taken::default() };
         spans.truncate(granted);
@@ -64,7 +57,7 @@ impl Core {
 
     /// Forgets what is too old, and senders who bring nothing.
     pub(super) fn tidy(&mut self, now: Duration) -> Lost {
-        self.senders.retain(|_, flood| !flood.is_idle(now));
+        self.senders.tidy(now);
         self.window.expire(now);
         self.window.lost()
     }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::task::{Context, Poll};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tonic::codegen::{Service, http::Uri};
 use tonic::transport::{Channel, Endpoint, Error};
 
@@ -26,7 +27,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
 #[derive(Clone)]
 enum To {
     Unix(PathBuf),
-    Tls(u16, Arc<ClientConfig>),
+    /// From an address of this machine.
+    Tls(IpAddr, u16, Arc<ClientConfig>),
 }
 
 impl Service<Uri> for To {
@@ -43,8 +45,8 @@ impl Service<Uri> for To {
         Box::pin(async move {
             let stream: Box<dyn Bytes> = match to {
                 Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
-                Self::Tls(port, config) => {
-                    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+                Self::Tls(source, port, config) => {
+                    let stream = from(source, port).await?;
                     Box::new(tls::connect(stream, config, "control.plane").await?)
                 }
             };
@@ -58,9 +60,16 @@ pub(super) async fn unix(path: &Path) -> Result<Channel, Error> {
 }
 
 /// The server is taken as it is: whether a sidecar would is the sidecar's test.
-pub(super) async fn tls(port: u16, workload: Option<&Workload>) -> Result<Channel, Error> {
+pub(super) async fn tls(source: IpAddr, port: u16, workload: Option<&Workload>) -> Result<Channel, Error> {
     let config = tls::client_with(workload.map(Workload::certified), &[b"h2"]);
-    endpoint().connect_with_connector(To::Tls(port, config)).await
+    endpoint().connect_with_connector(To::Tls(source, port, config)).await
+}
+
+/// Connects from an address of this machine.
+pub(super) async fn from(source: IpAddr, port: u16) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(([127, 0, 0, 1], port).into()).await
 }
 
 fn endpoint() -> Endpoint {

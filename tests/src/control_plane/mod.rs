@@ -230,7 +230,17 @@ impl ControlPlane {
 
     /// A connection over TLS, with a workload's certificate or none.
     pub async fn channel(&self, workload: Option<&Workload>) -> Result<Channel, Error> {
-        channel::tls(self.ports.sidecars, workload).await
+        self.channel_from([127, 0, 0, 1], workload).await
+    }
+
+    /// The same from another address of this machine, as another machine would come.
+    pub async fn channel_from(&self, source: [u8; 4], workload: Option<&Workload>) -> Result<Channel, Error> {
+        channel::tls(source.into(), self.ports.sidecars, workload).await
+    }
+
+    /// A connection from such an address on which nothing is said, not even TLS.
+    pub async fn connect_from(&self, source: [u8; 4]) -> tokio::net::TcpStream {
+        channel::from(source.into(), self.ports.sidecars).await.unwrap()
     }
 
     /// Applies a policy text.
@@ -264,7 +274,17 @@ impl ControlPlane {
 
     /// Joins with a token and a signing request.
     pub async fn join(&self, token: &str, request: Vec<u8>) -> Result<IdentityResponse, tonic::Status> {
-        let mut client = IdentityServiceClient::new(self.channel(None).await.unwrap());
+        self.join_over(self.channel(None).await.unwrap(), token, request).await
+    }
+
+    /// The same over this connection.
+    pub async fn join_over(
+        &self,
+        channel: Channel,
+        token: &str,
+        request: Vec<u8>,
+    ) -> Result<IdentityResponse, tonic::Status> {
+        let mut client = IdentityServiceClient::new(channel);
         let request = JoinRequest { token: token.to_owned(), certificate_signing_request: request };
         client.join(request).await.map(tonic::Response::into_inner)
     }

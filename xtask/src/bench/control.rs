@@ -127,7 +127,8 @@ fn configuration(port: u16) -> Result<String> {
     Ok(format!(
         "trustDomain: mesh.test\nbindAddress: 127.0.0.1\n\
          ports: {{ sidecars: {port}, metrics: {metrics}, health: {health} }}\n\
-         store: {{ path: store, sealingKey: sealing.key }}\nadmin: {{ socket: admin.sock }}\n"
+         store: {{ path: store, sealingKey: sealing.key }}\nadmin: {{ socket: admin.sock }}\n\
+         limits: {{ certificatesPerSecond: 100000 }}\n"
     ))
 }
 

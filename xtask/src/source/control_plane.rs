@@ -9,11 +9,11 @@ const MAY_NAME: &[Line] = &[
     ("app", &["*"]),
     // The services. What an operator asks of sidecars goes over their streams, and the traces are theirs to read.
     ("admin", &["explain", "identity", "mirror", "model", "policy", "store", "stream", "traces", "CALLS"]),
-    ("stream", &["config", "distribute", "flood", "identity", "mirror", "model", "CALLS"]),
+    ("stream", &["config", "distribute", "flood", "identity", "mirror", "model", "quota", "CALLS"]),
     ("traces", &["config", "flood", "CALLS"]),
     // The sockets: the control plane's own certificate is the authority's, and readiness is the mirror's.
-    ("serve", &["identity", "mirror", "peer", "telemetry"]),
-    ("identity", &["store", "CALLS"]),
+    ("serve", &["config", "flood", "identity", "mirror", "peer", "quota", "telemetry"]),
+    ("identity", &["config", "flood", "quota", "store", "CALLS"]),
     // The world, and what is decided by it.
     ("mirror", &["model", "store"]),
     ("distribute", &["model"]),
@@ -27,6 +27,7 @@ const MAY_NAME: &[Line] = &[
     ("farewell", &[]),
     ("reason", &[]),
     ("telemetry", &[]),
+    ("quota", &["reason"]),
     ("flood", &[]),
     ("clock", &[]),
 ];
