@@ -16,6 +16,12 @@ use trama_sidecar::config::{
 /// A resource's new content; `None`: it goes.
 pub type Edit = (ResourceId, Option<Resource>);
 
+/// The most bytes of a policy as a whole. A sidecar takes a push of twice as many, for it is told of the endpoints twice: where
+/// they are, and how they are reached.
+const MOST_BYTES: usize = 256 << 20;
+/// The most endpoints of one service. Where they are is told in one message, with some 30 bytes for each.
+const MOST_ENDPOINTS: usize = 1_000_000;
+
 /// What would be wrong after these edits of what is in force, and is not wrong now. So a policy that an earlier version
 /// took, and this one would not, can still be mended step by step. In the order of the edits, and of the fields in each;
 /// what they break elsewhere comes last.
@@ -32,8 +38,11 @@ pub fn judge(in_force: &[Arc<Document>], edits: &[Edit]) -> Vec<PolicyProblem> {
     let mut found = malformed;
     if found.is_empty() {
         let kept = in_force.iter().filter(|document| !order.contains_key(&document.id));
-        found = compile(&kept.chain(&written).map(|document| &**document).collect::<Vec<_>>());
-        if !found.is_empty() {
+        let after: Vec<_> = kept.chain(&written).map(|document| &**document).collect();
+        found = compile(&after);
+        if found.is_empty() {
+            found.extend(too_large(&after, &written, Most { bytes: MOST_BYTES, endpoints: MOST_ENDPOINTS }));
+        } else {
             let before = compile(&in_force.iter().map(|document| &**document).collect::<Vec<_>>());
             found.retain(|problem| before.iter().all(|old| !is_same(problem, old)));
         }
@@ -52,6 +61,45 @@ fn compile(documents: &[&Document]) -> Vec<Problem> {
         Ok(_) => Vec::new(),
         Err(problems) => problems.0,
     }
+}
+
+/// The most that every sidecar can be told.
+#[derive(Clone, Copy)]
+struct Most {
+    bytes: usize,
+    endpoints: usize,
+}
+
+/// What of the policy no new sidecar could be told: it would come back again and again. What only deletes is never too large.
+fn too_large(after: &[&Document], written: &[Arc<Document>], most: Most) -> Option<Problem> {
+    let largest = written.iter().max_by_key(|document| document.resource.encoded_len())?;
+    let bytes: usize = after.iter().map(|document| document.resource.encoded_len()).sum();
+    if bytes > most.bytes {
+        let problem =
+            format!("with it the policy has more than the {} bytes that a sidecar takes", most.bytes);
+        let remedy =
+            "delete what is not needed, write less, or divide the mesh; this is the largest of the request";
+        return Some(largest.problem("", bytes.to_string(), problem, remedy));
+    }
+    let mut endpoints = HashMap::new();
+    for (of, number) in after.iter().filter_map(|document| endpoints_of(document)) {
+        *endpoints.entry(of).or_insert(0) += number;
+    }
+    let most = most.endpoints;
+    let crowded =
+        |document: &&Arc<Document>| endpoints_of(document).is_some_and(|(of, _)| endpoints[&of] > most);
+    let crowded = written.iter().find(crowded)?;
+    let (of, _) = endpoints_of(crowded)?;
+    let problem = format!("with them the service has more than {most}, which a sidecar cannot be told");
+    let remedy = "make several services of it";
+    Some(crowded.problem("spec.endpoints", endpoints[&of].to_string(), problem, remedy))
+}
+
+/// The service that a set of endpoints is of, and how many it has.
+fn endpoints_of(document: &Document) -> Option<((&str, &str), usize)> {
+    let Resource::EndpointSet(set) = &document.resource else { return None };
+    let spec = set.spec.as_ref()?;
+    Some(((&document.id.namespace, &spec.service), spec.endpoints.len()))
 }
 
 /// Whether it is the same fault, wherever it was written.
@@ -168,5 +216,36 @@ mod tests {
         both.push((edits(SERVICE).remove(0).0, None));
         let found = judge(&in_force(&format!("{SERVICE}---\n{good}")), &both);
         assert_eq!(found.last().unwrap().name.as_ref().unwrap().name, "r");
+    }
+
+    #[test]
+    fn more_than_a_sidecar_can_be_told_is_refused_and_may_always_be_deleted() {
+        let endpoints = |name: &str, number: usize| {
+            let list = vec!["{ address: 10.0.0.1 }"; number].join(", ");
+            format!(
+                "kind: EndpointSet\nmetadata: {{ name: {name}, namespace: shop }}\n\
+                 spec: {{ service: orders, endpoints: [{list}] }}\n---\n"
+            )
+        };
+        let world = in_force(&(SERVICE.to_owned() + "---\n" + &endpoints("a", 3)));
+        let written = in_force(&(endpoints("b", 2) + &endpoints("c", 1)));
+        let after: Vec<_> = world.iter().chain(&written).map(|document| &**document).collect();
+        let bytes = after.iter().map(|document| document.resource.encoded_len()).sum();
+        let found = |most, written| too_large(&after, written, most);
+        let enough = Most { bytes, endpoints: 6 };
+        assert!(found(enough, &written).is_none());
+
+        let large = found(Most { bytes: bytes - 1, ..enough }, &written).unwrap();
+        assert_eq!((large.resource.as_str(), large.field.as_str()), ("EndpointSet shop/b", ""));
+        assert_eq!(large.value, bytes.to_string());
+        assert!(large.problem.contains(&(bytes - 1).to_string()) && large.remedy.contains("divide the mesh"));
+
+        let crowded = found(Most { endpoints: 5, ..enough }, &written).unwrap();
+        assert_eq!(
+            (crowded.resource.as_str(), crowded.field.as_str()),
+            ("EndpointSet shop/b", "spec.endpoints")
+        );
+        assert_eq!((crowded.value.as_str(), crowded.problem.contains("more than 5")), ("6", true));
+        assert!(found(Most { bytes: 0, endpoints: 0 }, &[]).is_none());
     }
 }

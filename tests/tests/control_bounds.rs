@@ -6,9 +6,11 @@ use rcgen::KeyPair;
 use tokio::io::AsyncReadExt;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+use trama_proto::discovery::v1::Hello;
 use trama_proto::identity::v1::RenewRequest;
 use trama_proto::identity::v1::identity_service_client::IdentityServiceClient;
-use trama_tests::control_plane::{ControlPlane, Stream, identity, names, request};
+use trama_sidecar::discovery::Parts;
+use trama_tests::control_plane::{ControlPlane, Pod, Stream, identity, names, request};
 use trama_tests::mesh::until;
 
 /// An address of this machine that is nobody else's here.
@@ -162,4 +164,51 @@ async fn wrong_tokens_are_not_tried_for_free_and_another_joins() {
     let other = control.joined("shop", "other").await;
     let mut client = IdentityServiceClient::new(control.channel(Some(&other)).await.unwrap());
     client.renew(RenewRequest { certificate_signing_request: csr }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_beyond_the_largest_message_reaches_a_new_sidecar() {
+    const SERVICES: usize = 66;
+    let control = ControlPlane::start().await;
+    let large = |number: usize| {
+        let label = "x".repeat((1 << 20) - 200);
+        service(&format!("s{number}"))
+            .replace("namespace: shop", &format!("namespace: shop, labels: {{ x: {label} }}"))
+    };
+    let mut revision = 0;
+    for batch in (0..SERVICES).collect::<Vec<_>>().chunks(11) {
+        let text: String = batch.iter().map(|number| large(*number)).collect();
+        revision = control.apply(&text).await.unwrap().stamp.unwrap().revision;
+    }
+
+    let storefront = control.joined("shop", "storefront").await;
+    let mut old = control.stream(&storefront).await;
+    old.subscribe(&[]);
+    let told = old.end().await;
+    assert_eq!(told.code(), Code::ResourceExhausted, "{told}");
+    assert!(
+        told.message().contains("more than the 67108864") && told.message().contains("upgrade it"),
+        "{told}"
+    );
+
+    let hello = Hello { node: Some(storefront.node()), takes_parts: true, ..Hello::default() };
+    let channel = control.channel(Some(&storefront)).await.unwrap();
+    let mut new = Stream::open_with(channel, hello).await.unwrap();
+    new.subscribe(&[]);
+    let (mut parts, mut messages) = (Parts::default(), 0);
+    let push = loop {
+        messages += 1;
+        if let Some(push) = parts.add(new.next().await.unwrap()).unwrap() {
+            break push;
+        }
+    };
+    new.ack(&push);
+    assert_eq!((names(&push).len(), push.revision), (SERVICES, revision));
+    assert!(messages > SERVICES / 4, "{messages} messages");
+    control.sidecar("the acknowledgement", |sidecar| sidecar.acknowledged == revision).await;
+    drop(new);
+    control.sidecar_gone().await;
+
+    let _pod = Pod::start(&control, "orders", "rio", "").await;
+    control.sidecar("the sidecar's", |sidecar| sidecar.acknowledged >= revision).await;
 }

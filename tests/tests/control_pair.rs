@@ -10,7 +10,7 @@ use std::{
 
 use fastrand::Rng;
 use trama_control_plane::{
-    distribute::Session,
+    distribute::{Session, parts},
     model::{Place, Service, World, told_hash},
     store::Stamp,
 };
@@ -24,11 +24,13 @@ use trama_sidecar::{
         convert::{Extent, Local, convert_part},
         snapshot::{Snapshot, state::Registry},
     },
-    discovery::Subscriber,
+    discovery::{Parts, Subscriber},
 };
 
 const SEEDS: u64 = 60;
 const STEPS: u64 = 150;
+/// About the most bytes of a part of a push: of a few resources there are several.
+const PART: usize = 200;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 fn compile(documents: &[&Document], extent: Extent<'_>, number: u64) -> Result<Snapshot, Problems> {
@@ -54,7 +56,9 @@ struct Pair {
     revision: u64,
     session: Session,
     subscriber: Subscriber,
+    /// In parts.
     pushes: VecDeque<Push>,
+    parts: Parts,
     said: VecDeque<SidecarMessage>,
     /// What the sidecar was told last of each resource; `None`: its end.
     told: BTreeMap<ResourceId, Option<[u8; 32]>>,
@@ -67,9 +71,10 @@ impl Pair {
     fn new(world: World) -> Self {
         let session = Session::new(&Hello::default(), &node(), &world).unwrap();
         let subscriber = Subscriber::new(BTreeSet::from([Arc::from("shop/a")]));
-        let (pushes, said) = Default::default();
+        let (pushes, parts, said) = Default::default();
         let (revision, told) = (world.stamp().revision, BTreeMap::new());
-        let mut pair = Self { world, revision, session, subscriber, pushes, said, told, snapshot: None };
+        let snapshot = None;
+        let mut pair = Self { world, revision, session, subscriber, pushes, parts, said, told, snapshot };
         pair.connect();
         pair
     }
@@ -77,6 +82,7 @@ impl Pair {
     /// A new stream. What was on its way is lost.
     fn connect(&mut self) {
         self.pushes.clear();
+        self.parts = Parts::default();
         let [hello, subscribe] = self.subscriber.begin(node());
         let Some(Message::Hello(hello)) = hello.message else { panic!("a Hello") };
         self.session = Session::new(&hello, &node(), &self.world).unwrap();
@@ -115,13 +121,14 @@ impl Pair {
         }
         let push = self.session.next(&self.world);
         let pushed = push.is_some();
-        self.pushes.extend(push);
+        self.pushes.extend(push.into_iter().flat_map(|push| parts(push, PART)));
         heard || pushed
     }
 
-    /// The sidecar takes one push. Whether there was one.
+    /// The sidecar takes a part of a push. Whether there was one.
     fn sidecar(&mut self) -> bool {
-        let Some(push) = self.pushes.pop_front() else { return false };
+        let Some(part) = self.pushes.pop_front() else { return false };
+        let Some(push) = self.parts.add(part).unwrap() else { return true };
         for pushed in &push.resources {
             let resource = pushed.resource.as_ref().unwrap().kind.as_ref().unwrap();
             let id = ResourceId::of(resource);

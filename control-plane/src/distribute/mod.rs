@@ -2,9 +2,13 @@
 //! sidecar says and gives what it is to be told. Pure.
 
 mod common;
+mod parts;
 mod session;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::session::{LONGEST_NAME, MOST_HELD, MOST_SERVICES, Refusal, Session, SessionError};
+pub use self::{
+    parts::{Parts, parts},
+    session::{LONGEST_NAME, MOST_HELD, MOST_SERVICES, Refusal, Session, SessionError},
+};

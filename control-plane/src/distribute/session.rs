@@ -8,6 +8,7 @@ use std::{
     net::IpAddr,
 };
 
+use prost::Message;
 use trama_proto::{
     discovery::{
         problem_text,
@@ -17,7 +18,10 @@ use trama_proto::{
     policy::v1,
 };
 
-use super::common::{Common, Differences};
+use super::{
+    common::{Common, Differences},
+    parts::{PART, Parts, parts},
+};
 use crate::model::{Digest, Needed, Place, Relation, Service, Version, World};
 
 /// A sidecar may not say that.
@@ -46,6 +50,14 @@ pub enum SessionError {
         /// How many.
         found: usize,
     },
+    /// More than the sidecar takes at once.
+    #[error(
+        "a push of {found} bytes is more than the {MOST_AT_ONCE} that a sidecar of this version takes; upgrade it"
+    )]
+    TooMuchAtOnce {
+        /// How many.
+        found: usize,
+    },
     /// More resources than there can be.
     #[error("the Hello names {found} resources, more than {MOST_HELD}")]
     TooMuchHeld {
@@ -60,6 +72,9 @@ pub const MOST_SERVICES: usize = 10_000;
 pub const LONGEST_NAME: usize = 253;
 /// The most resources that a Hello may name, held or refused.
 pub const MOST_HELD: usize = 100_000;
+
+/// The largest message that every sidecar takes.
+const MOST_AT_ONCE: usize = 64 << 20;
 
 /// The most addresses of its own that are believed of a sidecar.
 const MOST_ADDRESSES: usize = 64;
@@ -80,6 +95,8 @@ pub struct Refusal {
 pub struct Session {
     /// Whether it has said what it wants. Before, what it has is neither too much nor too little.
     subscribed: bool,
+    /// Whether it takes a push in parts.
+    takes_parts: bool,
     /// How many subscriptions it has made, and how many of them are answered by a push that is in use.
     heard: u64,
     replied: u64,
@@ -135,6 +152,7 @@ impl Session {
         Ok(Self {
             subscribed: false,
             heard: 0,
+            takes_parts: hello.takes_parts,
             replied: 0,
             place: place(node),
             services: BTreeSet::new(),
@@ -219,12 +237,24 @@ impl Session {
             tombstones: gone.iter().map(name).collect(),
             subscribed: self.heard,
         };
+            more: false,
         self.on_its_way =
             Some(OnItsWay { nonce: self.nonce, revision: stamp.revision, heard: self.heard, sent, gone });
         Some(push)
     }
 
     /// A push is in use, and what has recovered is too.
+    /// A push as the sidecar takes it.
+    pub fn parts(&self, push: Push) -> Result<Parts, SessionError> {
+        if self.takes_parts {
+            return Ok(parts(push, PART));
+        }
+        match push.encoded_len() {
+            found if found > MOST_AT_ONCE => Err(SessionError::TooMuchAtOnce { found }),
+            _ => Ok(parts(push, usize::MAX)),
+        }
+    }
+
     pub fn ack(&mut self, Ack { nonce, recovered, not_understood }: Ack) -> Result<(), SessionError> {
         self.answered(Nack { nonce, refusals: Vec::new(), recovered, not_understood }, None)
     }

@@ -186,13 +186,22 @@ impl Task {
         }
         let Some(push) = push else { return Ok(None) };
         self.pushed = Some(Instant::now());
-        self.shared.metrics.pushed(push.resources.len() + push.tombstones.len());
-        self.send(control_message::Message::Push(push)).await
+        let resources = push.resources.len() + push.tombstones.len();
+        let parts = taken.seat().session.parts(push).map_err(refused)?;
+        self.shared.metrics.pushed(resources);
+        for part in parts {
+            if let Some(gone) = self.send(control_message::Message::Push(part)).await? {
+                return Ok(Some(gone));
+            }
+        }
+        Ok(None)
     }
 
     async fn send(&mut self, message: control_message::Message) -> Result<Option<Gone>, Ended> {
+    /// Sends within the time of the push on its way: with many parts that is no longer, for they are held until then.
         let message = ControlMessage { message: Some(message) };
-        match time::timeout(self.shared.timeouts.acknowledge, self.outgoing.send(Ok(message))).await {
+        let slowest = self.pushed.unwrap_or_else(Instant::now) + self.shared.timeouts.acknowledge;
+        match time::timeout_at(slowest, self.outgoing.send(Ok(message))).await {
             Ok(Ok(())) => Ok(None),
             Ok(Err(_)) => Ok(Some(Gone)),
             Err(_) => Err(self.slow()),
@@ -321,7 +330,10 @@ fn broken(status: Status) -> Result<Gone, Ended> {
 
 fn refused(error: SessionError) -> Ended {
     match error {
-        SessionError::TooMany { .. } | SessionError::LongName { .. } | SessionError::TooMuchHeld { .. } => {
+        SessionError::TooMany { .. }
+        | SessionError::LongName { .. }
+        | SessionError::TooMuchAtOnce { .. }
+        | SessionError::TooMuchHeld { .. } => {
             Ended { why: StreamEnd::Limit, status: Reason::TooMuch.status(error.to_string()) }
         }
         SessionError::Nonce { .. } | SessionError::EmptyNack => protocol(&error.to_string()),

@@ -28,7 +28,7 @@ pub use self::{
     keeper::keep,
     last_good::{Content, Kept, Policies, ToKeep},
     slots::{Slots, Torn},
-    stream::{Answer, Beginning, Compile, Fault, PolicyStream, Stamp, Subscriber},
+    stream::{Answer, Beginning, Compile, Fault, Parts, PolicyStream, Stamp, Subscriber},
 };
 
 /// Says in the log that a policy is not taken, and each of its problems as a line of its own. `held`: whether there is one

@@ -4,6 +4,7 @@
 mod aside;
 mod asked;
 mod held;
+mod parts;
 mod resolve;
 mod standing;
 mod subscriber;
@@ -29,6 +30,7 @@ use trama_proto::{
 use self::{aside::Aside, asked::Asked};
 pub use self::{
     held::Stamp,
+    parts::Parts,
     subscriber::{Answer, Compile, Fault, Subscriber},
 };
 use super::{
@@ -47,7 +49,8 @@ use crate::{
     telemetry::{PushResult, TelemetryHub},
 };
 
-/// The largest push: a mesh of 10,000 services has about 40 MB.
+/// The largest message. A control plane that knows of no parts says a push in one: of a mesh of 10,000 services that has
+/// about 40 MB.
 const LARGEST: usize = 64 * 1024 * 1024;
 /// Answers that wait to be sent: there is one push on its way at a time.
 const ANSWERS: usize = 16;
@@ -191,10 +194,14 @@ impl PolicyStream {
         info!(address = %self.control_plane.address, "policy stream open");
         self.telemetry.process().control_plane_found();
         let mut asked = Asked::new(Arc::clone(&self.state));
+        let mut parts = Parts::default();
         loop {
             tokio::select! {
                 said = pushes.message() => match said?.ok_or(Ended::Closed)?.message {
-                    Some(Message::Push(push)) => {
+                    Some(Message::Push(part)) => {
+                        let process = self.telemetry.process();
+                        let push = parts.add(part).inspect_err(|_| process.policy_push(PushResult::Fault))?;
+                        let Some(push) = push else { continue };
                         for message in self.take(push, sink).await? {
                             send(&out, message).await?;
                         }

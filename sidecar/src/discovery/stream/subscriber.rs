@@ -143,6 +143,7 @@ impl Subscriber {
             held: self.state.names(),
             refused,
             answers: asked::answers(),
+            takes_parts: true,
             ..Hello::default()
         }
     }

@@ -62,6 +62,7 @@ fn push(revision: u64, documents: &[String], gone: &[(&str, &str)], subscribed: 
         resources: resources.collect(),
         tombstones: tombstones.collect(),
         subscribed,
+        more: false,
     }
 }
 
