@@ -101,6 +101,8 @@ reasons! {
         "The policy in force is not good, such as after an upgrade that has become stricter: mend it";
     SidecarUnable = "SIDECAR_UNABLE", FailedPrecondition,
         "The sidecar answers no such questions: upgrade it";
+    SidecarAmbiguous = "SIDECAR_AMBIGUOUS", FailedPrecondition,
+        "Sidecars of several identities have this name: say which one is meant by `namespace/name@identity`";
     SidecarBusy = "SIDECAR_BUSY", ResourceExhausted,
         "The sidecar is asked too much already: ask again";
     SidecarSilent = "SIDECAR_SILENT", DeadlineExceeded,

@@ -13,7 +13,7 @@
 //! - [`duration`]: lengths of time as people write them.
 //! - [`span`]: what sidecars write into spans, by name.
 //! - [`spiffe`]: identities of workloads.
-//! - [`QualifiedName`]: `namespace/name`.
+//! - [`QualifiedName`]'s `namespace/name`.
 
 pub mod discovery;
 pub mod document;

@@ -378,3 +378,57 @@ async fn who_is_not_there_or_not_named_is_told_with_the_remedy() {
     let sample = "trama_control_asks_total{question=\"explain\",result=\"ok\"}";
     assert_eq!(control.metric(sample).await, 0.0);
 }
+
+/// A name is what a sidecar says. Who takes another one's is not asked in its place, nor has it drained.
+#[tokio::test]
+async fn of_several_identities_with_one_name_none_is_taken_for_the_other() {
+    let control = shop().await;
+    let (orders, liar) = (control.joined("shop", "storefront").await, control.joined("shop", "liar").await);
+    let mut honest = sidecar(&control, &orders, &ALL).await;
+    let node = Node { name: "storefront".into(), ..liar.node() };
+    let answers = ALL.map(i32::from).to_vec();
+    let hello = Hello { node: Some(node), answers, ..Hello::default() };
+    let mut lying = Stream::open_with(control.channel(Some(&liar)).await.unwrap(), hello).await.unwrap();
+    lying.subscribe(&[]);
+    lying.take().await;
+
+    let name = "shop/storefront";
+    let [honests, liars] =
+        ["storefront", "liar"].map(|account| format!("{name}@{}", identity("shop", account)));
+    let drain = |sidecar: &str| ProxyDrainRequest { sidecar: sidecar.to_owned(), what: What::All.into() };
+    let by_name = ExplainRequest { sidecar: name.into(), ..ExplainRequest::default() };
+    for refused in [
+        config(&control, name).await.err(),
+        control.admin().await.proxy_drain(drain(name)).await.err(),
+        explain(&control, by_name).await.err(),
+    ] {
+        let refused = refused.unwrap();
+        assert_eq!(why(&refused), silent(Code::FailedPrecondition, "SIDECAR_AMBIGUOUS"));
+        assert!(refused.message().contains(&honests) && refused.message().contains(&liars), "{refused}");
+    }
+    for (stream, meant) in [(&mut honest, &honests), (&mut lying, &liars)] {
+        let answering = async {
+            let id = stream.asked().await.id;
+            stream.tell(id, configuration(meant));
+        };
+        let (told, ()) = tokio::join!(config(&control, meant), answering);
+        let told = told.unwrap();
+        assert_eq!(told.configuration.unwrap().revision, *meant);
+        assert!(meant.ends_with(&told.sidecar.unwrap().identity));
+    }
+    // One of the same identity that comes back takes its own place.
+    drop(lying);
+    let mut again = sidecar(&control, &orders, &ALL).await;
+    let answering = async {
+        let id = again.asked().await.id;
+        again.tell(id, configuration("again"));
+    };
+    let (told, ()) = tokio::join!(
+        async {
+            until("the other's end", || async { (control.sidecars().await.len() == 2).then_some(()) }).await;
+            config(&control, name).await
+        },
+        answering
+    );
+    assert_eq!(told.unwrap().configuration.unwrap().revision, "again");
+}

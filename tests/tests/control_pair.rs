@@ -39,11 +39,11 @@ fn compile(documents: &[&Document], extent: Extent<'_>, number: u64) -> Result<S
 
 /// A sidecar that serves whatever has an endpoint there.
 fn node() -> Node {
-    Node { addresses: vec![vec![10, 0, 0, 1]], ..Node::default() }
+    Node { namespace: "shop".into(), addresses: vec![vec![10, 0, 0, 1]], ..Node::default() }
 }
 
 fn place() -> Place {
-    Place { addresses: vec![[10, 0, 0, 1].into()], ..Place::default() }
+    Place { namespace: "shop".into(), addresses: vec![[10, 0, 0, 1].into()], ..Place::default() }
 }
 
 fn id_of(name: &ResourceName) -> ResourceId {

@@ -84,7 +84,8 @@ async fn what_an_admin_asks_in_vain_is_named() {
     let mut admin = control.admin().await;
     let refused = admin.list(ListRequest { page_size: 5000, ..ListRequest::default() }).await;
     expect(Reason::BadRequest, &refused.unwrap_err());
-    let refused = admin.proxy_config(ProxyConfigRequest { sidecar: "shop/none".into(), ..Default::default() }).await;
+    let refused =
+        admin.proxy_config(ProxyConfigRequest { sidecar: "shop/none".into(), ..Default::default() }).await;
     expect(Reason::NotFound, &refused.unwrap_err());
     let refused = admin.get_trace(GetTraceRequest { id: "7".repeat(32) }).await;
     expect(Reason::NotFound, &refused.unwrap_err());
@@ -142,7 +143,7 @@ async fn a_stream_too_many_is_named_with_the_limit() {
     only.take().await;
     let channel = control.channel(Some(&storefront)).await.unwrap();
     let refused = Stream::open(channel, storefront.node()).await.err().unwrap();
-    expect(Reason::TooMuch, &refused);
+    expect(Reason::TooManyStreams, &refused);
     assert_eq!(refused.get_details_error_info().unwrap().metadata["limit"], "limits.streams");
 }
 

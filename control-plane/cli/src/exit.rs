@@ -72,7 +72,7 @@ impl Exit {
             Self::Pending => "`--wait`: it is done, and not every sidecar has acknowledged it in time",
             Self::Failed => "anything else, such as a limit of the control plane",
             Self::Unanswered => {
-                "a sidecar that is asked does not answer: it is too old, busy, silent or gone; a drain may have begun"
+                "a sidecar that is asked does not answer: it is too old, busy, silent or gone; a drain may have begun. Or its name does not tell which one is meant"
             }
         }
     }

@@ -126,6 +126,15 @@ pub(crate) fn label(what: &'static str, namespace: Option<&str>, text: &str) -> 
     resource(what, namespace, text).map(|id| format!("{}/{}", id.namespace, id.name))
 }
 
+/// `namespace/name` of a sidecar, with the identity behind an `@` if there is one: the control plane says when it is needed.
+pub(crate) fn sidecar(namespace: Option<&str>, text: &str) -> Result<String, Failure> {
+    let (name, identity) = match text.split_once('@') {
+        Some((name, identity)) => (name, format!("@{identity}")),
+        None => (text, String::new()),
+    };
+    label("Sidecar", namespace, name).map(|label| label + &identity)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +173,15 @@ mod tests {
             assert_eq!(problem, format!("Route: `{bad}` is no name; write NAME or NAMESPACE/NAME"));
         }
         assert!(matches!(id(Some(""), "orders"), Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn a_sidecar_may_be_named_with_its_identity() {
+        let of = "@spiffe://mesh.example/ns/shop/sa/orders";
+        for (namespace, name) in [(None, "shop/orders-1"), (Some("shop"), "orders-1")] {
+            assert_eq!(sidecar(namespace, name).unwrap(), "shop/orders-1");
+            assert_eq!(sidecar(namespace, &format!("{name}{of}")).unwrap(), format!("shop/orders-1{of}"));
+        }
+        assert!(matches!(sidecar(None, of), Err(Failure::Usage(_))));
     }
 }

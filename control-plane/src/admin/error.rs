@@ -74,6 +74,14 @@ pub(super) fn no_sidecar(name: QualifiedName<'_>, near: Option<QualifiedName<'_>
     of_sidecar(Reason::NotFound, &name.to_string(), message)
 }
 
+/// Sidecars of several identities say that they have this name.
+pub(super) fn ambiguous_sidecar(name: QualifiedName<'_>, candidates: &[String]) -> Status {
+    let candidates = candidates.join("`, `");
+    let message =
+        format!("sidecars of several identities call themselves {name}; say which one: `{candidates}`");
+    of_sidecar(Reason::SidecarAmbiguous, &name.to_string(), message)
+}
+
 /// A sidecar does not answer. `within`: the field of the request that the question is; empty: it is the request.
 pub(super) fn unanswered(name: &str, within: &str, why: &Unanswered) -> Status {
     use failure::Reason as Said;

@@ -17,10 +17,12 @@ use trama_proto::{
 use super::{Shared, error};
 use crate::stream::{self, Asks, PATIENCE, Seat, Unanswered};
 
+/// What stands between a sidecar's name and its identity, where the name alone does not tell which one is meant.
+const OF: char = '@';
+
 /// A sidecar that can be asked.
 pub(super) struct Proxy {
     pub(super) node: Node,
-    since: u64,
     answers: Vec<Kind>,
     asks: Asks,
 }
@@ -38,35 +40,40 @@ impl Proxy {
 }
 
 impl Shared {
-    /// The sidecars with a stream that are right, in the order of their names. Of several streams of one name, which one
-    /// that comes back may have for a while, the latest counts.
+    /// The sidecars with a stream that are right, in the order of their names. Of several streams of one identity and name,
+    /// which one that comes back may have for a while, the latest counts. Another identity is another sidecar, whatever it
+    /// calls itself.
     pub(super) fn proxies(&self, right: impl Fn(&Seat) -> bool) -> Vec<Proxy> {
         let found = self.seats.look(|seat| {
             right(seat).then(|| Proxy {
                 node: seat.node.clone(),
-                since: seat.since,
                 answers: seat.answers.clone(),
                 asks: seat.asks.clone(),
             })
         });
-        let mut latest = BTreeMap::<(String, String), Proxy>::new();
-        for proxy in found {
-            let key = (proxy.node.namespace.clone(), proxy.node.name.clone());
-            if latest.get(&key).is_none_or(|other| other.since <= proxy.since) {
-                latest.insert(key, proxy);
-            }
-        }
-        latest.into_values().collect()
+        let by_name = found.into_iter().map(|proxy| {
+            let Node { namespace, name, identity, .. } = proxy.node.clone();
+            ((namespace, name, identity), proxy)
+        });
+        // The latest of one key is the last.
+        by_name.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
     /// The sidecar of this name.
     pub(super) fn proxy(&self, wanted: &str) -> Result<Proxy, Status> {
-        let wanted =
-            QualifiedName::parse(wanted).map_err(|remedy| error::field("sidecar", wanted, remedy))?;
-        let found = self.proxies(|seat| name(&seat.node) == wanted).pop();
-        found.ok_or_else(|| {
+        let (label, identity) = wanted.split_once(OF).unwrap_or((wanted, ""));
+        let label = QualifiedName::parse(label).map_err(|remedy| error::field("sidecar", wanted, remedy))?;
+        let is_meant =
+            |node: &Node| name(node) == label && (identity.is_empty() || node.identity == identity);
+        let mut found = self.proxies(|seat| is_meant(&seat.node));
+        if found.len() > 1 {
+            // One of them is not who the asker thinks it is, and nothing here says which.
+            let candidates = found.iter().map(|proxy| format!("{label}{OF}{}", proxy.node.identity));
+            return Err(error::ambiguous_sidecar(label, &candidates.collect::<Vec<_>>()));
+        }
+        found.pop().ok_or_else(|| {
             let known = self.proxies(|_| true);
-            error::no_sidecar(wanted, wanted.near(known.iter().map(|proxy| name(&proxy.node))))
+            error::no_sidecar(label, label.near(known.iter().map(|proxy| name(&proxy.node))))
         })
     }
 

@@ -61,7 +61,10 @@ impl Shared {
         let wanted = |seat: &Seat| request.namespace.is_empty() || seat.node.namespace == request.namespace;
         let mut sidecars = self.seats.look(|seat| wanted(seat).then(|| sidecar(seat)));
         let place = |status: &SidecarStatus| {
-            status.node.as_ref().map(|node| (node.namespace.clone(), node.name.clone()))
+            status
+                .node
+                .as_ref()
+                .map(|node| (node.namespace.clone(), node.name.clone(), node.identity.clone()))
         };
         sidecars.sort_by_key(place);
         Ok(StatusResponse { stamp: Some(stamp(self.mirror.look(|world| world.stamp()))), sidecars })

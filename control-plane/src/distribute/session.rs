@@ -129,8 +129,9 @@ struct OnItsWay {
 }
 
 impl Session {
-    /// Begins with what a sidecar says it has and refuses, and where it says that it is. It is believed: who lies gets too
-    /// little, and only himself. Whether `node` has its identity and namespace is for the caller to see.
+    /// Begins with what a sidecar says it has and refuses, and where it says that it is. What it has is believed: who lies
+    /// gets too little, and only himself. Whether `node` has its identity and namespace is for the caller to see; its
+    /// addresses give it nothing that is another's.
     pub fn new(hello: &Hello, node: &Node, world: &World) -> Result<Self, SessionError> {
         let found = hello.held.len() + hello.refused.len();
         if found > MOST_HELD {
@@ -151,8 +152,8 @@ impl Session {
         let common = Common::of_held(&mut told, world);
         Ok(Self {
             subscribed: false,
-            heard: 0,
             takes_parts: hello.takes_parts,
+            heard: 0,
             replied: 0,
             place: place(node),
             services: BTreeSet::new(),
@@ -236,14 +237,13 @@ impl Session {
             resources: sent.iter().filter_map(|(id, version)| versioned(world, id, *version)).collect(),
             tombstones: gone.iter().map(name).collect(),
             subscribed: self.heard,
-        };
             more: false,
+        };
         self.on_its_way =
             Some(OnItsWay { nonce: self.nonce, revision: stamp.revision, heard: self.heard, sent, gone });
         Some(push)
     }
 
-    /// A push is in use, and what has recovered is too.
     /// A push as the sidecar takes it.
     pub fn parts(&self, push: Push) -> Result<Parts, SessionError> {
         if self.takes_parts {
@@ -255,6 +255,7 @@ impl Session {
         }
     }
 
+    /// A push is in use, and what has recovered is too.
     pub fn ack(&mut self, Ack { nonce, recovered, not_understood }: Ack) -> Result<(), SessionError> {
         self.answered(Nack { nonce, refusals: Vec::new(), recovered, not_understood }, None)
     }

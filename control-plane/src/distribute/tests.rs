@@ -194,12 +194,27 @@ fn who_serves_a_service_is_told_of_it_without_asking() {
     let serving = ["AuthzPolicy shop/all", "EndpointSet shop/orders", "PluginChain shop/c"];
     assert_eq!(by_identity.names()[..3], serving, "and no route: those are for who calls it");
 
-    let address = |bytes: &[u8]| Node { addresses: vec![bytes.to_vec(), vec![1, 2]], ..Node::default() };
+    let address = |bytes: &[u8]| Node {
+        namespace: "shop".to_owned(),
+        addresses: vec![bytes.to_vec(), vec![1, 2]],
+        ..Node::default()
+    };
     let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
-    for node in [address(&[10, 0, 0, 1]), address(&mapped)] {
+    // Whose the endpoint is, policy says: nobody serves it for saying that he has its address.
+    let serves = |node: Node, world: &World| {
         let mut by_address = Sidecar { node, ..Sidecar::default() };
-        connect(&mut by_address, &world, &[]);
-        assert!(by_address.names().contains(&"PluginChain shop/c".to_owned()));
+        connect(&mut by_address, world, &[]);
+        by_address.names().contains(&"PluginChain shop/c".to_owned())
+    };
+    for node in [address(&[10, 0, 0, 1]), address(&mapped)] {
+        assert!(!serves(node.clone(), &world));
+        let mut nameless = world.clone();
+        write(&mut nameless, 8, &endpoints("orders", "10.0.0.1"));
+        assert!(serves(node.clone(), &nameless));
+        assert!(
+            !serves(Node { namespace: "bank".to_owned(), ..node }, &nameless),
+            "what is in another namespace"
+        );
     }
     // What holds for a namespace holds for who is in it, whatever it serves.
     let mut inside =

@@ -76,15 +76,16 @@ pub struct Place {
     pub identity: String,
     /// Its namespace.
     pub namespace: String,
-    /// Its own addresses.
+    /// Its own addresses, as it says.
     pub addresses: Vec<IpAddr>,
 }
 
 impl Place {
-    /// Whether something is about what it serves.
-    fn is_served_by(&self, relation: &Relation) -> bool {
+    /// Whether something is about what it serves. Its addresses nothing proves, so they count in its own namespace alone.
+    fn is_served_by(&self, id: &ResourceId, relation: &Relation) -> bool {
         relation.identities.contains(&self.identity)
-            || relation.addresses.iter().any(|address| self.addresses.contains(address))
+            || self.namespace == id.namespace
+                && relation.addresses.iter().any(|address| self.addresses.contains(address))
     }
 }
 
@@ -104,7 +105,7 @@ impl Needed {
     pub fn may_gain(&self, id: &ResourceId, held: &Held) -> bool {
         let relation = &held.relation;
         id.kind == "PluginChain"
-            || self.place.is_served_by(relation)
+            || self.place.is_served_by(id, relation)
             || relation.of.iter().any(|service| self.reach.contains(service))
             || relation.of_namespace.as_ref().is_some_and(|namespace| {
                 *namespace == self.place.namespace
@@ -329,8 +330,9 @@ impl World {
         let by_identity = self.of_identity.get(&place.identity);
         let by_address = place.addresses.iter().filter_map(|address| self.of_address.get(address));
         let sets = by_identity.into_iter().chain(by_address).flatten();
-        let sets = sets.filter_map(|id| self.resources.get(id));
-        sets.flat_map(|held| &held.relation.of).cloned().collect()
+        let sets = sets.filter_map(|id| Some((id, self.resources.get(id)?)));
+        let sets = sets.filter(|(id, held)| place.is_served_by(id, &held.relation));
+        sets.flat_map(|(_, held)| &held.relation.of).cloned().collect()
     }
 
     fn concerning(&self, service: &Service) -> impl Iterator<Item = &ResourceId> {

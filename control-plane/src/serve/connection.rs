@@ -43,6 +43,14 @@ impl<S> Connection<S> {
         let Self { idle, line, .. } = self;
         idle.as_mut().is_some_and(|idle| idle.is_over(line, context))
     }
+
+    /// An error once it is cut. Looked at wherever the server may be waiting: while it cannot write, it does not read.
+    fn is_whole(&self, context: &Context<'_>) -> io::Result<()> {
+        match self.line.peer.cut().poll_made(context) {
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
 }
 
 /// How long a connection may be without a call.
@@ -64,14 +72,6 @@ impl Idle {
             self.sleep.as_mut().reset(end);
         }
         false
-    }
-
-    /// An error once it is cut. Looked at wherever the server may be waiting: while it cannot write, it does not read.
-    fn is_whole(&self, context: &Context<'_>) -> io::Result<()> {
-        match self.line.peer.cut().poll_made(context) {
-            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
-            Poll::Pending => Ok(()),
-        }
     }
 }
 
@@ -150,11 +150,11 @@ mod tests {
             .map(|_| {
                 let (ours, theirs) = duplex(1);
                 let place = Arc::clone(&places).try_acquire_owned().unwrap();
-                (Connection::new(ours, Peer::of_socket(), place), theirs)
+                (Connection::new(ours, Peer::of_socket(), Place::of_all(place)), theirs)
             })
             .into_iter()
             .unzip();
-        let cuts: Vec<_> = peers.iter().map(|connection| connection.peer.cut().clone()).collect();
+        let cuts: Vec<_> = peers.iter().map(|connection| connection.line.peer.cut().clone()).collect();
         let [mut reading, mut writing] = peers.try_into().unwrap_or_else(|_| unreachable!("there are two"));
         let reading = tokio::spawn(async move { reading.read_u8().await.unwrap_err().kind() });
         let writing = tokio::spawn(async move { writing.write_all(b"two").await.unwrap_err().kind() });

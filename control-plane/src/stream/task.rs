@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     clock,
-    distribute::{Session, SessionError},
+    distribute::{LONGEST_NAME, Session, SessionError},
     farewell::{Cut, farewell},
     flood::Flood,
     model::Service,
@@ -127,6 +127,7 @@ impl Task {
             why: StreamEnd::ForeignHello,
             status: Reason::ForeignHello.status_of(problem, &[("identity", self.identity.as_str())]),
         })?;
+        words(&node).map_err(|problem| protocol(&problem))?;
         Ok(Some((node, hello)))
     }
 
@@ -185,10 +186,10 @@ impl Task {
             return Err(Ended { why: StreamEnd::Slow, status: Reason::TooFarBehind.status(problem) });
         }
         let Some(push) = push else { return Ok(None) };
-        self.pushed = Some(Instant::now());
         let resources = push.resources.len() + push.tombstones.len();
         let parts = taken.seat().session.parts(push).map_err(refused)?;
         self.shared.metrics.pushed(resources);
+        self.pushed = Some(Instant::now());
         for part in parts {
             if let Some(gone) = self.send(control_message::Message::Push(part)).await? {
                 return Ok(Some(gone));
@@ -197,8 +198,8 @@ impl Task {
         Ok(None)
     }
 
-    async fn send(&mut self, message: control_message::Message) -> Result<Option<Gone>, Ended> {
     /// Sends within the time of the push on its way: with many parts that is no longer, for they are held until then.
+    async fn send(&mut self, message: control_message::Message) -> Result<Option<Gone>, Ended> {
         let message = ControlMessage { message: Some(message) };
         let slowest = self.pushed.unwrap_or_else(Instant::now) + self.shared.timeouts.acknowledge;
         match time::timeout_at(slowest, self.outgoing.send(Ok(message))).await {
@@ -294,6 +295,27 @@ fn check(node: &Node, identity: &SpiffeId) -> Result<(), String> {
     }
 }
 
+/// What a sidecar says of itself is kept as long as its stream lives, and shown.
+fn words(node: &Node) -> Result<(), String> {
+    let Node { name, namespace, region, zone, version, .. } = node;
+    let said =
+        [("name", name), ("namespace", namespace), ("region", region), ("zone", zone), ("version", version)];
+    for (field, text) in said {
+        if text.len() > LONGEST_NAME {
+            return Err(format!("`node.{field}` has {} bytes; write at most {LONGEST_NAME}", text.len()));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(format!("`node.{field}` is {text:?}; write it without control characters"));
+        }
+    }
+    if name.contains('@') {
+        return Err(format!(
+            "`node.name` is {name:?}; write it without `@`, behind which the identity stands"
+        ));
+    }
+    Ok(())
+}
+
 fn service(name: ServiceName) -> Service {
     Service::new(name.namespace, name.name)
 }
@@ -366,5 +388,23 @@ mod tests {
         assert!(check(&node(identity.as_str(), "bank"), &identity).unwrap_err().contains("`bank`"));
         let other = SpiffeId::parse("spiffe://mesh.test/machine/7").unwrap();
         check(&node(other.as_str(), "anything"), &other).unwrap();
+    }
+
+    #[test]
+    fn what_a_sidecar_says_of_itself_is_short_and_fit_to_be_shown() {
+        let node = |name: &str, region: &str| Node {
+            name: name.to_owned(),
+            region: region.to_owned(),
+            ..Node::default()
+        };
+        words(&node("orders-1", "sao-paulo")).unwrap();
+        for (node, told) in [
+            (node(&"x".repeat(254), ""), "`node.name` has 254 bytes; write at most 253"),
+            (node("orders-1", "\u{1b}[2J"), "`node.region` is \"\\u{1b}[2J\""),
+            (node("orders-1@spiffe://mesh.test/a", ""), "without `@`"),
+        ] {
+            let problem = words(&node).unwrap_err();
+            assert!(problem.contains(told), "{problem}");
+        }
     }
 }

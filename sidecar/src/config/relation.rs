@@ -43,7 +43,8 @@ pub struct Relation {
     pub chains: Vec<ResourceId>,
     /// The workloads that serve what this concerns, by identity.
     pub identities: Vec<String>,
-    /// The same by address.
+    /// Where it is served by whoever is there: endpoints without an identity. One with an identity is that one's alone, and
+    /// nobody's for saying that he has its address.
     pub addresses: Vec<IpAddr>,
 }
 
@@ -112,9 +113,11 @@ impl Relation {
 }
 
 fn served_by(endpoints: &[Endpoint]) -> (Vec<String>, Vec<IpAddr>) {
-    let identities = endpoints.iter().map(|endpoint| &endpoint.identity).filter(|id| !id.is_empty());
-    let addresses = endpoints.iter().filter_map(|endpoint| endpoint.address.parse::<IpAddr>().ok());
-    (identities.cloned().collect(), addresses.map(|address| address.to_canonical()).collect())
+    let (nameless, named): (Vec<_>, Vec<_>) =
+        endpoints.iter().partition(|endpoint| endpoint.identity.is_empty());
+    let identities = named.into_iter().map(|endpoint| endpoint.identity.clone());
+    let addresses = nameless.into_iter().filter_map(|endpoint| endpoint.address.parse::<IpAddr>().ok());
+    (identities.collect(), addresses.map(|address| address.to_canonical()).collect())
 }
 
 fn spec<T: Clone + Default>(spec: &Option<T>) -> T {

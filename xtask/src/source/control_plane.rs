@@ -24,10 +24,10 @@ const MAY_NAME: &[Line] = &[
     ("config", &[]),
     // What each service stands on: who calls, why not, how it ends, what is counted, the time.
     ("peer", &["farewell", "reason"]),
+    ("quota", &["reason"]),
     ("farewell", &[]),
     ("reason", &[]),
     ("telemetry", &[]),
-    ("quota", &["reason"]),
     ("flood", &[]),
     ("clock", &[]),
 ];

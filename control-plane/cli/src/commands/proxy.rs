@@ -40,7 +40,8 @@ enum Command {
 // Which one.
 #[derive(Debug, Args)]
 struct Name {
-    /// NAME or NAMESPACE/NAME, as `proxy list` shows them. A name without a namespace is in `default`.
+    /// NAME or NAMESPACE/NAME, as `proxy list` shows them. A name without a namespace is in `default`. Where several identities
+    /// have a sidecar of this name, NAME@IDENTITY.
     sidecar: String,
     #[command(flatten)]
     within: Namespace,
@@ -64,7 +65,7 @@ impl Proxy {
 
 impl Name {
     fn label(&self) -> Result<String, Failure> {
-        reference::label("Sidecar", self.within.namespace.as_deref(), &self.sidecar)
+        reference::sidecar(self.within.namespace.as_deref(), &self.sidecar)
     }
 }
 

@@ -69,15 +69,13 @@ impl Explain {
                 "who would send the request? Say --from SIDECAR, --workload SPIFFE_ID or --service NAME";
             return Err(Failure::Usage(problem.to_owned()));
         }
-        let named = |kind, name: Option<String>| match name {
-            Some(name) => reference::label(kind, within, &name),
-            None => Ok(String::new()),
-        };
+        let sidecar = from.map(|name| reference::sidecar(within, &name)).transpose()?;
+        let service = service.map(|name| reference::label("Service", within, &name)).transpose()?;
         Ok(ExplainRequest {
             request: Some(description.of(url.unwrap_or_default())),
-            sidecar: named("Sidecar", from)?,
+            sidecar: sidecar.unwrap_or_default(),
             workload: workload.map(|id| id.to_string()).unwrap_or_default(),
-            service: named("Service", service)?,
+            service: service.unwrap_or_default(),
             region: region.unwrap_or_default(),
         })
     }
