@@ -77,6 +77,12 @@ async fn an_identity_that_ended_meanwhile_is_named_and_a_new_token_joins_anew() 
     control.kill();
     let ends = mesh.pod("storefront").metric("trama_identity_expiry_seconds", &[]).await;
     mesh.stop_sidecar("storefront");
+    // It began with nothing on disk: what counts is what it was given since.
+    let stays = || async {
+        let log = fs::read_to_string(mesh.pod("orders").folder().join("sidecar.log")).unwrap();
+        log.contains("no policy stream; what holds stays").then_some(())
+    };
+    until("the word that its policy stays", stays).await;
     let now = || UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
     until("the end of its certificate", || async { (now() > ends).then_some(()) }).await;
     let orders = mesh.pod("orders");

@@ -78,7 +78,9 @@ pub struct PolicyStream {
     control_plane: ControlPlane,
     node: Node,
     follower: Aside<Follower>,
-    /// Whether what is held is compiled and in force.
+    /// Whether there is something of an earlier stream, to begin with.
+    is_kept: bool,
+    /// Whether any policy has been put in force since the start.
     holds: bool,
     questions: mpsc::Receiver<Arc<str>>,
     state: Arc<dyn admin::State>,
@@ -118,7 +120,7 @@ impl PolicyStream {
     pub fn new(beginning: Beginning, telemetry: TelemetryHub) -> Self {
         let Beginning { control_plane, node, local, last_good, always, questions, asked } = beginning;
         let kept = last_good.map(|kept| Subscriber::of_kept(&kept.content, always.clone()));
-        let (subscriber, holds) = match kept {
+        let (subscriber, is_kept) = match kept {
             Some(Ok(subscriber)) => (subscriber, true),
             Some(Err(problem)) => {
                 error!("the last good policy, from disk, cannot be used: {problem}");
@@ -128,13 +130,13 @@ impl PolicyStream {
         };
         let compiler = Compiler { local, registry: Registry::default() };
         let follower = Aside::new(Follower { subscriber, compiler });
-        Self { control_plane, node, follower, holds, questions, state: asked, telemetry }
+        Self { control_plane, node, follower, is_kept, holds: false, questions, state: asked, telemetry }
     }
 
     /// Follows the control plane for ever. `sink` gets each new policy, and the problems of each push that is refused. What
     /// was kept comes first, at once.
     pub async fn follow(mut self, mut sink: impl FnMut(Result<Accepted, Problems>)) {
-        if self.holds {
+        if self.is_kept {
             self.restore(&mut sink).await;
         }
         let mut backoff = Backoff::default();
@@ -158,6 +160,7 @@ impl PolicyStream {
             Ok((snapshot, content)) => {
                 let snapshot = Snapshot { origin: Origin::LastGood, ..snapshot };
                 warn!(revision = %snapshot.revision, "the last good policy, from disk, is in use");
+                self.holds = true;
                 sink(Ok(Accepted { snapshot, content }));
             }
             Err(problems) => {
@@ -261,6 +264,7 @@ impl PolicyStream {
         }
         if let Some(snapshot) = snapshot {
             info!(epoch, nonce, revision = %snapshot.revision, "policy in use");
+            self.holds = true;
             sink(Ok(Accepted { snapshot, content }));
         }
         Ok(messages)
