@@ -84,6 +84,11 @@ impl Runs {
         }
     }
 
+    /// Whether no sidecar can be one of its, whoever is connected.
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.identities.is_empty() && self.addresses.is_empty()
+    }
+
     /// Whether a sidecar is one of its. An endpoint without an identity is known by its address.
     pub(crate) fn has(&self, place: &Place) -> bool {
         self.identities.contains(&place.identity)

@@ -81,7 +81,7 @@ impl Shared {
             Some(node) => local(node),
             None => sender.local(&sender::place(&sender, &asked, &runs.regions)?),
         };
-        let by_policy = reason(&unheard, &local);
+        let by_policy = reason(&sender, &runs, &unheard, &local);
         let explanation = Some(told_by_policy(policy, local, asked).await?);
         Ok(ExplainResponse { explanation, sidecar: first, others, by_policy, unheard })
     }
@@ -145,13 +145,23 @@ impl Asked {
 }
 
 /// Why policy alone tells it.
-fn reason(unheard: &[Unheard], local: &Local) -> String {
-    let mut why = match unheard {
-        [] => "no sidecar that would send it is connected".to_owned(),
+fn reason(sender: &Sender, runs: &Runs, unheard: &[Unheard], local: &Local) -> String {
+    let mut why = match (unheard, sender) {
+        // Its sidecars may well be connected: what they say of themselves is no proof that they serve it.
+        ([], Sender::Service(service)) if runs.is_nowhere() => {
+            let label = service.label();
+            format!("which sidecars serve {label} is not known: no EndpointSet of {label} has an endpoint")
+        }
+        ([], Sender::Service(service)) => format!(
+            "no sidecar that would send it is connected: it would have the `identity` of an endpoint of {}, or be at \
+             the address of one without",
+            service.label()
+        ),
+        ([], Sender::Workload(_)) => "no sidecar that would send it is connected".to_owned(),
         _ => "no sidecar that would send it answers".to_owned(),
     };
     if local.region.is_empty() {
-        why += "; where it runs is not known, so that no region is near: say `region`";
+        why += "; where it runs is not known, so that no region is near: say its `region` (tramactl: `--region`)";
     }
     why
 }
@@ -185,4 +195,37 @@ fn local(node: &Node) -> Local {
 fn is_unknown(told: &Explanation) -> bool {
     let outcome = told.outcome.clone().unwrap_or_default();
     outcome.result() == outcome::Result::Undecided && outcome.reason == "service_pending"
+}
+
+#[cfg(test)]
+mod tests {
+    use trama_proto::document::Document;
+
+    use super::*;
+
+    #[test]
+    fn a_service_without_a_connected_sidecar_is_told_how_one_would_be_known() {
+        let sender = Sender::Service(Service::new("shop", "orders"));
+        let said = |text: &str, unheard: &[Unheard], region: &str| {
+            let documents: Vec<_> =
+                Document::parse("test", text).unwrap().into_iter().map(Arc::new).collect();
+            reason(&sender, &sender.runs(&documents), unheard, &sender.local(region))
+        };
+        let set = |endpoints: &str| {
+            format!(
+                "kind: EndpointSet\nmetadata: {{ name: orders, namespace: shop }}\n\
+                 spec: {{ service: orders, endpoints: [{endpoints}] }}\n"
+            )
+        };
+        let nowhere = said("", &[], "");
+        assert!(nowhere.contains("no EndpointSet of shop/orders has an endpoint"), "{nowhere}");
+        assert!(nowhere.contains("`--region`"), "{nowhere}");
+        let absent = said(&set("{ address: 10.0.0.1 }"), &[], "rio");
+        assert!(
+            absent.ends_with("of an endpoint of shop/orders, or be at the address of one without"),
+            "{absent}"
+        );
+        let silent = said(&set("{ address: 10.0.0.1 }"), &[Unheard::default()], "rio");
+        assert_eq!(silent, "no sidecar that would send it answers");
+    }
 }
