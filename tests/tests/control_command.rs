@@ -249,6 +249,9 @@ async fn who_is_not_there_or_says_nothing_is_given_up() {
         told.starts_with("tramactl: the control plane at /nowhere/admin.sock is not reached: No such file"),
         "{told}"
     );
+    let began = Instant::now();
+    let told = place.run("get all --server /nowhere/admin.sock --timeout 1s").await.failed(7);
+    assert!(told.contains("No such file") && began.elapsed() > Duration::from_millis(900), "{told}");
     let silent = place.folder.path().join("silent.sock");
     let _silent = std::os::unix::net::UnixListener::bind(silent).unwrap();
     let began = Instant::now();

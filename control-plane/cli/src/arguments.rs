@@ -15,6 +15,9 @@ use crate::{
     output::Format,
 };
 
+/// For how long is waited where nobody says.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Applies policy to the control plane of Trama, and tells what became of it.
 #[derive(Debug, Parser)]
 #[command(name = "tramactl", version, after_long_help = exit::table(), max_term_width = 120)]
@@ -48,15 +51,20 @@ pub(crate) struct Global {
     /// `spiffe://<our own trust domain>/ns/trama-system/sa/trama-control-plane`.
     #[arg(long, global = true, env = "TRAMACTL_SERVER_IDENTITY", value_name = "SPIFFE_ID", value_parser = spiffe_id)]
     pub(crate) server_identity: Option<SpiffeId>,
-    /// For how long an answer is waited for, and before it for a connection.
-    #[arg(
-        long, global = true, env = "TRAMACTL_TIMEOUT", default_value = "10s", value_name = "TIME",
-        value_parser = length_of_time
-    )]
-    pub(crate) timeout: Duration,
+    /// For how long an answer is waited for, and before it for a connection, also where nobody listens yet. Left out: 10s, and
+    /// where nobody listens that is told at once.
+    #[arg(long, global = true, env = "TRAMACTL_TIMEOUT", value_name = "TIME", value_parser = length_of_time)]
+    pub(crate) timeout: Option<Duration>,
     /// The form of what is answered.
     #[arg(short, long, global = true, env = "TRAMACTL_OUTPUT", default_value = "table", value_enum)]
     pub(crate) output: Format,
+}
+
+impl Global {
+    /// For how long an answer is waited for, and before it for a connection.
+    pub(crate) fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(PATIENCE)
+    }
 }
 
 #[derive(Debug, Subcommand)]

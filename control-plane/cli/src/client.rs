@@ -59,7 +59,7 @@ impl Client {
         Ok(Self {
             api: api.max_decoding_message_size(LARGEST_ANSWER),
             server: global.server.to_string(),
-            patience: global.timeout,
+            patience: global.patience(),
         })
     }
 

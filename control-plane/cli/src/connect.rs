@@ -4,12 +4,13 @@ use std::{
     io,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use rustls_pki_types::ServerName;
 use tokio::{
     net::{TcpStream, UnixStream},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{client::TlsStream, rustls::ClientConfig};
 use tonic::transport::{Channel, Endpoint};
@@ -25,6 +26,9 @@ use crate::{
 
 /// Where a control plane has its socket unless its configuration says otherwise.
 pub(crate) const DEFAULT_SOCKET: &str = "/run/trama/admin.sock";
+
+/// How long before the next try of what finds nobody there.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Where the control plane is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,27 +67,31 @@ impl std::fmt::Display for Server {
 
 /// Connects.
 pub(crate) async fn connect(global: &Global) -> Result<Channel, Failure> {
-    let late = || unreachable(&global.server, format!("it does not answer within {:?}", global.timeout));
+    let patience = global.patience();
+    let late = || unreachable(&global.server, format!("it does not answer within {patience:?}"));
+    // A control plane that starts at this moment is waited for only by who says how long.
+    let end = global.timeout.map(|patience| Instant::now() + patience);
     let made = async {
         // The name is said to nobody but the control plane, which does not look at it.
         let endpoint = Endpoint::from_static("http://control.plane");
         let connected = match &global.server {
             Server::Socket(path) => {
-                let stream = socket(path, &global.server).await?;
+                let stream = socket(path, &global.server, end).await?;
                 endpoint.connect_with_connector(Once::new(stream)).await
             }
             Server::Address(address) => {
-                let stream = tls(address, global).await?;
+                let stream = tls(address, global, end).await?;
                 endpoint.connect_with_connector(Once::new(stream)).await
             }
         };
         connected.map_err(|error| unreachable(&global.server, failure::with_causes(&error)))
     };
-    timeout(global.timeout, made).await.map_err(|_| late())?
+    timeout(patience, made).await.map_err(|_| late())?
 }
 
-async fn socket(path: &Path, server: &Server) -> Result<UnixStream, Failure> {
-    UnixStream::connect(path).await.map_err(|error| match error.kind() {
+async fn socket(path: &Path, server: &Server, end: Option<Instant>) -> Result<UnixStream, Failure> {
+    let connected = until(end, async || UnixStream::connect(path).await, is_not_there).await;
+    connected.map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => Failure::Forbidden(format!(
             "{server} is not ours to open: {error}; be its owner, or name HOST:PORT with --server"
         )),
@@ -91,10 +99,31 @@ async fn socket(path: &Path, server: &Server) -> Result<UnixStream, Failure> {
     })
 }
 
-async fn tls(address: &str, global: &Global) -> Result<TlsStream<TcpStream>, Failure> {
+async fn tls(address: &str, global: &Global, end: Option<Instant>) -> Result<TlsStream<TcpStream>, Failure> {
     let (config, name) = credentials(address, global)?;
-    let dialled = dial(address, name, config).await;
+    let dialled = until(end, async || dial(address, name.clone(), config.clone()).await, is_not_there).await;
     dialled.map_err(|error| unreachable(&global.server, error.to_string()))
+}
+
+/// Tries again what finds nobody there, until then. What is given last is what the last try found.
+async fn until<T, E>(
+    end: Option<Instant>,
+    mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    is_not_there: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    loop {
+        match attempt().await {
+            Err(error) if is_not_there(&error) && end.is_some_and(|end| Instant::now() + AGAIN < end) => {
+                sleep(AGAIN).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// No socket yet, or nobody who listens there.
+fn is_not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 fn credentials(address: &str, global: &Global) -> Result<(ClientConfig, ServerName<'static>), Failure> {
@@ -140,6 +169,27 @@ mod tests {
         for wrong in ["", "x", "x.sock", ":1", "host:0", "host:99999", "host:", "fd00::1:15010"] {
             assert!(server(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_is_not_there_yet_is_tried_again_while_there_is_time() {
+        let tried = async |end: Option<Instant>, answers: usize, error: io::ErrorKind| {
+            let mut tries = 0;
+            let attempt = async || {
+                tries += 1;
+                if tries < answers { Err(io::Error::from(error)) } else { Ok(()) }
+            };
+            let done = until(end, attempt, is_not_there).await;
+            (done.map_err(|error| error.kind()), tries)
+        };
+        let (kind, long) =
+            (io::ErrorKind::ConnectionRefused, Some(Instant::now() + Duration::from_secs(3600)));
+        assert_eq!(tried(long, 3, kind).await, (Ok(()), 3));
+        assert_eq!(tried(long, 3, io::ErrorKind::NotFound).await, (Ok(()), 3));
+        assert_eq!(tried(None, 3, kind).await, (Err(kind), 1));
+        assert_eq!(tried(Some(Instant::now()), 3, kind).await, (Err(kind), 1));
+        let closed = io::ErrorKind::PermissionDenied;
+        assert_eq!(tried(long, 3, closed).await, (Err(closed), 1));
     }
 
     #[test]
