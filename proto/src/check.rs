@@ -11,11 +11,14 @@ use regex::Regex;
 use serde_json::{Map, Value};
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 /// The definition whose strings are durations.
 const DURATION: &str = "#/$defs/Duration";
+/// The format of strings that are IP addresses.
+const ADDRESS: &str = "ip";
 
 /// One violation. The fields are those of [`crate::Problem`].
 #[derive(Debug, PartialEq, Eq)]
@@ -159,8 +162,9 @@ impl<'s> Checker<'s> {
     }
 
     fn string(&mut self, schema: &'s Value, text: &str, path: &Path<'_>) {
-        let Some(pattern) = schema["pattern"].as_str() else { return };
-        if compiled(pattern).is_some_and(|pattern| !pattern.is_match(text)) {
+        let is_no_address = schema["format"] == ADDRESS && text.parse::<IpAddr>().is_err();
+        let pattern = schema["pattern"].as_str().and_then(compiled);
+        if is_no_address || pattern.is_some_and(|pattern| !pattern.is_match(text)) {
             self.add(path, quoted(text), "malformed", format!("write {}", expected(schema)));
         }
     }
@@ -304,6 +308,9 @@ fn needed(schema: &Value) -> &'static str {
 fn expected(schema: &Value) -> String {
     if let Some(title) = schema["title"].as_str() {
         return title.to_owned();
+    }
+    if schema["format"] == ADDRESS {
+        return "an IP address, such as 0.0.0.0 or ::".to_owned();
     }
     match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
         (Some(least), Some(most)) if most < f64::from(u32::MAX) => {

@@ -39,6 +39,24 @@ fn words_may_be_listed_or_described_one_by_one() {
 }
 
 #[test]
+fn addresses_are_told_with_their_value() {
+    let schema = json!({ "properties": {
+        "bindAddress": { "type": ["string", "null"], "format": "ip" },
+        "port": { "type": "integer" },
+    }, "type": "object" });
+    for right in ["0.0.0.0", "::", "fd00::1"] {
+        assert_eq!(found(schema.clone(), json!({ "bindAddress": right })), [""; 0]);
+    }
+    assert_eq!(
+        found(schema, json!({ "bindAddress": "nix", "port": "x" })),
+        [
+            "bindAddress: malformed; write an IP address, such as 0.0.0.0 or ::",
+            "port: a string where a whole number is needed; write a whole number",
+        ]
+    );
+}
+
+#[test]
 fn durations_become_canonical() {
     let schema = json!({ "$ref": "#/$defs/Duration", "$defs": { "Duration": { "type": "string" } } });
     let mut value = json!("1m250ms");

@@ -83,6 +83,13 @@ fn a_bad_configuration_is_told_and_nothing_is_started() {
 }
 
 #[test]
+fn a_wrong_address_is_told_beside_what_else_is_wrong() {
+    let (code, said) = run(&["--config", "c.yaml", "--validate"], "bindAddress: nix\nports: { health: x }\n");
+    let address = "bindAddress: malformed, got \"nix\"; write an IP address, such as 0.0.0.0 or ::";
+    assert!(code == 1 && said.contains(address) && said.contains("ports.health: "), "{said}");
+}
+
+#[test]
 fn what_cannot_be_opened_is_named() {
     let base = "bindAddress: 127.0.0.1\nports: { sidecars: 0, metrics: 0, health: 0 }\nadmin: { socket: here/admin.sock }\n";
     let (code, said) =
