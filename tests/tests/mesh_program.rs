@@ -316,6 +316,18 @@ impl Running {
 }
 
 #[test]
+fn a_start_without_policy_says_what_becomes_of_traffic() {
+    for (last, lines, fate) in
+        [(201, "", "is passed on plainly"), (202, "startup: { withoutPolicy: REFUSE }\n", "is refused")]
+    {
+        let said = Running::start(last, lines).process.log();
+        let line = said.lines().find(|line| line.contains("nowhere to have one from"));
+        let told = line.is_some_and(|line| line.contains("WARN") && line.contains(fate));
+        assert!(told && said.contains("--policy"), "{said}");
+    }
+}
+
+#[test]
 fn a_second_sidecar_on_the_same_addresses_is_refused() {
     let running = Running::start(254, "");
     let files = [("c.yaml", running.config.as_str())];

@@ -55,6 +55,10 @@ pub(super) fn follow(
     let open = watch::Sender::new(false);
     let opened = open.subscribe();
     let Some(source) = source else {
+        let outbound = fate(config.startup.without_policy);
+        tracing::warn!(
+            "no policy, and nowhere to have one from: outbound traffic {outbound}; name a file by --policy, or a `controlPlane`"
+        );
         shared.snapshot.store(Arc::new(without_policy(config, Origin::Nowhere)));
         open.send_replace(true);
         return opened;
@@ -169,10 +173,7 @@ async fn wait(startup: Startup, shared: Shared, open: watch::Sender<bool>) {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             open.send_replace(true);
-            let outbound = match startup.without_policy {
-                WithoutPolicy::PassThrough => "is passed on plainly",
-                WithoutPolicy::Refuse => "is refused",
-            };
+            let outbound = fate(startup.without_policy);
             tracing::error!("still no policy: outbound traffic {outbound} until there is one");
             sleep(REMINDER).await;
         } else {
@@ -190,6 +191,14 @@ async fn wait(startup: Startup, shared: Shared, open: watch::Sender<bool>) {
             sleep(left.min(REMINDER)).await;
         }
         is_first = false;
+    }
+}
+
+/// What becomes of outbound traffic without a policy.
+fn fate(without_policy: WithoutPolicy) -> &'static str {
+    match without_policy {
+        WithoutPolicy::PassThrough => "is passed on plainly",
+        WithoutPolicy::Refuse => "is refused",
     }
 }
 
