@@ -41,11 +41,12 @@ pub(crate) async fn opening(stage: &mut Stage, mesh: &mut Mesh) -> Result<()> {
 }
 
 /// While traffic flows, a change reaches every sidecar.
-pub(crate) async fn a_policy_changes(stage: &mut Stage, mesh: &Mesh) -> Result<()> {
+pub(crate) async fn a_policy_changes(stage: &mut Stage, mesh: &mut Mesh) -> Result<()> {
     let line = format!("apply -f {} --wait=10s", mesh.file("tracing.yaml"));
     let began = Instant::now();
     let applied = stage.meanwhile(mesh, mesh.control.ask(&line)).await?;
     let took = began.elapsed();
+    mesh.is_traced = applied.worked();
     stage.command(&mesh.control.line(&line), &applied.out);
     let acknowledged = applied.worked() && applied.last_line() == "acknowledged by 3 of 3 sidecars";
     let fact = format!("{} after {:.2} s", applied.last_line(), took.as_secs_f64());

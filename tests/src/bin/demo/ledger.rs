@@ -18,12 +18,17 @@ const LONGEST: u64 = 60_000_000;
 pub(crate) struct Ledger {
     recent: VecDeque<(Instant, Outcome)>,
     act: Tally,
-    failed: u64,
+    /// GETs and POSTs.
+    failed: (u64, u64),
 }
 
 impl Ledger {
     pub(crate) fn add(&mut self, outcome: Outcome, now: Instant) {
-        self.failed += u64::from(!outcome.is_success());
+        let failed = u64::from(!outcome.is_success());
+        match outcome.order {
+            None => self.failed.0 += failed,
+            Some(_) => self.failed.1 += failed,
+        }
         self.act.add(&outcome);
         self.recent.push_back((now, outcome));
         while self.recent.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
@@ -49,7 +54,8 @@ impl Ledger {
         (tally, WINDOW)
     }
 
-    pub(crate) fn failed(&self) -> u64 {
+    /// GETs and POSTs that failed since the start.
+    pub(crate) fn failed(&self) -> (u64, u64) {
         self.failed
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Mesh {
     orders: [Pod; 2],
     storefront: Pod,
     pub(crate) control: ControlPlane,
+    /// Whether the policy in force has requests traced.
+    pub(crate) is_traced: bool,
     running: BTreeMap<&'static str, Vec<Child>>,
     client: Option<Child>,
     // Dropped last: nothing runs any more when the network goes.
@@ -68,7 +70,18 @@ impl Mesh {
         files::write(folder.path(), &world, &pods, &control)?;
         let control = ControlPlane::new(control, [&program, &tramactl, &own], folder.path());
         let running = BTreeMap::new();
-        let mesh = Self { folder, sidecar, own, orders, storefront, control, running, client: None, world };
+        let mesh = Self {
+            folder,
+            sidecar,
+            own,
+            orders,
+            storefront,
+            control,
+            is_traced: false,
+            running,
+            client: None,
+            world,
+        };
         for pod in mesh.pods() {
             mesh.capture(pod).await?;
         }

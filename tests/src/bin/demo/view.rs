@@ -29,7 +29,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) act: &'a str,
     pub(crate) recent: &'a Tally,
     pub(crate) window: Duration,
-    pub(crate) failed: u64,
+    /// GETs and POSTs, since the start.
+    pub(crate) failed: (u64, u64),
     /// Whether it lives.
     pub(crate) control_plane: bool,
     /// A region, and whether its pod lives.
@@ -141,6 +142,7 @@ fn lines(frame: &Frame<'_>, (columns, rows): (usize, usize)) -> Vec<Line> {
 fn top(frame: &Frame<'_>, columns: usize) -> Vec<Line> {
     let seconds = frame.running.as_secs();
     let tally = frame.recent;
+    let (gets, posts) = frame.failed;
     let rate = |count: u64| count as f64 / frame.window.as_secs_f64();
     let mut lines = vec![
         Line::styled(BOLD, format!("Trama demo  {:02}:{:02}", seconds / 60, seconds % 60)),
@@ -148,11 +150,13 @@ fn top(frame: &Frame<'_>, columns: usize) -> Vec<Line> {
         Line::styled(REVERSE, format!(" {} ", frame.act)),
         Line::plain(""),
         Line::plain(format!(
-            "requests/s {:6.0}   GET {:4.0}   POST {:3.0}   failed since the start {}",
+            "requests/s {:6.0}   GET {:4.0}   POST {:3.0}",
             rate(tally.total()),
             rate(tally.gets),
-            rate(tally.posts),
-            frame.failed
+            rate(tally.posts)
+        )),
+        Line::plain(format!(
+            "failed        GET {gets}   POST {posts}   since the start; a POST whose bytes had arrived is not repeated"
         )),
         Line::plain(format!(
             "latency       p50 {:.1} ms   p99 {:.1} ms",
@@ -206,7 +210,7 @@ mod tests {
             act: "an act",
             recent: tally,
             window: Duration::from_secs(2),
-            failed: 0,
+            failed: (0, 7),
             control_plane: false,
             regions: &[("sao-paulo", true), ("rio-de-janeiro", false)],
             decisions: verdicts,
@@ -233,6 +237,7 @@ mod tests {
             "a hint",
             "killed",
             "control plane",
+            "POST 7   since the start",
         ] {
             assert!(all.contains(part), "{part} is missing in\n{all}");
         }

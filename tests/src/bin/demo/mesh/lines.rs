@@ -23,15 +23,20 @@ impl Mesh {
         process::word(&self.folder.path().join(name))
     }
 
-    /// Command lines for the other terminal.
+    /// Command lines for the other terminal, as far as they work at this moment.
     pub(crate) fn hints(&self) -> Vec<String> {
-        vec![
+        let mut hints = vec![
             self.curl_in(&self.storefront, ""),
             self.curl_in(&self.storefront, r#"-d '{"item":"tea"}' "#),
             format!("{}curl -sSf http://{}/metrics", self.storefront.prefix(), self.storefront.at(METRICS)),
-            self.control.line("status"),
-            self.control.line("trace list --limit 3"),
-        ]
+        ];
+        if self.control.is_alive() {
+            hints.push(self.control.line("status"));
+            if self.is_traced {
+                hints.push(self.control.line("trace list --limit 3"));
+            }
+        }
+        hints
     }
 
     /// A command line that asks for orders through the sidecar of a region's application.
