@@ -47,9 +47,19 @@ fn nft(pod: &Pod, arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A program that another test starts has a copy of each of our sockets until it is executed: a port whose listener we have
+/// dropped may be in use for a moment.
 fn listen(pod: &Pod, address: impl Into<IpAddr>, port: u16) -> TcpListener {
     let address = SocketAddr::new(address.into(), port);
-    let listener = pod.inside(|| TcpListener::bind(address)).unwrap().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let listener = loop {
+        match pod.inside(|| TcpListener::bind(address)).unwrap() {
+            Err(e) if e.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            bound => break bound.unwrap(),
+        }
+    };
     listener.set_nonblocking(true).unwrap();
     listener
 }
